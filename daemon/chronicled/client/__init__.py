@@ -1,0 +1,1 @@
+"""The client: what backend services import."""

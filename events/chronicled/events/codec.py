@@ -1,0 +1,186 @@
+"""Between payload structs and stored bytes: validation, size limits, migration on read, opaque events."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from chronicled.events.envelope import Category, Draft, Event
+from chronicled.events.errors import InvalidPayload, PayloadTooLarge
+from chronicled.events.kind import KindSpec
+from chronicled.events.limits import PAYLOAD_BYTES_MAX
+from chronicled.events.redaction import IdentityRedaction, Redaction
+from chronicled.events.registry import Registry
+
+__all__ = ["Codec", "Opaque", "UpcasterChain", "canonical_request", "encode_json"]
+
+_encoder = msgspec.json.Encoder()
+_canonical = msgspec.json.Encoder(order="deterministic")
+encode_json: Callable[[Any], bytes] = _encoder.encode
+"""Encode to compact UTF-8 JSON, fields in their declared order."""
+
+
+class Opaque(msgspec.Struct, frozen=True):
+    """A payload that cannot be read here: its kind is unknown, or its bytes do not fit. Nothing of it is lost."""
+
+    kind: str
+    version: int
+    reason: str
+    payload: bytes
+
+
+class UpcasterChain(Protocol):
+    """Brings an old payload to its kind's current version; implemented in `chronicled.migrations`."""
+
+    def upcast(self, category: Category, kind: str, version: int, payload: Any) -> Any:
+        """Return the payload (plain JSON values) as the current version has it.
+
+        Raises:
+            LookupError: there is no path from that version.
+        """
+        ...
+
+
+class Codec:
+    """Encodes payloads for the log and decodes them again, for one registry.
+
+    Args:
+        registry: The kinds that this process knows.
+        upcasters: How old versions become current ones; None knows none.
+        redaction: Takes secrets out before anything is measured or hashed.
+        payload_bytes_max: Largest encoded payload.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        upcasters: UpcasterChain | None = None,
+        redaction: Redaction | None = None,
+        payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+    ) -> None:
+        self.registry = registry
+        self.payload_bytes_max = payload_bytes_max
+        self._upcasters = upcasters
+        self._redaction = redaction or IdentityRedaction()
+        self._decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
+
+    def validate(self, spec: KindSpec, payload: bytes) -> msgspec.Struct:
+        """Return the payload that came from outside as its struct.
+
+        Raises:
+            PayloadTooLarge: it is over the limit.
+            InvalidPayload: it does not fit the schema; the message names the field.
+        """
+        if len(payload) > self.payload_bytes_max:
+            raise PayloadTooLarge(
+                f"The payload of {spec.kind} has {len(payload)} bytes; {self.payload_bytes_max} are allowed.",
+                bytes_max=self.payload_bytes_max,
+            )
+        try:
+            value = self._decoder(spec.payload).decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidPayload(f"The payload of {spec.kind} does not fit: {error}.") from None
+        return value  # type: ignore[no-any-return]
+
+    def encode(self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct) -> bytes:
+        """Return the bytes to store: redacted first, then measured.
+
+        Raises:
+            PayloadTooLarge: it is over the limit.
+            InvalidPayload: a string holds a lone surrogate, which UTF-8 cannot carry.
+        """
+        try:
+            data = encode_json(payload)
+        except UnicodeEncodeError as error:
+            raise InvalidPayload(f"The payload of {spec.kind} is not valid Unicode: {error.reason}.") from None
+        data = self._redaction.payload(tenant, session, data)
+        if len(data) > self.payload_bytes_max:
+            raise PayloadTooLarge(
+                f"The payload of {spec.kind} has {len(data)} bytes; {self.payload_bytes_max} are allowed.",
+                bytes_max=self.payload_bytes_max,
+            )
+        return data
+
+    def draft(
+        self,
+        category: Category,
+        kind: str,
+        payload: msgspec.Struct,
+        *,
+        tenant: str,
+        session: str,
+        id: str,
+        lane: str = "main",
+        source: str = "daemon",
+        actor: str = "daemon",
+        cause: str | None = None,
+        fresh: bool = True,
+        request: bytes | None = None,
+        traceparent: str | None = None,
+    ) -> Draft:
+        """Return a draft of the kind's current version.
+
+        Raises:
+            UnknownKind: nobody registered the kind.
+            InvalidPayload: the payload is of another type than the kind's, or not valid Unicode.
+            PayloadTooLarge: it is over the limit.
+        """
+        spec = self.registry.current(category, kind)
+        if type(payload) is not spec.payload:
+            raise InvalidPayload(f"{kind} takes {spec.payload.__name__}, not {type(payload).__name__}.")
+        return Draft(
+            tenant,
+            session,
+            id,
+            kind,
+            spec.version,
+            category,
+            self.encode(tenant, session, spec, payload),
+            lane,
+            source,
+            actor,
+            cause,
+            spec.terminal,
+            request,
+            fresh,
+            traceparent,
+        )
+
+    def decode(self, event: Event) -> Any:
+        """Return the event's payload as its kind's current struct, migrated; `Opaque` if that cannot be done. Total."""
+        raw = bytes(event.payload)
+        spec = self.registry.find_current(event.category, event.kind)
+        if spec is None:
+            return Opaque(event.kind, event.version, "the kind is not known here", raw)
+        try:
+            if spec.version == event.version:
+                return self._decoder(spec.payload).decode(raw)
+            if spec.version < event.version:
+                return Opaque(event.kind, event.version, f"newer than version {spec.version}, known here", raw)
+            if self._upcasters is None:
+                return Opaque(event.kind, event.version, f"no path to version {spec.version}", raw)
+            value = self._upcasters.upcast(event.category, event.kind, event.version, msgspec.json.decode(raw))
+            return msgspec.convert(value, spec.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, ValueError, RecursionError) as error:
+            return Opaque(event.kind, event.version, f"does not fit version {spec.version}: {error}", raw)
+
+    def _decoder(self, payload: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+        decoder = self._decoders.get(payload)
+        if decoder is None:
+            decoder = self._decoders[payload] = msgspec.json.Decoder(payload)
+        return decoder
+
+
+def canonical_request(
+    key: bytes, session: str, kind: str, version: int, payload: msgspec.Struct, lane: str, expected_sequence: int | None
+) -> bytes:
+    """Return the keyed digest (32 bytes) by which a retry is told from another request under the same id.
+
+    Made before redaction and blob-splitting; keyed, so that the log gives no oracle for guessing a secret in a request.
+    Two spellings of one JSON value count as the same, since the validated struct is encoded, keys sorted.
+    """
+    data = _canonical.encode([session, kind, version, lane, expected_sequence, payload])
+    return hashlib.blake2b(data, digest_size=32, key=key[:64]).digest()

@@ -1,0 +1,67 @@
+"""What is known of one kind of event at one version of its payload."""
+
+from __future__ import annotations
+
+import msgspec
+
+from chronicled.events.envelope import ACTION, LIFECYCLE, OBSERVATION, Category
+from chronicled.events.outcome import Effects, Outcome
+
+__all__ = ["KindSpec", "Payload", "TerminalPayload", "action", "lifecycle", "observation"]
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every payload. All fields are written out, defaults too: a later default changes no old event."""
+
+
+class TerminalPayload(Payload, frozen=True, kw_only=True):
+    """What every terminal observation says, whatever its kind; the kind's own fields have defaults.
+
+    They have defaults since an action that never ran (`rejected`, `error`) has nothing to put there.
+    """
+
+    outcome: Outcome
+    effects: Effects
+    reason: str | None = None
+    """Stable word for why, e.g. `state_lost`, `no_executor`, `queue_deadline`, `shell_exited`."""
+    message: str | None = None
+    """The same for a person: what happened and what to do about it."""
+    deadline: str | None = None
+    """Which deadline fired: `queue`, `start`, `command`, `quiet` or `life`."""
+    duration_seconds: float | None = None
+    """Monotonic time from start to end inside the sandbox; absent where it never ran."""
+    generation: str | None = None
+    """The generation that it ran in."""
+
+
+class KindSpec(msgspec.Struct, frozen=True):
+    """One kind at one version: the unit that a registry holds."""
+
+    category: Category
+    kind: str
+    version: int
+    payload: type[msgspec.Struct]
+    runnable: bool = False
+    """An action that goes to a sandbox."""
+    terminal: bool = False
+    """An observation that ends its action."""
+
+    @property
+    def key(self) -> tuple[Category, str, int]:
+        """The registry's key."""
+        return (self.category, self.kind, self.version)
+
+
+def action(kind: str, payload: type[msgspec.Struct], *, version: int = 1, runnable: bool = False) -> KindSpec:
+    """Describe an action kind."""
+    return KindSpec(ACTION, kind, version, payload, runnable=runnable)
+
+
+def observation(kind: str, payload: type[msgspec.Struct], *, version: int = 1, terminal: bool = False) -> KindSpec:
+    """Describe an observation kind; a terminal one has the kind of its action."""
+    return KindSpec(OBSERVATION, kind, version, payload, terminal=terminal)
+
+
+def lifecycle(kind: str, payload: type[msgspec.Struct], *, version: int = 1) -> KindSpec:
+    """Describe a lifecycle kind."""
+    return KindSpec(LIFECYCLE, kind, version, payload)

@@ -1,0 +1,165 @@
+"""Payloads of the lifecycle events: what happened to the daemon, a session, a sandbox, an action's way."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from chronicled.events.kind import KindSpec, Payload, lifecycle
+
+__all__ = [
+    "LIFECYCLE_KINDS",
+    "BackgroundOutput",
+    "CancelRequested",
+    "DaemonStarted",
+    "DaemonStopped",
+    "GenerationEnded",
+    "GenerationStarted",
+    "InputSent",
+    "InterruptRequested",
+    "LateResult",
+    "SandboxRemoved",
+    "SandboxRequested",
+    "SessionClaimed",
+    "SessionClosed",
+    "SessionCreated",
+    "SessionReleased",
+]
+
+
+class DaemonStarted(Payload, frozen=True, kw_only=True):
+    """A daemon has the log; appended and synced before anything is served, folded or dispatched."""
+
+    version: str
+    boot_id: str
+    pid: int
+    incarnation: str
+    schema: int
+
+
+class DaemonStopped(Payload, frozen=True, kw_only=True):
+    """The daemon ended in order; its sandboxes live on."""
+
+    reason: str = "signal"
+
+
+class SessionCreated(Payload, frozen=True, kw_only=True):
+    """A session exists from here on."""
+
+    runtime: str
+    image: str | None = None
+    labels: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    isolated: bool = False
+    """False where the runtime gives no isolation (design: told plainly)."""
+    life_seconds: float | None = None
+
+
+class SessionClosed(Payload, frozen=True, kw_only=True):
+    """The session takes no more actions; what was queued ends `rejected`."""
+
+    reason: Literal["client", "life_deadline"] = "client"
+
+
+class SessionClaimed(Payload, frozen=True, kw_only=True):
+    """A worker holds the session; the position of this event is its fence."""
+
+    worker: str
+    boot_id: str
+
+
+class SessionReleased(Payload, frozen=True, kw_only=True):
+    """The worker gave the session back."""
+
+    worker: str
+    reason: str = ""
+
+
+class SandboxRequested(Payload, frozen=True, kw_only=True):
+    """A sandbox is about to be created: the intent, before the deed, so that nothing is ever orphaned."""
+
+    sandbox: str
+    runtime: str
+    image: str | None = None
+
+
+class GenerationStarted(Payload, frozen=True, kw_only=True):
+    """An action server reported in: one generation begins."""
+
+    sandbox: str
+    generation: str
+    runtime: str
+    boot_id: str
+    handle: dict[str, str | int]
+    """What the runtime needs to find it again, e.g. pid and start time."""
+    kinds: list[str]
+    """Kinds of action that it can run."""
+    start_seconds: float
+
+
+class GenerationEnded(Payload, frozen=True, kw_only=True):
+    """The generation is over, and no process of it lives."""
+
+    sandbox: str
+    generation: str
+    reason: str
+    processes_killed: int = 0
+
+
+class SandboxRemoved(Payload, frozen=True, kw_only=True):
+    """Nothing is left of the sandbox."""
+
+    sandbox: str
+    reason: str
+
+
+class CancelRequested(Payload, frozen=True, kw_only=True):
+    """Somebody wants the action ended."""
+
+    reason: str = ""
+
+
+class InterruptRequested(Payload, frozen=True, kw_only=True):
+    """Somebody sent the action a signal, as Ctrl-C does."""
+
+    signal: Literal["SIGINT", "SIGTERM", "SIGKILL"] = "SIGINT"
+
+
+class InputSent(Payload, frozen=True, kw_only=True):
+    """Somebody typed something to the action."""
+
+    data: str
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+
+
+class LateResult(Payload, frozen=True, kw_only=True):
+    """A result that came after the action had been ended; kept, never trusted over the terminal observation."""
+
+    outcome: str
+    detail: str = ""
+
+
+class BackgroundOutput(Payload, frozen=True, kw_only=True):
+    """What a lane's background jobs printed between its actions."""
+
+    output: str
+    output_bytes: int
+    dropped_bytes: int = 0
+
+
+LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
+    lifecycle("daemon_started", DaemonStarted),
+    lifecycle("daemon_stopped", DaemonStopped),
+    lifecycle("session_created", SessionCreated),
+    lifecycle("session_closed", SessionClosed),
+    lifecycle("session_claimed", SessionClaimed),
+    lifecycle("session_released", SessionReleased),
+    lifecycle("sandbox_requested", SandboxRequested),
+    lifecycle("generation_started", GenerationStarted),
+    lifecycle("generation_ended", GenerationEnded),
+    lifecycle("sandbox_removed", SandboxRemoved),
+    lifecycle("cancel_requested", CancelRequested),
+    lifecycle("interrupt_requested", InterruptRequested),
+    lifecycle("input_sent", InputSent),
+    lifecycle("late_result", LateResult),
+    lifecycle("background_output", BackgroundOutput),
+)

@@ -1,0 +1,204 @@
+"""Payloads of the built-in observations: what an action led to.
+
+A terminal observation has the kind of its action; its own fields have defaults: an action that never ran fills none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from chronicled.events.kind import KindSpec, Payload, TerminalPayload, observation
+from chronicled.events.kinds.actions import Task
+
+__all__ = [
+    "OBSERVATIONS",
+    "AgentStateChanged",
+    "BrowseInteractiveObservation",
+    "BrowseObservation",
+    "CallToolMcpObservation",
+    "CondensationObservation",
+    "DelegateObservation",
+    "EditObservation",
+    "LoopDetection",
+    "Progress",
+    "ReadObservation",
+    "RecallObservation",
+    "RunIpythonObservation",
+    "RunObservation",
+    "TaskTrackingObservation",
+    "UserRejected",
+    "WriteObservation",
+]
+
+
+class OutputFields(TerminalPayload, frozen=True, kw_only=True):
+    """What an observation says of the bytes that its action printed (the bytes themselves are kept beside the log)."""
+
+    output: str = ""
+    """All of the output when `truncated` is false, else its head, a line that says how much is missing, and its tail.
+    Bytes that are not UTF-8 show as U+FFFD here; the blob has them as they were."""
+    output_bytes: int = 0
+    """Size of the whole output, also of what was dropped at the cap."""
+    output_digest: str | None = None
+    """SHA-256 (hex) of the kept output; the blob of that digest holds it unless all of it stands in `output`."""
+    output_blob: bool = False
+    """True when a blob holds the kept output."""
+    output_dropped_bytes: int = 0
+    """How much was dropped because the output went over its cap."""
+    truncated: bool = False
+    """True when `output` shows less than was printed."""
+
+
+class RunObservation(OutputFields, frozen=True, kw_only=True):
+    """How a command ended."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    """The signal that ended the shell, where the wait status proves one."""
+    working_directory: str | None = None
+    terminal_restarted: bool = False
+    """The lane's shell was replaced: its variables and functions are gone."""
+    survivors_killed: int = 0
+    """Processes of this action that were killed at its end."""
+
+
+class RunIpythonObservation(OutputFields, frozen=True, kw_only=True):
+    """How a cell ended."""
+
+    result: str | None = None
+    image_urls: list[str] = []
+    kernel_restarted: bool = False
+
+
+class ReadObservation(TerminalPayload, frozen=True, kw_only=True):
+    """What a file holds."""
+
+    path: str | None = None
+    content: str = ""
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+    file_bytes: int = 0
+    line_count: int | None = None
+    truncated: bool = False
+
+
+class WriteObservation(TerminalPayload, frozen=True, kw_only=True):
+    """What a write did."""
+
+    path: str | None = None
+    bytes_written: int = 0
+    existed: bool = False
+
+
+class EditObservation(TerminalPayload, frozen=True, kw_only=True):
+    """What an edit did to the real file."""
+
+    path: str | None = None
+    content: str = ""
+    diff: str | None = None
+    existed: bool = False
+
+
+class BrowseObservation(TerminalPayload, frozen=True, kw_only=True):
+    """What a page shows."""
+
+    url: str | None = None
+    content: str = ""
+    screenshot: str | None = None
+    """Digest of a blob."""
+    open_pages_urls: list[str] = []
+    active_page_index: int = -1
+    axtree: dict[str, Any] | None = None
+
+
+class BrowseInteractiveObservation(BrowseObservation, frozen=True, kw_only=True):
+    """What the page shows after acting on it."""
+
+    last_browser_action: str = ""
+    last_browser_action_error: str = ""
+
+
+class CallToolMcpObservation(TerminalPayload, frozen=True, kw_only=True):
+    """What a tool answered."""
+
+    name: str | None = None
+    content: str = ""
+    result: Any = None
+
+
+class Progress(Payload, frozen=True, kw_only=True):
+    """A glimpse of a running action: at most one a second, 4 KiB each, 64 an action."""
+
+    output: str = ""
+    """The newest output since the last glimpse, at most 4 KiB of it."""
+    output_bytes: int = 0
+    """How much was printed so far."""
+    needs_input: bool = False
+    message: str | None = None
+
+
+class AgentStateChanged(Payload, frozen=True, kw_only=True):
+    """The agent's state is another now."""
+
+    agent_state: str
+    reason: str = ""
+
+
+class DelegateObservation(Payload, frozen=True, kw_only=True):
+    """What the other agent brought back."""
+
+    content: str = ""
+    outputs: dict[str, Any] = {}
+
+
+class RecallObservation(Payload, frozen=True, kw_only=True):
+    """What the agent's memory holds."""
+
+    recall_type: Literal["workspace_context", "knowledge"]
+    content: str = ""
+    details: dict[str, Any] = {}
+
+
+class CondensationObservation(Payload, frozen=True, kw_only=True):
+    """The condensed view."""
+
+    content: str = ""
+
+
+class TaskTrackingObservation(Payload, frozen=True, kw_only=True):
+    """The task list as it stands."""
+
+    command: Literal["view", "plan"] = "view"
+    content: str = ""
+    task_list: list[Task] = []
+
+
+class UserRejected(Payload, frozen=True, kw_only=True):
+    """A person said no."""
+
+    content: str = ""
+
+
+class LoopDetection(Payload, frozen=True, kw_only=True):
+    """The agent goes round in circles."""
+
+    content: str = ""
+
+
+OBSERVATIONS: Final[tuple[KindSpec, ...]] = (
+    observation("run", RunObservation, terminal=True),
+    observation("run_ipython", RunIpythonObservation, terminal=True),
+    observation("read", ReadObservation, terminal=True),
+    observation("write", WriteObservation, terminal=True),
+    observation("edit", EditObservation, terminal=True),
+    observation("browse", BrowseObservation, terminal=True),
+    observation("browse_interactive", BrowseInteractiveObservation, terminal=True),
+    observation("call_tool_mcp", CallToolMcpObservation, terminal=True),
+    observation("progress", Progress),
+    observation("agent_state_changed", AgentStateChanged),
+    observation("delegate", DelegateObservation),
+    observation("recall", RecallObservation),
+    observation("condensation", CondensationObservation),
+    observation("task_tracking", TaskTrackingObservation),
+    observation("user_rejected", UserRejected),
+    observation("loop_detection", LoopDetection),
+)

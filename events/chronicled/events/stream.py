@@ -1,0 +1,49 @@
+"""The event stream: append, and follow from any position without gap or repeat."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from chronicled.events.store import Append, Appended, Filter, Page
+
+__all__ = ["EventStream"]
+
+
+class EventStream(Protocol):
+    """What everybody but the store itself sees of the log (D4).
+
+    A subscription is "read from position n, then follow", in one call: no gap and no repeat between disk and live tail.
+    It is pushed, never polled. A slow reader falls back to reading from disk; it never holds memory or other readers.
+    """
+
+    @property
+    def incarnation(self) -> str:
+        """The log's incarnation."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """Position of the last committed event."""
+        ...
+
+    async def append(self, request: Append) -> Appended:
+        """Append durably; see `EventStore.append` for guarantees and errors."""
+        ...
+
+    async def read(self, after: int, limit: int, where: Filter | None = None) -> Page:
+        """Return one page; see `EventStore.read`."""
+        ...
+
+    def subscribe(self, after: int, where: Filter | None = None) -> AbstractAsyncContextManager[AsyncIterator[Page]]:
+        """Read everything wanted behind `after`, then follow for ever, page by page.
+
+        A page holds what one commit (or one read from disk) brought; it may be empty with its cursor advanced.
+
+        Raises:
+            StoreClosed: from the iterator, when the stream is closed.
+
+        Cancellation: safe at any point; leaving the context frees everything.
+        """
+        ...

@@ -1,0 +1,92 @@
+"""The log as a worker sees it (D10): claim, follow, publish under a fence, put blobs, release.
+
+The composition root gives a worker either an implementation in the same process or a client of the daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+
+from chronicled.events.blobs import BlobRef
+from chronicled.events.envelope import Draft, Event
+from chronicled.events.store import Page
+
+__all__ = ["Claim", "SessionKey", "WorkerLog"]
+
+
+class SessionKey(msgspec.Struct, frozen=True, order=True):
+    """Which session: a name is unique per tenant only."""
+
+    tenant: str
+    session: str
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A worker's hold on a session, and the fold of the session's log at the moment of the claim."""
+
+    key: SessionKey
+    fence: int
+    """Position of the claim event. What the worker publishes carries it; a newer claim makes it stale."""
+    created: Event
+    """The session's `session_created`."""
+    generation: Event | None
+    """The newest `generation_started` without a `generation_ended`, or None."""
+    sandbox: Event | None
+    """The newest `sandbox_requested` without a `sandbox_removed`, or None."""
+    closed: bool
+    """Whether a `session_closed` stands in the log."""
+    open_actions: tuple[Event, ...]
+    """Runnable actions without a terminal observation, in position order."""
+    requests: tuple[Event, ...]
+    """`cancel_requested` events of those actions, in position order."""
+
+
+class WorkerLog(Protocol):
+    """What a worker may do with the log. Every wait is bounded by the caller."""
+
+    @property
+    def head(self) -> int:
+        """Position of the last committed event."""
+        ...
+
+    async def unfinished(self) -> Sequence[SessionKey]:
+        """Return every session that is open, or has a sandbox or open actions: what a starting worker must claim."""
+        ...
+
+    async def claim(self, key: SessionKey) -> Claim:
+        """Append `session_claimed` and return the hold; whoever held it before can publish nothing any more.
+
+        Raises:
+            SessionNotFound: there is no such session.
+        """
+        ...
+
+    def follow(self, after: int) -> AbstractAsyncContextManager[AsyncIterator[Page]]:
+        """Follow the events of all sessions behind position `after`."""
+        ...
+
+    async def publish(self, key: SessionKey, fence: int, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Append under the fence, durably, all or nothing.
+
+        Raises:
+            StaleFence: another worker has claimed the session; stop touching it.
+            ActionEnded: a terminal draft's action has its terminal observation already.
+            StorageFull: no room; retry later.
+        """
+        ...
+
+    async def put_blob(self, data: bytes) -> BlobRef:
+        """Store bytes that an event is about to name."""
+        ...
+
+    async def adopt_blob(self, path: str, digest: str, size: int) -> BlobRef:
+        """Move a finished file into the blob store, durably; see `BlobStore.adopt`."""
+        ...
+
+    async def release(self, key: SessionKey, fence: int, reason: str) -> None:
+        """Give the session back."""
+        ...

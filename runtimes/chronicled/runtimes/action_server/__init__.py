@@ -1,0 +1,1 @@
+"""The action server: what runs inside a sandbox. Standard library and msgspec only."""

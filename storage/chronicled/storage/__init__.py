@@ -1,0 +1,1 @@
+"""Event stores, blobs, projections, verification: one file a technology."""
