@@ -42,7 +42,7 @@ class Claim(msgspec.Struct, frozen=True):
     open_actions: tuple[Event, ...]
     """Runnable actions without a terminal observation, in position order."""
     requests: tuple[Event, ...]
-    """`cancel_requested` events of those actions, in position order."""
+    """`cancel_requested`, `interrupt_requested` and `input_sent` events of those actions, in position order."""
 
 
 class WorkerLog(Protocol):

@@ -1,0 +1,38 @@
+"""Named points at which a crash test may end the process; nothing happens at them unless a test has armed one.
+
+They are in the product, so that a crash lands between two named steps and not where chance has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["POINTS", "arm", "reached"]
+
+POINTS: Final = frozenset(
+    {
+        "before_append",  # store: a batch is complete, nothing of it is written
+        "commit_to_ack",  # store: the batch is on the medium, nobody has been told
+        "ack_to_dispatch",  # worker: the action is durable, nothing is in the dispatch journal
+        "journal_to_send",  # worker: in the dispatch journal, not sent
+        "dispatch_to_start",  # action server: received, not started
+        "mid_output",  # worker and action server: part of an output is stored
+        "result_to_spool",  # action server: ended, its result not yet in the spool
+        "spool_to_append",  # worker: the result is in the spool, its observation not in the log
+    }
+)
+
+_handler: Callable[[str], None] | None = None
+
+
+def arm(handler: Callable[[str], None] | None) -> None:
+    """Have `handler` called with the name of each point that is reached; None disarms."""
+    global _handler
+    _handler = handler
+
+
+def reached(point: str) -> None:
+    """Say that execution is at the named point."""
+    if _handler is not None:
+        _handler(point)
