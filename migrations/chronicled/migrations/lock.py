@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -32,13 +32,15 @@ def fingerprint(spec: KindSpec) -> str:
 
 
 def _without_prose(value: Any) -> Any:
-    if isinstance(value, dict):
-        items: Mapping[str, Any] = value
-        # A property may itself be called "description": then its value is a schema, not a sentence.
-        return {k: _without_prose(v) for k, v in items.items() if not (k == "description" and isinstance(v, str))}
-    if isinstance(value, list):
-        return [_without_prose(item) for item in value]
-    return value
+    match value:
+        case dict():
+            items = cast("dict[str, Any]", value)
+            # A property may itself be called "description": then its value is a schema, not a sentence.
+            return {k: _without_prose(v) for k, v in items.items() if not (k == "description" and isinstance(v, str))}
+        case list():
+            return [_without_prose(item) for item in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 def lock_of(specs: Iterable[KindSpec]) -> dict[str, str]:

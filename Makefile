@@ -1,0 +1,55 @@
+# The commands of this project. `make demo` and `make test` do all the set-up on a fresh machine with Python 3.11 and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test test-fast test-crash check fix lock bench clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(STAMP)
+
+# Everything goes into .venv.
+install: $(STAMP)
+
+# The main job on the embedded defaults, from a fresh directory: no Docker, no root.
+demo: install
+	$(BIN)/python examples/demo.py
+
+# All tests, crash cycles included. CYCLES sets how many (CI: 200).
+test: install
+	$(BIN)/python -m pytest tests
+
+# What a developer runs while writing: seconds.
+test-fast: install
+	$(BIN)/python -m pytest tests/unit tests/tidy tests/property
+
+test-crash: install
+	$(BIN)/python -m pytest tests/crash -s
+
+# Types, lint, layers. Nothing is changed.
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+fix: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Add new kinds and versions to the schema lock and the golden files; refuses to change what is there.
+lock: install
+	$(BIN)/python -m chronicled.migrations > $(VENV)/schema.lock
+	cp $(VENV)/schema.lock migrations/chronicled/migrations/schema.lock
+	$(BIN)/python -m tests.golden.examples
+
+# Speeds, as ratios to a floor or a peer measured in the same run. Minutes; leave the machine alone meanwhile.
+bench: install
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
