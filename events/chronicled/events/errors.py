@@ -9,7 +9,12 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     │   ├── InvalidCursor       400
     │   ├── InvalidPayload      400
     │   ├── UnknownKind         400
-    │   └── PayloadTooLarge     413
+    │   ├── PayloadTooLarge     413
+    │   ├── MethodNotAllowed    405
+    │   ├── RequestTimeout      408
+    │   ├── UnsupportedMedia    415
+    │   └── RangeNotSatisfiable 416
+    ├── Unauthenticated         401  nobody knows who the caller is
     ├── Refused                 403  the caller may not do this
     ├── NotFound                404  also everything that belongs to somebody else
     │   ├── SessionNotFound     404
@@ -60,12 +65,15 @@ __all__ = [
     "InvalidPayload",
     "InvalidRequest",
     "LogCorrupt",
+    "MethodNotAllowed",
     "NotFound",
     "Overloaded",
     "PayloadTooLarge",
     "ProtocolError",
     "ProtocolMismatch",
+    "RangeNotSatisfiable",
     "Refused",
+    "RequestTimeout",
     "SandboxError",
     "SandboxStartFailed",
     "SandboxUnreachable",
@@ -78,8 +86,10 @@ __all__ = [
     "StorageFull",
     "StoreClosed",
     "StoreFailed",
+    "Unauthenticated",
     "Unavailable",
     "UnknownKind",
+    "UnsupportedMedia",
     "errors_by_code",
 ]
 
@@ -145,6 +155,47 @@ class PayloadTooLarge(InvalidRequest):
     code = "payload-too-large"
     title = "The payload is too large"
     status = 413
+
+
+class MethodNotAllowed(InvalidRequest):
+    """Raised when the path exists and does not take the method; `Allow` says which it takes."""
+
+    code = "method-not-allowed"
+    title = "The path does not take this method"
+    status = 405
+
+
+class RequestTimeout(InvalidRequest):
+    """Raised when a request's body did not arrive in time; nothing was written."""
+
+    code = "request-timeout"
+    title = "The request did not arrive in time"
+    status = 408
+    retryable = True
+
+
+class UnsupportedMedia(InvalidRequest):
+    """Raised when a body is of another media type or content coding than the API reads."""
+
+    code = "unsupported-media-type"
+    title = "The body is of a type that the API does not read"
+    status = 415
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    """Raised when a range begins beyond the end of what it asks for."""
+
+    code = "range-not-satisfiable"
+    title = "The range lies beyond the end"
+    status = 416
+
+
+class Unauthenticated(ChronicledError):
+    """Raised when a request says not, or not truly, who sends it."""
+
+    code = "unauthenticated"
+    title = "The caller is not known"
+    status = 401
 
 
 class Refused(ChronicledError):
