@@ -1,0 +1,1 @@
+"""Speeds, each beside a floor that uses no product code and is measured in the same run."""
