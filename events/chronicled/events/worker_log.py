@@ -43,6 +43,9 @@ class Claim(msgspec.Struct, frozen=True):
     """Runnable actions without a terminal observation, in position order."""
     requests: tuple[Event, ...]
     """`cancel_requested`, `interrupt_requested` and `input_sent` events of those actions, in position order."""
+    losses: tuple[Event, ...] = ()
+    """The newest `generation_ended` and each lane's newest `lane_restarted`, in position order: an action before one of
+    them that never ran has lost the state that it was accepted for."""
 
 
 class WorkerLog(Protocol):

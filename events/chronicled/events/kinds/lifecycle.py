@@ -16,6 +16,7 @@ __all__ = [
     "GenerationStarted",
     "InputSent",
     "InterruptRequested",
+    "LaneRestarted",
     "LateResult",
     "SandboxRemoved",
     "SandboxRequested",
@@ -96,6 +97,13 @@ class GenerationStarted(Payload, frozen=True, kw_only=True):
     start_seconds: float
 
 
+class LaneRestarted(Payload, frozen=True, kw_only=True):
+    """The lane's shell (or kernel) was replaced: what the lane's queue was accepted for is gone."""
+
+    generation: str
+    reason: str = ""
+
+
 class GenerationEnded(Payload, frozen=True, kw_only=True):
     """The generation is over, and no process of it lives."""
 
@@ -155,6 +163,7 @@ LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("session_released", SessionReleased),
     lifecycle("sandbox_requested", SandboxRequested),
     lifecycle("generation_started", GenerationStarted),
+    lifecycle("lane_restarted", LaneRestarted),
     lifecycle("generation_ended", GenerationEnded),
     lifecycle("sandbox_removed", SandboxRemoved),
     lifecycle("cancel_requested", CancelRequested),

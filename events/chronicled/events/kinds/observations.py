@@ -47,6 +47,8 @@ class OutputFields(TerminalPayload, frozen=True, kw_only=True):
     """How much was dropped because the output went over its cap."""
     truncated: bool = False
     """True when `output` shows less than was printed."""
+    output_index: list[tuple[int, int]] = []
+    """When it was printed, for replay: pairs of offset into the kept output and milliseconds since the dispatch."""
 
 
 class RunObservation(OutputFields, frozen=True, kw_only=True):

@@ -1,0 +1,214 @@
+"""The fold of one session's events: what is open, in which lane, behind whom, and what of the sandbox stands.
+
+Pure and total: the daemon folds the status that it tells from it, a worker what it has to do. Nothing is stored twice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from chronicled.events.envelope import ACTION, OBSERVATION, Event
+from chronicled.events.registry import Registry
+from chronicled.events.worker_log import Claim, SessionKey
+
+__all__ = ["REQUESTS", "SessionFold"]
+
+REQUESTS: Final = frozenset({"cancel_requested", "interrupt_requested", "input_sent"})
+"""Lifecycle kinds that ask something of an open action; their `cause` names it."""
+
+
+class _Named(msgspec.Struct, frozen=True):
+    # The two ids by which sandbox events name what they are about; read leniently, whatever the version.
+    sandbox: str = ""
+    generation: str = ""
+
+
+class SessionFold:
+    """What the events of one session add up to, up to `position`.
+
+    Only the head of a lane is ever sent to a sandbox, so it alone may be running. An action of a kind that is not known
+    here is not runnable: it is recorded, and becomes open when a registry that knows the kind folds the log again.
+
+    Args:
+        key: The session.
+        registry: Tells which actions are runnable, and which observations end them.
+    """
+
+    def __init__(self, key: SessionKey, registry: Registry) -> None:
+        self.key = key
+        self.position = 0
+        self.created: Event | None = None
+        self.closed: Event | None = None
+        self.sandbox: Event | None = None
+        self.generation: Event | None = None
+        self.fence = 0
+        self._registry = registry
+        self._open: OrderedDict[str, Event] = OrderedDict()
+        self._lanes: dict[str, OrderedDict[str, Event]] = {}
+        self._requests: dict[str, list[Event]] = {}
+        self._ended: Event | None = None
+        self._restarted: dict[str, Event] = {}
+
+    @classmethod
+    def of_claim(cls, claim: Claim, registry: Registry) -> SessionFold:
+        """Return the fold as it stood at the claim."""
+        fold = cls(claim.key, registry)
+        known = (claim.created, claim.sandbox, claim.generation, *claim.losses, *claim.open_actions, *claim.requests)
+        for event in sorted((event for event in known if event is not None), key=lambda event: event.position):
+            if event.kind in {"generation_ended", "lane_restarted"}:
+                fold._note_loss(event)
+            else:
+                fold.apply(event)
+        fold.position = fold.fence = claim.fence
+        return fold
+
+    def claim(self, fence: int) -> Claim:
+        """Return what a worker that claims the session at position `fence` is told.
+
+        Raises:
+            ValueError: the fold has not seen the session's `session_created`.
+        """
+        if self.created is None:
+            raise ValueError(f"the fold of {self.key} begins behind its creation")
+        requests = sorted((event for some in self._requests.values() for event in some), key=lambda each: each.position)
+        return Claim(
+            key=self.key,
+            fence=fence,
+            created=self.created,
+            generation=self.generation,
+            sandbox=self.sandbox,
+            closed=self.closed is not None,
+            open_actions=tuple(self._open.values()),
+            requests=tuple(requests),
+            losses=self.losses(),
+        )
+
+    def apply(self, event: Event) -> None:
+        """Take the session's next event; one that was taken already (by position) changes nothing."""
+        if event.position <= self.position:
+            return
+        self.position = event.position
+        if event.category == ACTION:
+            spec = self._registry.find_current(ACTION, event.kind)
+            if spec is not None and spec.runnable:
+                self._open[event.id] = event
+                self._lanes.setdefault(event.lane, OrderedDict())[event.id] = event
+        elif event.category == OBSERVATION:
+            spec = self._registry.find_current(OBSERVATION, event.kind)
+            if spec is not None and spec.terminal and event.cause is not None:
+                self._end(event.cause)
+        else:
+            self._apply_lifecycle(event)
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Take several events in order."""
+        for event in events:
+            self.apply(event)
+
+    def _end(self, action: str) -> None:
+        event = self._open.pop(action, None)
+        if event is None:
+            return
+        self._requests.pop(action, None)
+        lane = self._lanes[event.lane]
+        del lane[action]
+        if not lane:
+            del self._lanes[event.lane]
+
+    def _apply_lifecycle(self, event: Event) -> None:
+        kind = event.kind
+        if kind in REQUESTS:
+            if event.cause in self._open:
+                self._requests.setdefault(event.cause or "", []).append(event)
+        elif kind == "session_created":
+            self.created = event
+        elif kind == "session_closed":
+            self.closed = event
+        elif kind == "session_claimed":
+            self.fence = event.position
+        elif kind == "sandbox_requested":
+            self.sandbox = event
+        elif kind == "sandbox_removed":
+            if self.sandbox is not None and _named(self.sandbox).sandbox == _named(event).sandbox:
+                self.sandbox = None
+        elif kind == "generation_started":
+            self.generation = event
+        elif kind == "generation_ended":
+            if self.generation is not None and _named(self.generation).generation == _named(event).generation:
+                self.generation = None
+            self._note_loss(event)
+        elif kind == "lane_restarted":
+            self._note_loss(event)
+
+    def _note_loss(self, event: Event) -> None:
+        if event.kind == "generation_ended":
+            self._ended = event
+            self._restarted.clear()
+        else:
+            self._restarted[event.lane] = event
+
+    def losses(self) -> tuple[Event, ...]:
+        """Return the newest `generation_ended` and the `lane_restarted` behind it, in position order."""
+        known = [event for event in (self._ended, *self._restarted.values()) if event is not None]
+        return tuple(sorted(known, key=lambda event: event.position))
+
+    def state_lost(self, action: Event) -> bool:
+        """Tell whether the generation, or the lane's shell, was lost after the action was accepted."""
+        if self._ended is not None and action.position < self._ended.position:
+            return True
+        restarted = self._restarted.get(action.lane)
+        return restarted is not None and action.position < restarted.position
+
+    def find(self, action: str) -> Event | None:
+        """Return the open action of that id, or None."""
+        return self._open.get(action)
+
+    def status(self, action: str) -> Literal["queued", "running"] | None:
+        """Return what an open action does: the head of a lane runs (or is about to); None when it is not open."""
+        event = self._open.get(action)
+        if event is None:
+            return None
+        return "running" if next(iter(self._lanes[event.lane])) == action else "queued"
+
+    def head(self, lane: str) -> Event | None:
+        """Return the first open action of the lane, or None."""
+        queue = self._lanes.get(lane)
+        return None if queue is None else next(iter(queue.values()))
+
+    def heads(self) -> list[Event]:
+        """Return the first open action of every lane."""
+        return [next(iter(queue.values())) for queue in self._lanes.values()]
+
+    def open_actions(self) -> list[Event]:
+        """Return every open action in position order."""
+        return list(self._open.values())
+
+    def lane(self, lane: str) -> list[Event]:
+        """Return the open actions of the lane in position order."""
+        queue = self._lanes.get(lane)
+        return [] if queue is None else list(queue.values())
+
+    def requests(self, action: str) -> tuple[Event, ...]:
+        """Return what was asked of the open action, in position order."""
+        return tuple(self._requests.get(action, ()))
+
+    def cancel_requested(self, action: str) -> bool:
+        """Tell whether somebody wants the open action ended."""
+        return any(event.kind == "cancel_requested" for event in self._requests.get(action, ()))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._open.values())
+
+
+def _named(event: Event) -> _Named:
+    try:
+        return msgspec.json.decode(event.payload, type=_Named)
+    except msgspec.DecodeError:
+        return _Named()
