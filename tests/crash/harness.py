@@ -1,0 +1,301 @@
+"""Kill the daemon and its action servers over and over while clients submit; then compare everything.
+
+python -m tests.crash.harness [CYCLES [SEED]]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.crash.checks import after_settling, read_log, verified
+from tests.crash.ledger import Ledger, Seen
+from tests.crash.load import Clients, Fleet, Follower
+from tests.crash.served import PRODUCT, Daemon
+from tests.crash.victims import Servers, processes_of
+from tests.crash.wire import Api
+
+from chronicled.events.faultpoint import POINTS
+
+__all__ = ["Harness", "Plan", "Report", "plans", "run"]
+
+SESSIONS = 6
+ARRIVALS_MAX = {"before_append": 25, "commit_to_ack": 25}
+"""Points that every commit passes are passed far more often than those of one action."""
+SERVER_ARRIVALS_MAX = 4
+HIT_SECONDS_MAX = 4.0
+SETTLE_SECONDS_MAX = 60.0
+LOSSES_MAX = 2
+"""A session lives on in a new generation, and is replaced when it has lost that too."""
+EXTRA_SHARE = 4
+"""Up to a quarter more cycles, for points that were not reached at the first try."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one cycle kills: `daemon`, `server`, `both`, `starting` (the daemon before it is ready), or at a point."""
+
+    victim: str
+    point: str | None = None
+
+
+@dataclass
+class Report:
+    """What happened; no violations means that every promise was kept."""
+
+    seed: int
+    cycles: int = 0
+    hits: Counter[str] = field(default_factory=Counter[str])
+    """Kills that ended a process while actions were in flight, by point or victim."""
+    deaths: Counter[str] = field(default_factory=Counter[str])
+    """The same by who died."""
+    outcomes: Counter[str] = field(default_factory=Counter[str])
+    ready_seconds: list[float] = field(default_factory=list[float])
+    violations: list[str] = field(default_factory=list[str])
+    submitted: int = 0
+    acked: int = 0
+    events: int = 0
+    seconds: float = 0.0
+    directory: str = ""
+
+    def __str__(self) -> str:
+        ready = sorted(self.ready_seconds) or [0.0]
+        lines = [
+            f"{self.cycles} cycles in {self.seconds:.0f} s, seed {self.seed}",
+            f"  {self.submitted} actions submitted, {self.acked} acked, {self.events} events followed and read back",
+            f"  ready again: median {ready[len(ready) // 2]:.2f} s, worst {ready[-1]:.2f} s, {len(ready)} starts",
+            f"  died: {dict(self.deaths)}",
+            *(f"  killed at {point:<18}{self.hits[point]:>4}" for point in sorted(POINTS)),
+            *(f"  killed at random: {name:<10}{self.hits[name]:>5}" for name in sorted(set(self.hits) - POINTS)),
+            f"  outcomes: {dict(self.outcomes)}",
+            f"  violations: {len(self.violations)}",
+            *(f"    {text[:1500]}" for text in self.violations[:20]),
+        ]
+        if self.violations:
+            lines.append(f"  kept for a look: {self.directory}")
+        return "\n".join(lines)
+
+
+def plans(cycles: int, chance: random.Random) -> list[Plan]:
+    """Return a shuffled list: three fifths of it at named points, evenly, the others at random moments."""
+    each = max(1, cycles * 3 // 5 // len(POINTS))
+    chosen = [Plan("point", point) for point in sorted(POINTS) for _ in range(each)]
+    victims = chance.choices(["daemon", "server", "both", "starting"], [4, 3, 3, 2], k=max(0, cycles - len(chosen)))
+    chosen += [Plan(victim) for victim in victims]
+    chance.shuffle(chosen)
+    return chosen
+
+
+class Harness:
+    """One run: a daemon, its clients, and the cycles that kill."""
+
+    def __init__(self, directory: Path, seed: int, launch: tuple[str, ...] = PRODUCT) -> None:
+        self.chance = random.Random(seed)
+        self.report = Report(seed, directory=str(directory))
+        self.daemon = Daemon(directory, launch)
+        self.ledger = Ledger(directory)
+        self.servers = Servers(self.ledger)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Start daemon and clients; at the end settle and check, whatever the cycles found."""
+        begin = time.monotonic()
+        await self._start(None)
+        try:
+            async with Api(self.daemon.socket) as self.api, Api(self.daemon.socket) as stream:
+                self.fleet = Fleet(self.daemon, self.api, SESSIONS)
+                self.clients = Clients(self.daemon, self.api, self.ledger, self.fleet, self.chance)
+                follower = Follower(self.daemon, stream, self.ledger, self._notice)
+                async with asyncio.TaskGroup() as group:
+                    following = group.create_task(follower.run())
+                    await self.fleet.fill()
+                    submitting = group.create_task(self.clients.run())
+                    yield
+                    await self._settle(submitting)
+                    following.cancel()
+                    self.report.violations += after_settling(self.ledger, await read_log(self.api))
+            await self.daemon.stop()
+            self.report.violations += await asyncio.to_thread(verified, self.daemon.data)
+        finally:
+            await self._clean()
+            self.report.seconds = time.monotonic() - begin
+
+    async def cycle(self, plan: Plan) -> bool:
+        """Carry out one plan; False when its point was not reached in time."""
+        self.report.cycles += 1
+        if plan.point is not None:
+            return await self._at_point(plan.point)
+        if self.daemon.armed is not None or not self.daemon.alive:
+            await self._restart(None)
+        await self._replace_used_up()
+        await asyncio.sleep(self.chance.uniform(0.05, 0.5))
+        if plan.victim in {"server", "both"}:
+            self._kill_server(plan.victim)
+        if plan.victim in {"daemon", "both", "starting"}:
+            self._kill_daemon(plan.victim)
+            if plan.victim == "starting":
+                await self._start_in_vain()
+            await self._start(None)
+        return True
+
+    async def _at_point(self, point: str) -> bool:
+        await self._restart(f"{point}:{self.chance.randint(1, ARRIVALS_MAX.get(point, SERVER_ARRIVALS_MAX))}")
+        if self.daemon.armed is None:
+            return True
+        # Only servers that this daemon starts carry its point, so it needs sessions without one.
+        if not await self._replace_used_up():
+            await self.fleet.replace(self.chance.choice(self.fleet.names))
+        return await self._await_point(point)
+
+    async def _replace_used_up(self) -> bool:
+        used_up = [name for name in self.fleet.names if self.ledger.losses.get(name, 0) >= LOSSES_MAX]
+        for name in used_up:
+            await self.fleet.replace(name)
+        return bool(used_up)
+
+    async def _await_point(self, point: str) -> bool:
+        """Wait until the daemon or an action server has killed itself at the point."""
+        self.servers.fell.clear()
+        self.servers.fallen.clear()
+        end = time.monotonic() + HIT_SECONDS_MAX
+        while time.monotonic() < end:
+            in_flight = self.ledger.in_flight
+            if not self.daemon.alive:
+                self.daemon.up.clear()
+                if self.daemon.status != -9:
+                    self.report.violations.append(f"daemon ended: {self.daemon.status}\n{self.daemon.tail()}")
+                self._hit(point, "daemon", in_flight)
+                return True
+            if self.servers.fallen:
+                self._hit(point, "server", in_flight)
+                await asyncio.sleep(self.chance.uniform(0, 0.3))
+                return True
+            await asyncio.sleep(0.005)
+        return False
+
+    def _hit(self, name: str, who: str, in_flight: int) -> None:
+        if in_flight:
+            self.report.hits[name] += 1
+        self.report.deaths[who] += 1
+
+    def _kill_daemon(self, name: str) -> None:
+        if self.daemon.alive:
+            in_flight = self.ledger.in_flight
+            self.daemon.kill()
+            self._hit(name, "daemon", in_flight)
+
+    def _kill_server(self, name: str) -> None:
+        alive = self.servers.alive
+        if alive and self.servers.kill(self.chance.choice(alive)):
+            self._hit(name, "server", self.ledger.in_flight)
+
+    async def _start_in_vain(self) -> None:
+        """Start the daemon and kill it before, or just when, it is ready."""
+        self.daemon.spawn()
+        await asyncio.sleep(self.chance.uniform(0.1, 0.7))
+        self._kill_daemon("starting")
+
+    async def _restart(self, armed: str | None) -> None:
+        self._kill_daemon("daemon")
+        await self._start(armed)
+
+    async def _start(self, armed: str | None) -> None:
+        seconds = await self.daemon.start(armed)
+        if seconds is None:
+            # An armed daemon may well die at its point before it is ready; the next one is not armed.
+            self._hit((armed or "").partition(":")[0], "daemon", self.ledger.in_flight)
+            seconds = await self.daemon.start(None)
+        self.servers.watched.clear()
+        if seconds is not None:
+            self.report.ready_seconds.append(seconds)
+
+    def _notice(self, event: Seen) -> None:
+        self.servers.notice(event)
+        if event.kind == "generation_started" and self.daemon.armed is not None:
+            self.servers.watched.add(event.payload["generation"])
+        elif event.kind == "generation_ended":
+            generation = event.payload["generation"]
+            for pid, what in processes_of({generation}).items():
+                self.report.violations.append(f"generation_ended, and process {pid} of it lives: {what}")
+
+    async def _settle(self, submitting: asyncio.Task[None]) -> None:
+        """Start an unarmed daemon, let clients finish, and wait until the log is quiet."""
+        self.clients.stopping = True
+        if self.daemon.armed is not None or not self.daemon.alive:
+            self._kill_daemon("daemon")
+            await self._start(None)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(submitting, SETTLE_SECONDS_MAX)
+        quiet = 0
+        while quiet < 3:
+            # Nothing more may come: events that are on their way arrive within these looks.
+            self.ledger.changed.clear()
+            try:
+                await asyncio.wait_for(self.ledger.changed.wait(), 0.5)
+                quiet = 0
+            except TimeoutError:
+                quiet += 1
+
+    async def _clean(self) -> None:
+        await self.daemon.stop()
+        self.servers.close()
+        ledger, report = self.ledger, self.report
+        report.submitted = len(ledger.submissions)
+        report.acked = sum(1 for known in ledger.submissions.values() if known.acked is not None)
+        report.events = len(ledger.live)
+        report.violations += ledger.violations
+        report.outcomes.update(
+            str(known.ended.payload["outcome"]) for known in ledger.submissions.values() if known.ended is not None
+        )
+        for pid in processes_of({*ledger.generations, str(self.daemon.data)}):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+async def run(chosen: Sequence[Plan], seed: int, launch: tuple[str, ...] = PRODUCT, rerun: float = 0.5) -> Report:
+    """Carry out the plans, points that were missed again later; return what happened.
+
+    Args:
+        chosen: What to kill, in order.
+        seed: Of every choice that the harness makes; the machine's timing is chance all the same.
+        launch: Command that starts the daemon.
+        rerun: Share of the actions that may run in a fresh generation.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="crash-"))
+    harness = Harness(directory, seed, launch)
+    waiting = list(chosen)
+    spare = max(2, len(waiting) // EXTRA_SHARE)
+    async with harness.running():
+        harness.clients.rerun = rerun
+        while waiting:
+            plan = waiting.pop(0)
+            if not await harness.cycle(plan) and spare > 0:
+                spare -= 1
+                waiting.append(plan)
+    if not harness.report.violations:
+        shutil.rmtree(directory)
+    return harness.report
+
+
+def main() -> int:
+    """Run from the command line and print the report."""
+    cycles = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns() % 1_000_000
+    report = asyncio.run(run(plans(cycles, random.Random(seed)), seed))
+    print(report)
+    return 1 if report.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
