@@ -1,0 +1,48 @@
+"""The catalogue: the fold of every session, kept current by the log's commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from chronicled.events.envelope import Event
+from chronicled.events.lanes import SessionFold
+from chronicled.events.registry import Registry
+from chronicled.events.worker_log import SessionKey
+
+__all__ = ["Catalogue"]
+
+
+class Catalogue:
+    """Every session's fold. `committed` is the log's listener.
+
+    Args:
+        registry: Tells what runs and what ends it.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._folds: dict[tuple[str, str], SessionFold] = {}
+
+    def committed(self, events: Sequence[Event]) -> None:
+        """Fold one commit."""
+        for event in events:
+            key = (event.tenant, event.session)
+            fold = self._folds.get(key)
+            if fold is None:
+                fold = self._folds[key] = SessionFold(SessionKey(*key), self._registry)
+            fold.apply(event)
+
+    def find(self, tenant: str, session: str) -> SessionFold | None:
+        """Return the session's fold, or None when there is no such session."""
+        return self._folds.get((tenant, session))
+
+    def page(self, tenant: str, after: int, limit: int) -> tuple[list[SessionFold], bool]:
+        """Return sessions created behind position `after`, and whether these are all."""
+        wanted = (
+            fold
+            for fold in self._folds.values()
+            if fold.key.tenant == tenant and fold.created is not None and fold.created.position > after
+        )
+        found = list(islice(wanted, limit + 1))
+        return found[:limit], len(found) <= limit

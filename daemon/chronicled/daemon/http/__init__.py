@@ -1,0 +1,1 @@
+"""The HTTP API: one route table drives routing, validation and the OpenAPI document."""

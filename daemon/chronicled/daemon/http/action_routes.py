@@ -1,0 +1,296 @@
+"""Actions: submit, show, cancel, type to, interrupt."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from chronicled.daemon.catalogue import Catalogue
+from chronicled.daemon.http.bodies import (
+    ActionBody,
+    ActionRecorded,
+    ActionsEnded,
+    ActionsRecorded,
+    ActionView,
+    CancelBody,
+    InputBody,
+    InterruptBody,
+    RequestRecorded,
+)
+from chronicled.daemon.http.bodies import (
+    ActionEnded as ActionEndedView,
+)
+from chronicled.daemon.http.call import Call, json_response
+from chronicled.daemon.http.parameters import idempotency_key, submitter, wait_seconds
+from chronicled.daemon.http.route import Answer, Handler, Route
+from chronicled.daemon.submission import ActionRequest, Submission
+from chronicled.daemon.waits import Wait, Waits
+from chronicled.events.envelope import Event
+from chronicled.events.errors import (
+    ActionEnded,
+    ActionNotFound,
+    ActionNotRunning,
+    ChronicledError,
+    IdReused,
+    InvalidName,
+    InvalidPayload,
+    InvalidRequest,
+    SequenceMismatch,
+    SessionClosed,
+    SessionNotFound,
+    StorageFull,
+    UnknownKind,
+)
+from chronicled.events.kinds.lifecycle import CancelRequested, InputSent, InterruptRequested
+from chronicled.events.store import Append, Appended, EventStore
+
+__all__ = ["ActionRoutes"]
+
+JSON = "application/json"
+
+
+class SubmitHeaders(msgspec.Struct, frozen=True):
+    """Headers of a submission."""
+
+    idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
+    """Makes a retry safe: the same key gives the same action."""
+    prefer: Annotated[str, msgspec.Meta(pattern=r"^wait=[0-9]{1,9}$")] | None = None
+    """`wait=SECONDS`: answer when the action has ended, or after so long."""
+
+
+class ActionRoutes:
+    """The routes of actions.
+
+    Args:
+        submission: Appends what is asked for.
+        store: Answers for actions that have ended.
+        catalogue: Tells what is open, and in which order.
+        waits: Tells of ends as they come.
+        wait_seconds_max: Longest wait.
+        actions_max: Most actions in one request.
+    """
+
+    def __init__(
+        self,
+        submission: Submission,
+        store: EventStore,
+        catalogue: Catalogue,
+        waits: Waits,
+        wait_seconds_max: float,
+        actions_max: int,
+    ) -> None:
+        self._submission = submission
+        self._store = store
+        self._catalogue = catalogue
+        self._waits = waits
+        self._wait_seconds_max = wait_seconds_max
+        self._actions_max = actions_max
+        self._bodies: msgspec.json.Decoder[ActionBody | list[ActionBody]]
+        self._bodies = msgspec.json.Decoder(ActionBody | list[ActionBody])
+        self._cancel_body = msgspec.json.Decoder(CancelBody)
+        self._input_body = msgspec.json.Decoder(InputBody)
+        self._interrupt_body = msgspec.json.Decoder(InterruptBody)
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the rows of the route table."""
+        action = "/v1/sessions/{session}/actions/{id}"
+        absent = (SessionNotFound, ActionNotFound, InvalidName)
+        return (
+            Route(
+                method="POST",
+                path="/v1/sessions/{session}/actions",
+                name="submit_actions",
+                summary="Submit one action, or several side by side",
+                handler=self.submit,
+                headers=SubmitHeaders,
+                body=ActionBody | list[ActionBody],
+                answers={
+                    202: Answer("In the log; not waited for to its end.", {JSON: (ActionRecorded, ActionsRecorded)}),
+                    200: Answer("In the log, and ended.", {JSON: (ActionEndedView, ActionsEnded)}),
+                },
+                problems=(
+                    *(SessionNotFound, InvalidName, SessionClosed, UnknownKind, InvalidPayload),
+                    *(IdReused, SequenceMismatch, StorageFull),
+                ),
+                writes=True,
+            ),
+            Route(
+                method="GET",
+                path=action,
+                name="show_action",
+                summary="Show an action, its status and its end",
+                handler=self.show,
+                answers={200: Answer("The action.", {JSON: (ActionView,)})},
+                problems=absent,
+            ),
+            self._request_route("cancel", "Cancel an action", self.cancel, CancelBody, (ActionNotRunning,)),
+            self._request_route("input", "Type to a running action", self.input, InputBody, (ActionNotRunning,)),
+            self._request_route(
+                "interrupt", "Send a signal to a running action", self.interrupt, InterruptBody, (ActionNotRunning,)
+            ),
+        )
+
+    def _request_route(
+        self,
+        word: str,
+        summary: str,
+        handler: Handler,
+        body: type[msgspec.Struct],
+        problems: tuple[type[ChronicledError], ...],
+    ) -> Route:
+        return Route(
+            method="POST",
+            path="/v1/sessions/{session}/actions/{id}/" + word,
+            name=f"{word}_action",
+            summary=summary,
+            handler=handler,
+            body=body,
+            body_required=word == "input",
+            answers={202: Answer("The request is in the log.", {JSON: (RequestRecorded,)})},
+            problems=(SessionNotFound, ActionNotFound, InvalidName, ActionEnded, StorageFull, *problems),
+            writes=True,
+        )
+
+    async def submit(self, call: Call) -> web.Response:
+        """Submit actions, and wait for their ends if that is preferred."""
+        body = await call.body(self._bodies)
+        single = isinstance(body, ActionBody)
+        bodies = [body] if isinstance(body, ActionBody) else body
+        if len(bodies) > self._actions_max:
+            raise InvalidRequest(f"A request takes at most {self._actions_max} actions.", actions_max=self._actions_max)
+        requests = [
+            ActionRequest(
+                kind=each.kind,
+                payload=bytes(each.payload),
+                lane=each.lane,
+                id=each.id,
+                expected_sequence=each.expected_sequence,
+            )
+            for each in bodies
+        ]
+        seconds = wait_seconds(call, self._wait_seconds_max)
+        append = self._submission.prepare(submitter(call), call.path["session"], requests, idempotency_key(call))
+        if seconds is None:
+            appended = await self._store.append(append)
+            return await self._answer(appended, single)
+        return await self._submit_and_wait(append, seconds, single)
+
+    async def _submit_and_wait(self, append: Append, seconds: float, single: bool) -> web.Response:
+        tenant = append.drafts[0].tenant
+        with self._waits.open(tenant, [draft.id for draft in append.drafts]) as wait:
+            appended = await self._store.append(append)
+            for event in appended.events:
+                if not self._submission.runnable(event):
+                    wait.drop(tenant, event.id)
+            if appended.repeated:
+                await self._feed_ends(wait, appended.events)
+            await wait.ended(seconds)
+            return self._ends(appended.events, wait.found, single)
+
+    async def _feed_ends(self, wait: Wait, events: Sequence[Event]) -> None:
+        for event in events:
+            end = await self._store.terminal(event.tenant, event.id)
+            if end is not None:
+                wait.feed(end)
+
+    async def _answer(self, appended: Appended, single: bool) -> web.Response:
+        found: dict[str, Event] = {}
+        if appended.repeated:
+            for event in appended.events:
+                end = await self._store.terminal(event.tenant, event.id)
+                if end is not None:
+                    found[event.id] = end
+        return self._ends(appended.events, found, single)
+
+    def _ends(self, events: tuple[Event, ...], found: dict[str, Event], single: bool) -> web.Response:
+        # Only recorded ones have no end to tell: a request of nothing else is answered 202, at once.
+        ended = bool(found) and all(event.id in found or not self._submission.runnable(event) for event in events)
+        if single:
+            event = events[0]
+            if ended:
+                return json_response(ActionEndedView(action=event, observation=found[event.id]))
+            return json_response(ActionRecorded(action=event), 202, {"Location": _location(event)})
+        if ended:
+            observations = tuple(found.get(event.id) for event in events)
+            return json_response(ActionsEnded(actions=events, observations=observations))
+        return json_response(ActionsRecorded(actions=events), 202)
+
+    async def show(self, call: Call) -> web.Response:
+        """Show an action."""
+        action = await self._find(call)
+        status = self._status(action)
+        if status is not None:
+            return json_response(ActionView(action=action, status=status))
+        observation = await self._store.terminal(action.tenant, action.id)
+        if observation is None:
+            return json_response(ActionView(action=action, status="recorded"))
+        return json_response(ActionView(action=action, status=outcome_of(observation), observation=observation))
+
+    async def cancel(self, call: Call) -> web.Response:
+        """Cancel an action."""
+        body = await call.body(self._cancel_body) if call.request.body_exists else CancelBody()
+        action = await self._find_runnable(call)
+        fold = self._catalogue.find(action.tenant, action.session)
+        head = fold.head(action.lane) if fold is not None else None
+        appended = await self._submission.cancel(submitter(call), action, CancelRequested(reason=body.reason), head)
+        request, *end = appended.events
+        return json_response(RequestRecorded(event=request, observation=end[0] if end else msgspec.UNSET), 202)
+
+    async def input(self, call: Call) -> web.Response:
+        """Type to an action."""
+        body = await call.body(self._input_body)
+        if body.encoding == "base64":
+            try:
+                base64.b64decode(body.data, validate=True)
+            except (binascii.Error, ValueError):
+                raise InvalidRequest("data is not base64.", member="data") from None
+        return await self._ask(call, "input_sent", InputSent(data=body.data, encoding=body.encoding))
+
+    async def interrupt(self, call: Call) -> web.Response:
+        """Send a signal to an action."""
+        body = await call.body(self._interrupt_body) if call.request.body_exists else InterruptBody()
+        return await self._ask(call, "interrupt_requested", InterruptRequested(signal=body.signal))
+
+    async def _ask(self, call: Call, kind: str, payload: msgspec.Struct) -> web.Response:
+        action = await self._find_runnable(call)
+        if self._status(action) == "queued":
+            raise ActionNotRunning("The action waits behind another one of its lane.")
+        appended = await self._submission.ask(submitter(call), action, kind, payload)
+        return json_response(RequestRecorded(event=appended.events[0]), 202)
+
+    async def _find(self, call: Call) -> Event:
+        return await self._submission.action(call.caller.tenant, call.path["session"], call.path["id"])
+
+    async def _find_runnable(self, call: Call) -> Event:
+        action = await self._find(call)
+        if not self._submission.runnable(action):
+            raise ActionNotRunning(f"A {action.kind} is only recorded; it never runs.")
+        return action
+
+    def _status(self, action: Event) -> str | None:
+        fold = self._catalogue.find(action.tenant, action.session)
+        return None if fold is None else fold.status(action.id)
+
+
+class _Outcome(msgspec.Struct, frozen=True):
+    outcome: str = "unknown"
+
+
+_outcome = msgspec.json.Decoder(_Outcome)
+
+
+def outcome_of(observation: Event) -> str:
+    """Return the outcome in a terminal observation; `unknown` for one that cannot be read."""
+    try:
+        return _outcome.decode(observation.payload).outcome
+    except msgspec.DecodeError:
+        return "unknown"
+
+
+def _location(event: Event) -> str:
+    return f"/v1/sessions/{event.session}/actions/{event.id}"

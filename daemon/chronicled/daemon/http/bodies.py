@@ -1,0 +1,187 @@
+"""Bodies that the API takes and gives: the structs that both the handlers and the OpenAPI document are made from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from chronicled.events.envelope import Event
+from chronicled.events.kinds.actions import VariableName
+
+__all__ = [
+    "ActionBody",
+    "ActionEnded",
+    "ActionRecorded",
+    "ActionView",
+    "ActionsEnded",
+    "ActionsRecorded",
+    "CancelBody",
+    "EventPage",
+    "Health",
+    "InputBody",
+    "InterruptBody",
+    "Problem",
+    "RequestRecorded",
+    "SessionBody",
+    "SessionPage",
+    "SessionView",
+]
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,128}$", min_length=1, max_length=128)]
+Uuid = Annotated[str, Meta(extra_json_schema={"format": "uuid"}, max_length=64)]
+Text = Annotated[str, Meta(max_length=4096)]
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what callers send: a member that is not known is refused by name."""
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what callers get; more members may come, these stay."""
+
+
+class SessionBody(Body, frozen=True, kw_only=True):
+    """A session to be created; everything may be left out."""
+
+    session: Name | None = None
+    """Its name; one is made when it is left out."""
+    runtime: Annotated[str, Meta(max_length=128)] | None = None
+    image: Text | None = None
+    labels: Annotated[dict[Annotated[str, Meta(min_length=1, max_length=256)], Text], Meta(max_length=64)] = {}
+    environment: Annotated[dict[VariableName, Annotated[str, Meta(max_length=32_768)]], Meta(max_length=256)] = {}
+    life_seconds: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+
+
+class ActionBody(Body, frozen=True, kw_only=True):
+    """An action to be submitted."""
+
+    kind: Annotated[str, Meta(min_length=1, max_length=128)]
+    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    """What the kind's schema says."""
+    lane: Name = "main"
+    id: Uuid | None = None
+    """Idempotency key for the life of the log; one is made when it is left out."""
+    expected_sequence: Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)] | None = None
+    """Sequence of the session's last client-submitted event, -1 for none; only in a request's first action."""
+
+
+class CancelBody(Body, frozen=True, kw_only=True):
+    """Why an action is cancelled."""
+
+    reason: Annotated[str, Meta(max_length=1024)] = ""
+
+
+class InputBody(Body, frozen=True, kw_only=True):
+    """What to type to an action."""
+
+    data: Annotated[str, Meta(min_length=1, max_length=262_144)]
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+
+
+class InterruptBody(Body, frozen=True, kw_only=True):
+    """The signal to send to an action."""
+
+    signal: Literal["SIGINT", "SIGTERM", "SIGKILL"] = "SIGINT"
+
+
+class SessionView(View, frozen=True, kw_only=True, omit_defaults=False):
+    """A session as the log tells it."""
+
+    session: str
+    tenant: str
+    status: str
+    """`open` or `closed`."""
+    runtime: str
+    image: str | None
+    labels: dict[str, str]
+    isolated: bool
+    """False where code in the sandbox is not kept from the daemon's files and sockets."""
+    created: str
+    """RFC 3339 UTC."""
+    position: int
+    """Of its `session_created`."""
+    open_actions: int
+    """Runnable actions without a terminal observation."""
+
+
+class SessionPage(View, frozen=True, kw_only=True):
+    """Sessions in the order of their creation."""
+
+    sessions: list[SessionView]
+    next: int
+    """Pass it as `after` for the next page."""
+    at_end: bool
+
+
+class ActionRecorded(View, frozen=True, kw_only=True):
+    """An action that is in the log."""
+
+    action: Event
+
+
+class ActionsRecorded(View, frozen=True, kw_only=True):
+    """Actions that are in the log."""
+
+    actions: tuple[Event, ...]
+
+
+class ActionEnded(View, frozen=True, kw_only=True):
+    """An action and how it ended."""
+
+    action: Event
+    observation: Event
+
+
+class ActionsEnded(View, frozen=True, kw_only=True):
+    """Actions and how each ended; null for those that are only recorded."""
+
+    actions: tuple[Event, ...]
+    observations: tuple[Event | None, ...]
+
+
+class ActionView(View, frozen=True, kw_only=True):
+    """An action's status, folded from the log."""
+
+    action: Event
+    status: str
+    """`recorded`, `queued`, `running`, or its outcome."""
+    observation: Event | UnsetType = UNSET
+
+
+class RequestRecorded(View, frozen=True, kw_only=True):
+    """What was asked about an action is in the log."""
+
+    event: Event
+    observation: Event | UnsetType = UNSET
+    """The end of an action that was cancelled before it ran."""
+
+
+class EventPage(View, frozen=True, kw_only=True):
+    """Events in the log's order."""
+
+    events: tuple[Event, ...]
+    next: int
+    """Cursor for the next page; may lie beyond the last event: nothing wanted lies in between."""
+    at_end: bool
+    incarnation: str
+
+
+class Health(View, frozen=True, kw_only=True):
+    """Whether the daemon lives, or is ready."""
+
+    status: str
+    detail: str | UnsetType = UNSET
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    retryable: bool

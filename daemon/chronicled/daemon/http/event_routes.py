@@ -1,0 +1,141 @@
+"""Events: the log in pages, or followed as server-sent events; one session's, or all that the caller may see."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from chronicled.daemon.http.bodies import EventPage
+from chronicled.daemon.http.call import Call, json_response
+from chronicled.daemon.http.follow import Follower
+from chronicled.daemon.http.route import Answer, Route
+from chronicled.events.cursor import Cursor
+from chronicled.events.envelope import Category, Event
+from chronicled.events.errors import CursorGone, InvalidCursor, InvalidName, SessionNotFound
+from chronicled.events.ids import check_name
+from chronicled.events.limits import PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX
+from chronicled.events.store import EventStore, Filter
+
+__all__ = ["EventRoutes"]
+
+PAGE_BYTES_MAX = 16 << 20
+READ_EVENTS = 128
+
+KindName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=128)]
+CursorText = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,18})(@[A-Za-z0-9-]{1,64})?$")]
+
+
+class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which events."""
+
+    after: str = "0"
+    """Cursor, exclusive: `POSITION` or `POSITION@INCARNATION`."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_EVENTS_MAX)] = PAGE_EVENTS_DEFAULT
+    """Most events of a page; a page of large events may hold fewer. A stream has no end."""
+    kind: tuple[KindName, ...] = ()
+    category: tuple[Category, ...] = ()
+    source: tuple[Annotated[str, msgspec.Meta(pattern="^(client|worker|daemon)$")], ...] = ()
+
+
+class EventHeaders(msgspec.Struct, frozen=True):
+    """Headers of a read."""
+
+    last_event_id: CursorText | None = None
+    """Cursor of a stream that is taken up again; it wins over `after`."""
+
+
+class EventRoutes:
+    """The routes of events.
+
+    Args:
+        store: The log.
+        follower: Follows it as server-sent events.
+    """
+
+    def __init__(self, store: EventStore, follower: Follower) -> None:
+        self._store = store
+        self._follower = follower
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the rows of the route table."""
+        answers = {
+            200: Answer(
+                "A page of events; with `Accept: text/event-stream` a stream that goes on for ever.",
+                {"application/json": (EventPage,), "text/event-stream": ()},
+                {"Link": "The next page (`rel=next`)."},
+            )
+        }
+        return (
+            Route(
+                method="GET",
+                path="/v1/sessions/{session}/events",
+                name="read_session_events",
+                summary="Read or follow a session's events",
+                handler=self.read_session,
+                query=EventQuery,
+                headers=EventHeaders,
+                answers=answers,
+                problems=(SessionNotFound, InvalidName, InvalidCursor, CursorGone),
+            ),
+            Route(
+                method="GET",
+                path="/v1/events",
+                name="read_events",
+                summary="Read or follow the events of all sessions that the caller may see",
+                handler=self.read_all,
+                query=EventQuery,
+                headers=EventHeaders,
+                answers=answers,
+                problems=(InvalidCursor, CursorGone),
+            ),
+        )
+
+    async def read_session(self, call: Call) -> web.StreamResponse:
+        """Read or follow one session."""
+        session = check_name(call.path["session"], "session name")
+        if await self._store.last(call.caller.tenant, session) is None:
+            raise SessionNotFound(f"There is no session {session!r}.")
+        return await self._read(call, call.caller.tenant, session)
+
+    async def read_all(self, call: Call) -> web.StreamResponse:
+        """Read or follow all sessions; an operator also sees what the daemon says of itself."""
+        return await self._read(call, None if call.caller.operator else call.caller.tenant, None)
+
+    async def _read(self, call: Call, tenant: str | None, session: str | None) -> web.StreamResponse:
+        query = call.query(EventQuery)
+        after = self._after(call, query)
+        where = Filter(
+            tenant=tenant,
+            session=session,
+            kinds=frozenset(query.kind),
+            categories=frozenset(query.category),
+            sources=frozenset(query.source),
+        )
+        if "text/event-stream" in call.request.headers.get("Accept", ""):
+            return await self._follower.follow(call, after, where)
+        return await self._page(call, after, query.limit, where)
+
+    def _after(self, call: Call, query: EventQuery) -> int:
+        text = call.header("Last-Event-ID") or query.after
+        return Cursor.parse(text).resolve(self._store.incarnation, self._store.head)
+
+    async def _page(self, call: Call, after: int, limit: int, where: Filter) -> web.Response:
+        events: list[Event] = []
+        size = 0
+        at_end = False
+        # Read in parts, so that a page of large events is cut by its size and never stands in memory whole.
+        while len(events) < limit and size < PAGE_BYTES_MAX and not at_end:
+            page = await self._store.read(after, min(limit - len(events), READ_EVENTS), where)
+            events.extend(page.events)
+            size += sum(len(event.payload) for event in page.events)
+            after, at_end = page.next, page.at_end
+            if not page.events and not at_end:
+                break
+        incarnation = self._store.incarnation
+        path = call.request.raw_path.partition("?")[0]
+        return json_response(
+            EventPage(events=tuple(events), next=after, at_end=at_end, incarnation=incarnation),
+            headers={"Link": f'<{path}?after={after}@{incarnation}&limit={limit}>; rel="next"'},
+        )

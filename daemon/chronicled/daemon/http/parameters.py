@@ -1,0 +1,64 @@
+"""Headers and parameters that several routes read, each in one place."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from chronicled.daemon.http.call import Call
+from chronicled.daemon.submission import Submitter
+from chronicled.events.errors import InvalidRequest
+
+__all__ = ["idempotency_key", "submitter", "traceparent", "wait_seconds"]
+
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+WAIT: Final = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.IGNORECASE)
+KEY_LENGTH_MAX: Final = 255
+
+
+def traceparent(call: Call) -> str | None:
+    """Return the W3C trace context; what does not fit counts as not sent, as the recommendation says."""
+    value = call.request.headers.get("traceparent")
+    return value if value is not None and TRACEPARENT.fullmatch(value) and not value.startswith("ff") else None
+
+
+def submitter(call: Call) -> Submitter:
+    """Return on whose behalf the call appends."""
+    return Submitter(call.caller.tenant, call.caller.actor, traceparent(call))
+
+
+def idempotency_key(call: Call) -> str | None:
+    """Return the `Idempotency-Key`, quotes of its structured form removed.
+
+    Raises:
+        InvalidRequest: it is empty or longer than 255 characters.
+    """
+    value = call.header("Idempotency-Key")
+    if value is None:
+        return None
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    if not 1 <= len(value) <= KEY_LENGTH_MAX:
+        raise InvalidRequest(f"Idempotency-Key has 1 to {KEY_LENGTH_MAX} characters.", header="Idempotency-Key")
+    return value
+
+
+def wait_seconds(call: Call, seconds_max: float) -> float | None:
+    """Return how long the caller wants to wait (`Prefer: wait=SECONDS`), cut to the limit; None for not at all.
+
+    Other preferences are left alone, as RFC 7240 asks.
+
+    Raises:
+        InvalidRequest: `wait` has no whole number of seconds.
+    """
+    value = call.header("Prefer")
+    if value is None:
+        return None
+    for preference in value.split(","):
+        name = preference.split(";")[0].strip()
+        if name.split("=")[0].strip().lower() == "wait":
+            match = WAIT.fullmatch(name)
+            if match is None:
+                raise InvalidRequest(f"Prefer: wait takes whole seconds, not {name[:50]!r}.", header="Prefer")
+            return min(float(match[1]), seconds_max)
+    return None

@@ -1,0 +1,202 @@
+"""Sessions: create, list, show, close."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from aiohttp import web
+
+from chronicled.daemon.catalogue import Catalogue
+from chronicled.daemon.http.bodies import SessionBody, SessionPage, SessionView
+from chronicled.daemon.http.call import Call, json_response
+from chronicled.daemon.http.parameters import idempotency_key, submitter
+from chronicled.daemon.http.route import Answer, Route
+from chronicled.daemon.submission import Submission
+from chronicled.events.codec import Codec, Opaque
+from chronicled.events.envelope import Event
+from chronicled.events.errors import (
+    IdReused,
+    InvalidName,
+    InvalidRequest,
+    SessionExists,
+    SessionNotFound,
+    StorageFull,
+)
+from chronicled.events.ids import check_name
+from chronicled.events.kinds.lifecycle import SessionCreated
+from chronicled.events.lanes import SessionFold
+from chronicled.events.limits import PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX
+
+__all__ = ["SessionRoutes", "session_view"]
+
+LOCATION = "Where the session is."
+
+
+class SessionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which page of sessions."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
+    """Position of the last session's creation that was seen."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_EVENTS_MAX)] = PAGE_EVENTS_DEFAULT
+
+
+class KeyHeaders(msgspec.Struct, frozen=True):
+    """Header of a request that can be retried safely."""
+
+    idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
+
+
+class SessionRoutes:
+    """The routes of sessions.
+
+    Args:
+        submission: Appends what is asked for.
+        catalogue: What the log says of sessions.
+        codec: Reads payloads.
+        runtimes: Runtimes by name, with whether each isolates.
+        runtime_default: Runtime of a session that names none.
+    """
+
+    def __init__(
+        self,
+        submission: Submission,
+        catalogue: Catalogue,
+        codec: Codec,
+        runtimes: dict[str, bool],
+        runtime_default: str,
+    ) -> None:
+        self._submission = submission
+        self._catalogue = catalogue
+        self._codec = codec
+        self._runtimes = runtimes
+        self._runtime_default = runtime_default
+        self._body: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the rows of the route table."""
+        shown = {"application/json": (SessionView,)}
+        return (
+            Route(
+                method="POST",
+                path="/v1/sessions",
+                name="create_session",
+                summary="Create a session",
+                handler=self.create,
+                body=SessionBody,
+                body_required=False,
+                headers=KeyHeaders,
+                answers={
+                    201: Answer("The session was created.", shown, {"Location": LOCATION}),
+                    200: Answer("The same request created it before.", shown, {"Location": LOCATION}),
+                },
+                problems=(SessionExists, IdReused, InvalidName, StorageFull),
+                writes=True,
+            ),
+            Route(
+                method="GET",
+                path="/v1/sessions",
+                name="list_sessions",
+                summary="List sessions in the order of their creation",
+                handler=self.list,
+                query=SessionQuery,
+                answers={200: Answer("A page of sessions.", {"application/json": (SessionPage,)})},
+            ),
+            Route(
+                method="GET",
+                path="/v1/sessions/{session}",
+                name="show_session",
+                summary="Show a session",
+                handler=self.show,
+                answers={200: Answer("The session.", shown)},
+                problems=(SessionNotFound, InvalidName),
+            ),
+            Route(
+                method="DELETE",
+                path="/v1/sessions/{session}",
+                name="close_session",
+                summary="Close a session; closing it again changes nothing",
+                handler=self.close,
+                answers={200: Answer("The session is closed.", shown)},
+                problems=(SessionNotFound, InvalidName, StorageFull),
+                writes=True,
+            ),
+        )
+
+    async def create(self, call: Call) -> web.Response:
+        """Create a session."""
+        body = await call.body(self._body) if call.request.body_exists else SessionBody()
+        runtime = body.runtime or self._runtime_default
+        if runtime not in self._runtimes:
+            known = ", ".join(sorted(self._runtimes))
+            raise InvalidRequest(f"There is no runtime {runtime[:100]!r} here; there is {known}.", member="runtime")
+        payload = SessionCreated(
+            runtime=runtime,
+            image=body.image,
+            labels=body.labels,
+            environment=body.environment,
+            isolated=self._runtimes[runtime],
+            life_seconds=body.life_seconds,
+        )
+        key = idempotency_key(call)
+        try:
+            appended = await self._submission.create_session(submitter(call), body.session, payload, key)
+        except IdReused:
+            raise IdReused("The Idempotency-Key was used for another session.") from None
+        event = appended.events[0]
+        fold = self._fold(call.caller.tenant, event.session)
+        return json_response(
+            session_view(fold, self._codec),
+            200 if appended.repeated else 201,
+            {"Location": f"/v1/sessions/{event.session}"},
+        )
+
+    async def list(self, call: Call) -> web.Response:
+        """List sessions."""
+        query = call.query(SessionQuery)
+        folds, at_end = self._catalogue.page(call.caller.tenant, query.after, query.limit)
+        views = [session_view(fold, self._codec) for fold in folds]
+        after = views[-1].position if views else query.after
+        return json_response(SessionPage(sessions=views, next=after, at_end=at_end))
+
+    async def show(self, call: Call) -> web.Response:
+        """Show a session."""
+        name = check_name(call.path["session"], "session name")
+        return json_response(session_view(self._fold(call.caller.tenant, name), self._codec))
+
+    async def close(self, call: Call) -> web.Response:
+        """Close a session."""
+        name = call.path["session"]
+        await self._submission.close_session(submitter(call), name)
+        return json_response(session_view(self._fold(call.caller.tenant, name), self._codec))
+
+    def _fold(self, tenant: str, session: str) -> SessionFold:
+        fold = self._catalogue.find(tenant, session)
+        if fold is None:
+            raise SessionNotFound(f"There is no session {session!r}.")
+        return fold
+
+
+def session_view(fold: SessionFold, codec: Codec) -> SessionView:
+    """Return the session as the API shows it."""
+    created = fold.created
+    assert created is not None
+    payload: Any = _payload(created, codec)
+    return SessionView(
+        session=created.session,
+        tenant=created.tenant,
+        status="open" if fold.closed is None else "closed",
+        runtime=payload.runtime,
+        image=payload.image,
+        labels=payload.labels,
+        isolated=payload.isolated,
+        created=created.time,
+        position=created.position,
+        open_actions=len(fold),
+    )
+
+
+def _payload(created: Event, codec: Codec) -> SessionCreated:
+    payload = codec.decode(created)
+    # What a newer version wrote is still a session: it is shown, with what can be said of it.
+    return SessionCreated(runtime="unknown") if isinstance(payload, Opaque) else payload

@@ -1,0 +1,231 @@
+"""Submission: from what a client wants done to drafts in the log, idempotent under its ids and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from chronicled.events.codec import Codec, canonical_request
+from chronicled.events.envelope import ACTION, LIFECYCLE, OBSERVATION, Draft, Event
+from chronicled.events.errors import (
+    ActionEnded,
+    ActionNotFound,
+    InvalidName,
+    InvalidRequest,
+    SessionClosed,
+    SessionNotFound,
+)
+from chronicled.events.ids import IdSource, check_name, id_of_key, normal_id
+from chronicled.events.kinds.lifecycle import CancelRequested, SessionCreated
+from chronicled.events.kinds.lifecycle import SessionClosed as SessionClosedPayload
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.events.store import Append, Appended, EventStore
+
+__all__ = ["ActionRequest", "Submission", "Submitter"]
+
+
+class Submitter(msgspec.Struct, frozen=True):
+    """On whose behalf events are appended."""
+
+    tenant: str
+    actor: str
+    traceparent: str | None = None
+
+
+class ActionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One action as a client asks for it; the payload is not validated yet."""
+
+    kind: str
+    payload: bytes
+    lane: str = "main"
+    id: str | None = None
+    expected_sequence: int | None = None
+
+
+class Submission:
+    """Appends what clients ask for.
+
+    Args:
+        store: The log.
+        codec: Validates and encodes payloads.
+        ids: Where ids come from that no client gave.
+        request_key: Key of the digests by which a retry is told from another request.
+    """
+
+    def __init__(self, store: EventStore, codec: Codec, ids: IdSource, request_key: bytes) -> None:
+        self._store = store
+        self._codec = codec
+        self._ids = ids
+        self._request_key = request_key
+
+    def prepare(self, by: Submitter, session: str, requests: Sequence[ActionRequest], key: str | None = None) -> Append:
+        """Return the append of the actions, side by side, ids given: so that a wait can begin before it is made.
+
+        Raises:
+            InvalidRequest, InvalidName, InvalidPayload, PayloadTooLarge, UnknownKind: the request itself is wrong.
+        """
+        check_name(session, "session name")
+        if not requests:
+            raise InvalidRequest("A list of actions needs at least one.")
+        drafts = tuple(self._draft(by, session, request, key, index) for index, request in enumerate(requests))
+        if len({draft.id for draft in drafts}) != len(drafts):
+            raise InvalidRequest("Two actions of one request have the same id.")
+        return Append(drafts, expected_sequence=requests[0].expected_sequence)
+
+    def _draft(self, by: Submitter, session: str, request: ActionRequest, key: str | None, index: int) -> Draft:
+        spec = self._codec.registry.current(ACTION, request.kind)
+        if index and request.expected_sequence is not None:
+            raise InvalidRequest("Only the first action of a request may carry expected_sequence.")
+        if key is not None and request.id is not None:
+            raise InvalidRequest("Give either Idempotency-Key or the action's own id, not both.")
+        fresh = key is None and request.id is None
+        if key is not None:
+            id = id_of_key(by.tenant, session, key, index)
+        else:
+            id = self._ids.new() if request.id is None else normal_id(request.id)
+        lane = check_name(request.lane, "lane")
+        payload = self._codec.validate(spec, request.payload)
+        digest = canonical_request(
+            self._request_key, session, spec.kind, spec.version, payload, lane, request.expected_sequence
+        )
+        return self._codec.draft(
+            ACTION,
+            spec.kind,
+            payload,
+            tenant=by.tenant,
+            session=session,
+            id=id,
+            lane=lane,
+            source="client",
+            actor=by.actor,
+            fresh=fresh,
+            request=digest,
+            traceparent=by.traceparent,
+        )
+
+    async def create_session(
+        self, by: Submitter, name: str | None, payload: SessionCreated, key: str | None = None
+    ) -> Appended:
+        """Append `session_created`; a retry under the same key gives the same session, its name too.
+
+        Raises:
+            InvalidName: the name does not match, or begins with `_`, which is reserved.
+            SessionExists: another request created a session of that name.
+            IdReused: the key was used for another request.
+        """
+        if name is not None:
+            check_name(name, "session name")
+            if name.startswith("_"):
+                raise InvalidName("Session names that begin with '_' are reserved.")
+        id = self._ids.new() if key is None else id_of_key(by.tenant, name or "", key, 0)
+        # The tail of a UUIDv7 is its random part, that of a UUIDv5 is hash.
+        session = name or f"s-{id.replace('-', '')[-16:]}"
+        spec = self._codec.registry.current(LIFECYCLE, "session_created")
+        digest = canonical_request(self._request_key, session, spec.kind, spec.version, payload, "main", None)
+        draft = self._lifecycle(by, session, spec.kind, payload, id=id, fresh=key is None, request=digest)
+        return await self._store.append(Append((draft,), create=True))
+
+    async def close_session(self, by: Submitter, session: str) -> None:
+        """Append `session_closed`, unless it is closed already.
+
+        Raises:
+            SessionNotFound: there is no such session.
+        """
+        check_name(session, "session name")
+        draft = self._lifecycle(by, session, "session_closed", SessionClosedPayload())
+        try:
+            await self._store.append(Append((draft,)))
+        except SessionClosed:
+            return
+
+    async def cancel(self, by: Submitter, action: Event, payload: CancelRequested, head: Event | None) -> Appended:
+        """Append `cancel_requested`; an action that waits behind `head` in its lane ends in the same commit.
+
+        Args:
+            by: Who cancels.
+            action: The runnable action.
+            payload: Why.
+            head: The open action at the head of its lane, when that is another one: then it cannot have run.
+
+        Raises:
+            ActionEnded: it has its terminal observation already.
+        """
+        request = self._lifecycle(by, action.session, "cancel_requested", payload, cause=action.id, lane=action.lane)
+        if head is not None and head.id != action.id:
+            spec = self._codec.registry.current(OBSERVATION, action.kind)
+            end = self._codec.draft(
+                OBSERVATION,
+                action.kind,
+                spec.payload(outcome=Outcome.CANCELLED, effects=Effects.NONE, message="Cancelled before it ran."),
+                tenant=by.tenant,
+                session=action.session,
+                id=self._ids.new(),
+                lane=action.lane,
+                cause=action.id,
+            )
+            try:
+                return await self._store.append(Append((request, end), open_actions=(head.id, action.id)))
+            except ActionEnded:
+                # The head ended meanwhile, so this one may be running: its worker ends it. Or it has ended itself.
+                pass
+        return await self._store.append(Append((request,), open_actions=(action.id,)))
+
+    async def ask(self, by: Submitter, action: Event, kind: str, payload: msgspec.Struct) -> Appended:
+        """Append something asked about an open action: input, an interrupt.
+
+        Raises:
+            ActionEnded: it has its terminal observation already.
+        """
+        draft = self._lifecycle(by, action.session, kind, payload, cause=action.id, lane=action.lane)
+        return await self._store.append(Append((draft,), open_actions=(action.id,)))
+
+    async def action(self, tenant: str, session: str, id: str) -> Event:
+        """Return the action of that id in that session.
+
+        Raises:
+            InvalidRequest: the id is no UUID.
+            SessionNotFound: there is no such session.
+            ActionNotFound: it has no such action.
+        """
+        check_name(session, "session name")
+        event = await self._store.find(tenant, normal_id(id))
+        if event is None or event.session != session or event.category != ACTION:
+            if await self._store.last(tenant, session) is None:
+                raise SessionNotFound(f"There is no session {session!r}.")
+            raise ActionNotFound(f"Session {session!r} has no action {id[:64]!r}.")
+        return event
+
+    def runnable(self, action: Event) -> bool:
+        """Tell whether the action goes to a sandbox."""
+        spec = self._codec.registry.find_current(ACTION, action.kind)
+        return spec is not None and spec.runnable
+
+    def _lifecycle(
+        self,
+        by: Submitter,
+        session: str,
+        kind: str,
+        payload: msgspec.Struct,
+        *,
+        id: str | None = None,
+        fresh: bool = True,
+        request: bytes | None = None,
+        cause: str | None = None,
+        lane: str = "main",
+    ) -> Draft:
+        return self._codec.draft(
+            LIFECYCLE,
+            kind,
+            payload,
+            tenant=by.tenant,
+            session=session,
+            id=id or self._ids.new(),
+            lane=lane,
+            source="client",
+            actor=by.actor,
+            cause=cause,
+            fresh=fresh,
+            request=request,
+            traceparent=by.traceparent,
+        )
