@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from chronicled.daemon.catalogue import Catalogue
 from chronicled.daemon.configuration import Configuration
 from chronicled.daemon.fail_stop import arm_fault_point, exit_code, stop_now
+from chronicled.daemon.guarded_store import GuardedStore
 from chronicled.daemon.http.action_routes import ActionRoutes
 from chronicled.daemon.http.event_routes import EventRoutes
 from chronicled.daemon.http.follow import Follower
@@ -36,6 +38,9 @@ from chronicled.events.envelope import Event
 from chronicled.events.errors import ChronicledError
 from chronicled.events.ids import SystemIds
 from chronicled.events.registry import builtin_registry
+from chronicled.events.store import EventStore
+from chronicled.storage.lock import DirectoryLock
+from chronicled.storage.stream import LogStream
 
 __all__ = ["serve"]
 
@@ -65,8 +70,10 @@ async def _run(configuration: Configuration) -> None:
     stop = asyncio.Event()
     on_signals(stop)
     async with AsyncExitStack() as stack:
-        store = await _open_store(settings, data, stack)
+        store = GuardedStore(await _open_store(settings, Path(data), stack), stop_now)
         instance = load_instance(data, fresh=store.head == 0)
+        stream = LogStream(store)
+        stack.push_async_callback(stream.aclose)
         registry = builtin_registry()
         codec = Codec(registry)
         ids = SystemIds()
@@ -90,7 +97,7 @@ async def _run(configuration: Configuration) -> None:
             *ActionRoutes(
                 submission, store, catalogue, waits, limits.wait_seconds_max, limits.actions_per_request_max
             ).routes(),
-            *EventRoutes(store, Follower(store, subscribers, limits.write_seconds_max)).routes(),
+            *EventRoutes(store, Follower(stream, subscribers, limits.write_seconds_max)).routes(),
         ]
         health = HealthRoutes(
             metrics,
@@ -113,7 +120,13 @@ async def _run(configuration: Configuration) -> None:
         await journal.stopped("signal")
 
 
-async def _open_store(settings: Configuration, data: str, stack: AsyncExitStack) -> Any:
-    from chronicled.storage.memory import MemoryStore
+async def _open_store(settings: Configuration, data: Path, stack: AsyncExitStack) -> EventStore:
+    # Imported when asked for: the one that is not used costs nothing.
+    lock = stack.enter_context(DirectoryLock(data))
+    if settings.data.store == "memory":
+        from chronicled.storage.memory import MemoryStore
 
-    return await stack.enter_async_context(await MemoryStore.open())
+        return await stack.enter_async_context(await MemoryStore.open())
+    from chronicled.storage.sqlite import LOG_NAME, SqliteStore
+
+    return await stack.enter_async_context(await SqliteStore.open(data / LOG_NAME, lock=lock))

@@ -35,7 +35,6 @@ from chronicled.events.errors import (
     ActionEnded,
     ActionNotFound,
     ActionNotRunning,
-    ChronicledError,
     IdReused,
     InvalidName,
     InvalidPayload,
@@ -128,11 +127,9 @@ class ActionRoutes:
                 answers={200: Answer("The action.", {JSON: (ActionView,)})},
                 problems=absent,
             ),
-            self._request_route("cancel", "Cancel an action", self.cancel, CancelBody, (ActionNotRunning,)),
-            self._request_route("input", "Type to a running action", self.input, InputBody, (ActionNotRunning,)),
-            self._request_route(
-                "interrupt", "Send a signal to a running action", self.interrupt, InterruptBody, (ActionNotRunning,)
-            ),
+            self._request_route("cancel", "Cancel an action", self.cancel, CancelBody),
+            self._request_route("input", "Type to a running action", self.input, InputBody),
+            self._request_route("interrupt", "Send a signal to a running action", self.interrupt, InterruptBody),
         )
 
     def _request_route(
@@ -141,7 +138,6 @@ class ActionRoutes:
         summary: str,
         handler: Handler,
         body: type[msgspec.Struct],
-        problems: tuple[type[ChronicledError], ...],
     ) -> Route:
         return Route(
             method="POST",
@@ -152,7 +148,7 @@ class ActionRoutes:
             body=body,
             body_required=word == "input",
             answers={202: Answer("The request is in the log.", {JSON: (RequestRecorded,)})},
-            problems=(SessionNotFound, ActionNotFound, InvalidName, ActionEnded, StorageFull, *problems),
+            problems=(SessionNotFound, ActionNotFound, InvalidName, ActionEnded, ActionNotRunning, StorageFull),
             writes=True,
         )
 

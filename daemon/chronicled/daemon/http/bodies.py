@@ -58,7 +58,7 @@ class ActionBody(Body, frozen=True, kw_only=True):
     """An action to be submitted."""
 
     kind: Annotated[str, Meta(min_length=1, max_length=128)]
-    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    payload: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
     """What the kind's schema says."""
     lane: Name = "main"
     id: Uuid | None = None

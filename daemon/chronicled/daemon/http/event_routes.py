@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
@@ -12,7 +12,7 @@ from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.follow import Follower
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.events.cursor import Cursor
-from chronicled.events.envelope import Category, Event
+from chronicled.events.envelope import Category
 from chronicled.events.errors import CursorGone, InvalidCursor, InvalidName, SessionNotFound
 from chronicled.events.ids import check_name
 from chronicled.events.limits import PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX
@@ -20,8 +20,7 @@ from chronicled.events.store import EventStore, Filter
 
 __all__ = ["EventRoutes"]
 
-PAGE_BYTES_MAX = 16 << 20
-READ_EVENTS = 128
+EMPTY_READS_MAX: Final = 16
 
 KindName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=128)]
 CursorText = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,18})(@[A-Za-z0-9-]{1,64})?$")]
@@ -122,20 +121,15 @@ class EventRoutes:
         return Cursor.parse(text).resolve(self._store.incarnation, self._store.head)
 
     async def _page(self, call: Call, after: int, limit: int, where: Filter) -> web.Response:
-        events: list[Event] = []
-        size = 0
-        at_end = False
-        # Read in parts, so that a page of large events is cut by its size and never stands in memory whole.
-        while len(events) < limit and size < PAGE_BYTES_MAX and not at_end:
-            page = await self._store.read(after, min(limit - len(events), READ_EVENTS), where)
-            events.extend(page.events)
-            size += sum(len(event.payload) for event in page.events)
-            after, at_end = page.next, page.at_end
-            if not page.events and not at_end:
+        # The store cuts a page by bytes and by what it looks at; one that found nothing yet looks on for a while.
+        for _ in range(EMPTY_READS_MAX):
+            page = await self._store.read(after, limit, where)
+            after = page.next
+            if page.events or page.at_end:
                 break
         incarnation = self._store.incarnation
         path = call.request.raw_path.partition("?")[0]
         return json_response(
-            EventPage(events=tuple(events), next=after, at_end=at_end, incarnation=incarnation),
+            EventPage(events=page.events, next=page.next, at_end=page.at_end, incarnation=incarnation),
             headers={"Link": f'<{path}?after={after}@{incarnation}&limit={limit}>; rel="next"'},
         )

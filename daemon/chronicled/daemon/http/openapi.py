@@ -170,7 +170,7 @@ class _Maker:
 
     def _responses(self, route: Route) -> Schema:
         responses = {str(status): self._answer(answer) for status, answer in route.answers.items()}
-        problems = [*route.problems, *EVERYWHERE]
+        problems: list[type[ChronicledError]] = [*route.problems, *EVERYWHERE]
         if route.body is not None:
             problems += WITH_BODY
         if "{" in route.path:

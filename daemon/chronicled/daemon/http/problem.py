@@ -7,7 +7,14 @@ from typing import Any, Final
 from aiohttp import web
 
 from chronicled.events.codec import encode_json
-from chronicled.events.errors import ChronicledError, MethodNotAllowed, Overloaded, Unauthenticated, Unavailable
+from chronicled.events.errors import (
+    ChronicledError,
+    MethodNotAllowed,
+    Overloaded,
+    RangeNotSatisfiable,
+    Unauthenticated,
+    Unavailable,
+)
 
 __all__ = ["MEDIA_TYPE", "TYPE_PREFIX", "document", "response"]
 
@@ -40,6 +47,8 @@ def response(error: ChronicledError, request_id: str) -> web.Response:
         answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
     elif isinstance(error, MethodNotAllowed):
         answer.headers["Allow"] = str(error.extra.get("allow", ""))
+    elif isinstance(error, RangeNotSatisfiable):
+        answer.headers["Content-Range"] = f"bytes */{error.extra.get('size', '*')}"
     elif isinstance(error, Unauthenticated):
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
