@@ -37,7 +37,7 @@ class Served:
 
     def start(self) -> None:
         """Start the daemon and wait until `/readyz` says so; `ready_seconds` counts from the moment of the exec."""
-        command = [sys.executable, "-m", "chronicled.cli", "serve"]
+        command = [str(Path(sys.executable).with_name("chronicled")), "serve"]
         begin = time.perf_counter()
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(

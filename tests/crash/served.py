@@ -18,7 +18,7 @@ __all__ = ["Daemon", "NotReady"]
 ROOT = Path(__file__).parents[2]
 START_SECONDS_MAX = 20.0
 PROBE_SECONDS = 0.005
-PRODUCT = (sys.executable, "-m", "chronicled.cli", "serve")
+PRODUCT = (str(Path(sys.executable).with_name("chronicled")), "serve")
 
 
 class NotReady(Exception):

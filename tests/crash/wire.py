@@ -127,7 +127,7 @@ async def _frames(content: aiohttp.StreamReader) -> AsyncIterator[Frame]:
         buffer = bytearray(rest)
         for message in whole:
             fields = dict(line.split(b": ", 1) for line in message.split(b"\n") if b": " in line and line[:1] != b":")
-            if fields:
+            if b"id" in fields:
                 yield Frame(*(fields.get(name, b"") for name in (b"id", b"event", b"data")))
 
 
