@@ -1,1 +1,11 @@
-"""The client: what backend services import."""
+"""The client: what backend services import. `async with connect() as client: ...`."""
+
+from __future__ import annotations
+
+from chronicled.client.client import Client, connect
+from chronicled.client.ending import Ending
+from chronicled.client.session import ActionStatus, Session
+from chronicled.events.envelope import Event
+from chronicled.events.outcome import Effects, Outcome
+
+__all__ = ["ActionStatus", "Client", "Effects", "Ending", "Event", "Outcome", "Session", "connect"]

@@ -34,6 +34,7 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     ├── Unavailable             503  the component is starting, draining or closed
     │   └── StoreClosed         503
     ├── StoreFailed             500  a write or sync failed; the process must stop (fail-stop)
+    ├── NotReachable            503  no daemon answers (raised by the client)
     ├── LogCorrupt              500  stored bytes do not verify
     ├── DataDirectoryBusy            a second daemon on the same data
     ├── SchemaTooNew                 the database was written by a newer version
@@ -67,6 +68,7 @@ __all__ = [
     "LogCorrupt",
     "MethodNotAllowed",
     "NotFound",
+    "NotReachable",
     "Overloaded",
     "PayloadTooLarge",
     "ProtocolError",
@@ -341,6 +343,14 @@ class StoreFailed(ChronicledError):
 
     code = "store-failed"
     title = "The log could not be written"
+
+
+class NotReachable(ChronicledError):
+    """Raised by the client when no daemon answers, or the connection stays lost."""
+
+    code = "not-reachable"
+    title = "The daemon is not reachable"
+    status = 503
 
 
 class LogCorrupt(ChronicledError):

@@ -1,0 +1,53 @@
+"""Where the daemon is: a Unix socket's path or an HTTP URL, and the default of both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+__all__ = ["Address", "default_socket"]
+
+
+class Address(msgspec.Struct, frozen=True):
+    """A daemon's address: requests go to `base`, through `socket` where there is one."""
+
+    base: str
+    socket: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | None, environment: Mapping[str, str] | None = None) -> Address:
+        """Read a socket's path, `unix:PATH` or an `http://` URL; None is `CHRONICLED_SOCKET`, else the default socket.
+
+        Raises:
+            ValueError: a URL of another scheme.
+        """
+        environment = os.environ if environment is None else environment
+        text = text or environment.get("CHRONICLED_SOCKET") or default_socket(environment)
+        if text.startswith("unix:"):
+            text = "/" + text.removeprefix("unix:").lstrip("/") if text.startswith("unix:/") else text[5:]
+        elif "://" in text:
+            if not text.startswith(("http://", "https://")):
+                raise ValueError(f"An address is a socket's path, unix:PATH or http://HOST:PORT, not {text!r}.")
+            return cls(text.rstrip("/"))
+        return cls("http://chronicled", os.path.abspath(text))
+
+    def __str__(self) -> str:
+        return self.socket or self.base
+
+
+def default_socket(environment: Mapping[str, str]) -> str:
+    """Return the socket of a daemon that was started without flags (the daemon's `locations` has the same rule)."""
+    if unit := environment.get("RUNTIME_DIRECTORY"):
+        return os.path.join(unit.split(":", 1)[0], "chronicled.sock")
+    base = environment.get("XDG_RUNTIME_DIR", "")
+    if not os.path.isabs(base):
+        base = f"/run/user/{os.geteuid()}"
+        try:
+            owned = os.stat(base).st_uid == os.geteuid()
+        except OSError:
+            owned = False
+        if not owned:
+            return f"/tmp/chronicled-{os.geteuid()}/chronicled.sock"
+    return os.path.join(base, "chronicled", "chronicled.sock")

@@ -1,0 +1,137 @@
+"""The client of one daemon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from chronicled.client.address import Address
+from chronicled.client.session import Session, events
+from chronicled.client.transport import Transport
+from chronicled.events.envelope import Event
+from chronicled.events.errors import ChronicledError, SessionExists
+from chronicled.events.ids import SystemIds, check_name
+
+__all__ = ["Client", "connect"]
+
+
+class Client:
+    """Talks to one daemon; made by `connect`. Its methods may be used by many tasks at once."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._ids = SystemIds()
+
+    @property
+    def address(self) -> str:
+        """Where the daemon is."""
+        return str(self._transport.address)
+
+    async def session(
+        self,
+        name: str | None = None,
+        *,
+        runtime: str | None = None,
+        image: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        life_seconds: float | None = None,
+        create: bool = True,
+    ) -> Session:
+        """Return the session of that name, created if there is none; without a name, a new one.
+
+        Args:
+            name: Its name; None has the daemon make one.
+            runtime: Provider of its sandbox; None takes the daemon's default.
+            image: Image of its sandbox, where the runtime has images.
+            labels: What the caller wants to find it by.
+            environment: Variables of every command in it.
+            life_seconds: When it closes by itself.
+            create: False takes only a session that exists.
+
+        Raises:
+            SessionNotFound: there is none, and `create` is False.
+            InvalidName, InvalidRequest: what it should be made with is not valid.
+        """
+        if name is not None:
+            check_name(name, "session name")
+        if not create:
+            assert name is not None, "a session to be found has a name"
+            await self._transport.request("GET", f"/v1/sessions/{quote(name, safe='')}")
+            return Session(self._transport, name, self._ids)
+        wanted = {
+            "session": name,
+            "runtime": runtime,
+            "image": image,
+            "labels": dict(labels or {}) or None,
+            "environment": dict(environment or {}) or None,
+            "life_seconds": life_seconds,
+        }
+        body = {key: value for key, value in wanted.items() if value is not None}
+        # The key makes a retry after a lost answer the same creation.
+        headers = {"Idempotency-Key": self._ids.new()}
+        try:
+            answer = await self._transport.request("POST", "/v1/sessions", body, headers=headers)
+        except SessionExists:
+            assert name is not None, "a name that the daemon makes is new"
+            return Session(self._transport, name, self._ids)
+        return Session(self._transport, msgspec.json.decode(answer)["session"], self._ids)
+
+    async def sessions(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the daemon tells of each session, in the order of their creation."""
+        after = 0
+        while True:
+            page = msgspec.json.decode(
+                await self._transport.request("GET", "/v1/sessions", query={"after": str(after), "limit": "500"})
+            )
+            for shown in page["sessions"]:
+                yield shown
+            if page["at_end"]:
+                return
+            after = page["next"]
+
+    async def events(
+        self, after: int | str = 0, *, follow: bool = True, kinds: Sequence[str] = ()
+    ) -> AsyncIterator[Event]:
+        """Yield the events of all sessions that the caller may see; see `Session.events`."""
+        async for event in events(self._transport, "/v1/events", after, follow, kinds):
+            yield event
+
+    async def ready(self) -> bool:
+        """Tell whether the daemon is ready; False while it starts, drains, or is not there."""
+        try:
+            await self._transport.request("GET", "/readyz")
+        except ChronicledError:
+            return False
+        return True
+
+
+@asynccontextmanager
+async def connect(
+    address: str | None = None,
+    *,
+    token: str | None = None,
+    retry_seconds: float = 30.0,
+    answer_seconds: float = 30.0,
+) -> AsyncGenerator[Client, None]:
+    """Give a client of the daemon at `address`; the first request makes the connection.
+
+    Args:
+        address: A Unix socket's path, `unix:PATH` or `http://HOST:PORT`; None is `CHRONICLED_SOCKET`, else the socket
+            of a daemon that was started without flags.
+        token: Bearer token, for TCP.
+        retry_seconds: How long a lost connection is tried again before `NotReachable` is raised; 0 does not retry.
+        answer_seconds: Longest wait for an answer, beside what a request itself asks to wait.
+
+    Raises:
+        ValueError: the address has no form that is known.
+    """
+    transport = Transport(Address.parse(address), token, retry_seconds, answer_seconds)
+    try:
+        yield Client(transport)
+    finally:
+        await transport.aclose()

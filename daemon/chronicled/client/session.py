@@ -1,0 +1,261 @@
+"""A session as a client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from chronicled.client.ending import Ending
+from chronicled.client.feed import follow, read
+from chronicled.client.transport import Transport
+from chronicled.events.cursor import Cursor
+from chronicled.events.envelope import Event
+from chronicled.events.errors import ChronicledError
+from chronicled.events.ids import SystemIds
+
+__all__ = ["ActionStatus", "Session"]
+
+WAIT_SECONDS: Final = 60
+"""How long one request waits for an end; longer waits are several requests."""
+
+
+class ActionStatus(msgspec.Struct, frozen=True):
+    """An action, its status as folded from the log, and its end where it has one."""
+
+    action: Event
+    status: str
+    observation: Event | None = None
+
+    @property
+    def ending(self) -> Ending | None:
+        """The end, or None while there is none."""
+        return None if self.observation is None else Ending.of(self.action, self.observation)
+
+
+_status = msgspec.json.Decoder(ActionStatus)
+
+
+class _Recorded(msgspec.Struct):
+    action: Event
+    observation: Event | None = None
+
+
+_recorded = msgspec.json.Decoder(_Recorded)
+
+
+class Session:
+    """One agent's environment and its event stream.
+
+    Every action that is submitted here carries an id of its own from the first attempt, so that a retry after a lost
+    connection is the same action, never a second one.
+    """
+
+    def __init__(self, transport: Transport, name: str, ids: SystemIds) -> None:
+        self.name = name
+        self._transport = transport
+        self._ids = ids
+        self._path = f"/v1/sessions/{quote(name, safe='')}"
+
+    async def submit(
+        self,
+        kind: str,
+        payload: Mapping[str, Any] | msgspec.Struct,
+        *,
+        lane: str = "main",
+        id: str | None = None,
+        expected_sequence: int | None = None,
+    ) -> Event:
+        """Submit an action and return it once it is durable; do not wait for its end.
+
+        Raises:
+            UnknownKind, InvalidPayload, PayloadTooLarge: it is not valid; nothing was written.
+            SessionNotFound, SessionClosed, SequenceMismatch, IdReused: the log says no; nothing was written.
+            StorageFull, NotReachable: not now.
+
+        Cancellation: the action may or may not be in the log; submit it again under the same `id` to be sure.
+        """
+        answer = await self._submit(kind, payload, lane, id, expected_sequence, 0)
+        return answer.action
+
+    async def _submit(
+        self,
+        kind: str,
+        payload: Mapping[str, Any] | msgspec.Struct,
+        lane: str,
+        id: str | None,
+        expected_sequence: int | None,
+        seconds: int,
+    ) -> _Recorded:
+        body: dict[str, Any] = {"kind": kind, "payload": payload, "lane": lane, "id": id or self._ids.new()}
+        if expected_sequence is not None:
+            body["expected_sequence"] = expected_sequence
+        headers = {"Prefer": f"wait={seconds}"} if seconds else None
+        answer = await self._transport.request(
+            "POST", f"{self._path}/actions", body, headers=headers, wait_seconds=seconds
+        )
+        return _recorded.decode(answer)
+
+    async def act(
+        self,
+        kind: str,
+        payload: Mapping[str, Any] | msgspec.Struct,
+        *,
+        lane: str = "main",
+        id: str | None = None,
+    ) -> Ending:
+        """Submit a runnable action and wait for its end, however long that takes and whatever restarts meanwhile.
+
+        Raises:
+            As `submit`; the way the action itself ended is in the returned value, never an error.
+        """
+        recorded = await self._submit(kind, payload, lane, id, None, WAIT_SECONDS)
+        if recorded.observation is not None:
+            return Ending.of(recorded.action, recorded.observation)
+        return await self.wait(recorded.action.id)
+
+    async def run(
+        self, command: str, *, timeout_seconds: float | None = None, lane: str = "main", **options: Any
+    ) -> Ending:
+        """Run a command line in the lane's shell and wait for its end.
+
+        Args:
+            command: What bash gets.
+            timeout_seconds: Command deadline; None takes the daemon's default.
+            lane: Which of the session's shells.
+            options: Further fields of the `run` payload, e.g. `environment`, `tty`.
+        """
+        payload = {"command": command, "timeout_seconds": timeout_seconds, **options}
+        return await self.act("run", payload, lane=lane)
+
+    async def status(self, action: str) -> ActionStatus:
+        """Return the action's status.
+
+        Raises:
+            ActionNotFound: the session has no such action.
+        """
+        return _status.decode(await self._transport.request("GET", self._action(action)))
+
+    async def wait(self, action: str) -> Ending:
+        """Wait for the end of a runnable action; across restarts of the daemon.
+
+        Raises:
+            ActionNotFound: the session has no such action.
+            ChronicledError: the action is only recorded, so that no end will come.
+        """
+        state = await self.status(action)
+        if state.status == "recorded":
+            raise ChronicledError(f"A {state.action.kind} is only recorded; it never ends.")
+        if state.ending is not None:
+            return state.ending
+        # Everything behind the action itself: its end cannot have come before.
+        async for event in self.events(after=state.action.position, kinds=[state.action.kind]):
+            if event.cause == action and event.category == "observation":
+                return Ending.of(state.action, event)
+        raise AssertionError("a feed that is followed has no end")
+
+    async def cancel(self, action: str, reason: str = "") -> None:
+        """Ask for the action's end; it ends `cancelled`, unless it ends by itself before.
+
+        Raises:
+            ActionEnded: it had ended.
+        """
+        await self._transport.request("POST", f"{self._action(action)}/cancel", {"reason": reason})
+
+    async def interrupt(self, action: str, signal: str = "SIGINT") -> None:
+        """Send a signal to the running action, as Ctrl-C does. Never sent twice by itself.
+
+        Raises:
+            ActionEnded, ActionNotRunning: it does not run.
+        """
+        await self._transport.request("POST", f"{self._action(action)}/interrupt", {"signal": signal}, repeatable=False)
+
+    async def input(self, action: str, data: str | bytes) -> None:
+        """Type something to the running action. Never typed twice by itself.
+
+        Raises:
+            ActionEnded, ActionNotRunning: it does not run.
+            NotReachable: the connection was lost; whether it was typed, the session's events tell.
+        """
+        if isinstance(data, str):
+            body = {"data": data, "encoding": "utf-8"}
+        else:
+            body = {"data": base64.b64encode(data).decode(), "encoding": "base64"}
+        await self._transport.request("POST", f"{self._action(action)}/input", body, repeatable=False)
+
+    async def output(self, action: str, offset: int = 0) -> AsyncIterator[bytes]:
+        """Yield the bytes that the action printed, from `offset`, following it live until its end.
+
+        A lost connection is taken up again at the byte where it broke.
+        """
+        pauses = self._transport.pauses()
+        while True:
+            try:
+                async with self._transport.stream(
+                    f"{self._action(action)}/output", {"offset": str(offset)}, {}
+                ) as body:
+                    async for chunk in body.iter_any():
+                        pauses = self._transport.pauses()
+                        offset += len(chunk)
+                        yield chunk
+                return
+            except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+                lost: Exception = error
+            except ChronicledError as error:
+                if not error.retryable:
+                    raise
+                lost = error
+            if (pause := next(pauses, None)) is None:
+                raise self._transport.unreachable(lost) from None
+            await asyncio.sleep(pause)
+
+    async def events(
+        self, after: int | str = 0, *, follow: bool = True, kinds: Sequence[str] = ()
+    ) -> AsyncIterator[Event]:
+        """Yield the session's events behind the cursor `after`, each once, in order.
+
+        With `follow` it goes on for ever and survives reconnects by itself; without, it ends at the log's end.
+
+        Raises:
+            CursorGone: the cursor is of another incarnation of the log.
+        """
+        async for event in events(self._transport, f"{self._path}/events", after, follow, kinds):
+            yield event
+
+    async def blob(self, digest: str) -> bytes:
+        """Return a blob that an event of the session names, whole.
+
+        Raises:
+            BlobNotFound: no event of the session names it.
+        """
+        return await self._transport.request("GET", f"{self._path}/blobs/{quote(digest, safe='')}")
+
+    async def show(self) -> dict[str, Any]:
+        """Return what the daemon tells of the session."""
+        shown: dict[str, Any] = msgspec.json.decode(await self._transport.request("GET", self._path))
+        return shown
+
+    async def close(self) -> None:
+        """Close the session: queued actions end `rejected`, the sandbox goes, the record stays. Idempotent."""
+        await self._transport.request("DELETE", self._path)
+
+    def _action(self, id: str) -> str:
+        return f"{self._path}/actions/{quote(id, safe='')}"
+
+
+async def events(
+    transport: Transport, path: str, after: int | str, follows: bool, kinds: Sequence[str]
+) -> AsyncIterator[Event]:
+    """Yield the events of a feed; see `Session.events`."""
+    cursor = Cursor.parse(str(after))
+    if not follows:
+        async for event in read(transport, path, cursor, kinds):
+            yield event
+        return
+    async for event, _ in follow(transport, path, cursor, kinds):
+        yield event

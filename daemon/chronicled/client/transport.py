@@ -1,0 +1,170 @@
+"""Requests to the daemon: problems become errors of ours, lost connections are tried again where that is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from chronicled.client.address import Address
+from chronicled.events.errors import ChronicledError, NotReachable, errors_by_code
+
+__all__ = ["Transport"]
+
+CONNECT_SECONDS_MAX: Final = 5.0
+PAUSE_SECONDS_FIRST: Final = 0.05
+PAUSE_SECONDS_MAX: Final = 1.0
+
+
+class Transport:
+    """One connection pool to one daemon.
+
+    Args:
+        address: Where the daemon is.
+        token: Bearer token, for TCP.
+        retry_seconds: How long a lost connection or a retryable problem is tried again before the error is raised.
+        answer_seconds: Longest wait for an answer, beside what the request itself asks to wait.
+    """
+
+    def __init__(self, address: Address, token: str | None, retry_seconds: float, answer_seconds: float) -> None:
+        self.address = address
+        self.retry_seconds = retry_seconds
+        self._answer_seconds = answer_seconds
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connector: aiohttp.BaseConnector
+        if address.socket is not None:
+            connector = aiohttp.UnixConnector(path=address.socket, limit=256)
+        else:
+            connector = aiohttp.TCPConnector(limit=256)
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS_MAX)
+        self._http = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._http.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        wait_seconds: float = 0.0,
+        repeatable: bool = True,
+    ) -> bytes:
+        """Send a request and return the answer's body.
+
+        A repeatable request is sent again after a lost connection: it must carry an id or a key, or change nothing when
+        repeated. Others are sent again only where the daemon cannot have seen them.
+
+        Raises:
+            NotReachable: no connection, or it was lost, for longer than `retry_seconds`.
+            ChronicledError: the problem that the daemon answered with, by its code.
+        """
+        pauses = self.pauses()
+        data = None if body is None else msgspec.json.encode(body)
+        while True:
+            try:
+                async with asyncio.timeout(self._answer_seconds + wait_seconds):
+                    return await self._once(method, path, data, dict(headers or {}), dict(query or {}))
+            except aiohttp.ClientConnectorError as error:
+                lost: Exception = error
+            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+                if not repeatable:
+                    raise self._unreachable(error) from None
+                lost = error
+            except ChronicledError as error:
+                # Also a refusal for the moment: the daemon is starting, draining, or has much to do.
+                if not error.retryable:
+                    raise
+                lost = error
+            if (pause := next(pauses, None)) is None:
+                raise lost if isinstance(lost, ChronicledError) else self._unreachable(lost) from None
+            await asyncio.sleep(pause)
+
+    async def _once(
+        self, method: str, path: str, data: bytes | None, headers: dict[str, str], query: dict[str, str]
+    ) -> bytes:
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        async with self._http.request(
+            method, self.address.base + path, data=data, headers=headers, params=query
+        ) as response:
+            answer = await response.read()
+            if response.status >= 400:
+                raise problem_error(response.status, answer)
+            return answer
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> AsyncGenerator[aiohttp.StreamReader, None]:
+        """Open a GET whose answer is read as it comes.
+
+        Raises:
+            aiohttp.ClientError, ConnectionError: no connection, or lost; the caller takes it up again.
+            ChronicledError: the problem that the daemon answered with.
+        """
+        async with self._http.get(self.address.base + path, params=dict(query), headers=dict(headers)) as response:
+            if response.status >= 400:
+                raise problem_error(response.status, await response.read())
+            yield response.content
+
+    def pauses(self) -> _Pauses:
+        """Return the pauses between attempts: growing, with jitter, over `retry_seconds` in all."""
+        return _Pauses(self.retry_seconds)
+
+    def _unreachable(self, error: Exception) -> NotReachable:
+        return NotReachable(
+            f"No daemon answers at {self.address} ({error or type(error).__name__}); is `chronicled serve` running?"
+        )
+
+    def unreachable(self, error: Exception) -> NotReachable:
+        """Return the error for a connection that stayed lost."""
+        return self._unreachable(error)
+
+
+class _Pauses:
+    """An iterator of pauses in seconds that ends once `seconds` have been spent since the first was asked for."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end: float | None = None
+        self._pause = PAUSE_SECONDS_FIRST
+
+    def __iter__(self) -> _Pauses:
+        return self
+
+    def __next__(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if self._end is None:
+            self._end = now + self._seconds
+        if now >= self._end:
+            raise StopIteration
+        pause = self._pause * random.uniform(0.5, 1.0)
+        self._pause = min(self._pause * 2, PAUSE_SECONDS_MAX)
+        return min(pause, max(0.001, self._end - now))
+
+
+class _Problem(msgspec.Struct):
+    code: str = "internal"
+    detail: str = ""
+
+
+def problem_error(status: int, body: bytes) -> ChronicledError:
+    """Return the error that a problem document stands for; one of an unknown code becomes the root class."""
+    try:
+        problem = msgspec.json.decode(body, type=_Problem)
+        members: dict[str, Any] = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return ChronicledError(f"The daemon answered {status} without a problem document: {body[:200]!r}.")
+    standard = {"type", "title", "status", "detail", "instance", "code", "retryable"}
+    extra = {k: v for k, v in members.items() if k not in standard and isinstance(v, str | int | bool)}
+    return errors_by_code().get(problem.code, ChronicledError)(problem.detail, **extra)
