@@ -1,0 +1,1 @@
+"""The worker: claims sessions, owns their sandboxes, sends them actions and publishes what they led to."""

@@ -1,0 +1,205 @@
+"""Sending: actions, and what is asked of them, each noted in the dispatch journal first."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from chronicled.events import faultpoint
+from chronicled.events.codec import Opaque, encode_json
+from chronicled.events.envelope import ACTION, Event
+from chronicled.events.errors import StorageFull, StoreFailed
+from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
+from chronicled.runtimes.action_server.frames import Cancel, Dispatch, Input, Interrupt, Status
+from chronicled.runtimes.output.pump import Pump
+from chronicled.runtimes.worker.flight import Flight, Stop
+from chronicled.runtimes.worker.generation import Generation
+from chronicled.runtimes.worker.reconcile import Journaled, Server, judge
+from chronicled.runtimes.worker.spool import spooled_results
+
+if TYPE_CHECKING:
+    from chronicled.runtimes.worker.session import SessionWorker
+
+__all__ = ["Dispatcher"]
+
+
+class Dispatcher:
+    """Sends the actions of one session to its generation, and finds again those that were sent before a crash."""
+
+    def __init__(self, session: SessionWorker) -> None:
+        self._session = session
+        self._context = session.context
+
+    def send(self, generation: Generation, event: Event) -> None:
+        """Send the action, for the first time or again under the same id.
+
+        Raises:
+            StorageFull: no room for journal or spool; nothing was sent.
+            StoreFailed: journal or spool failed otherwise.
+        """
+        faultpoint.reached("ack_to_dispatch")
+        payload = self._context.codec.decode(event)
+        assert not isinstance(payload, Opaque), "an action that cannot be read is refused before it is sent"
+        spool = self._open_spool(generation, event)
+        try:
+            self._context.journal.note_dispatch(generation.id, event.id, self._session.publisher.fence)
+            faultpoint.reached("journal_to_send")
+            flight = self._session.flights.get(event.id) or self._flight(generation, event)
+            generation.send(self._frame(event, payload), spool)
+        finally:
+            os.close(spool)
+        self._arm_command_deadline(flight, payload)
+        self.pass_on(flight)
+
+    def _frame(self, event: Event, payload: Any) -> Dispatch:
+        spec = self._context.codec.registry.current(ACTION, event.kind)
+        # The server knows the current version only: an older payload goes out as the codec has migrated it.
+        data = bytes(event.payload) if spec.version == event.version else encode_json(payload)
+        settings = self._context.settings
+        return Dispatch(
+            action=event.id,
+            fence=self._session.publisher.fence,
+            lane=event.lane,
+            kind=event.kind,
+            version=spec.version,
+            payload=data,
+            timeout_seconds=getattr(payload, "timeout_seconds", None) or settings.command_seconds,
+            quiet_seconds=getattr(payload, "quiet_seconds", None),
+            output_bytes_max=settings.output_bytes_max,
+        )
+
+    def _open_spool(self, generation: Generation, event: Event) -> int:
+        path = self._context.directories.action_spool(generation.id, event.id)
+        try:
+            # Never truncated: when the action is sent again it may have printed already.
+            return self._context.disk.open(path, os.O_WRONLY | os.O_CREAT)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}:
+                raise StorageFull(f"The output spool cannot be opened: {error.strerror}.") from error
+            raise StoreFailed(f"The output spool cannot be opened: {error}.") from error
+
+    def _flight(self, generation: Generation, event: Event) -> Flight:
+        context, session = self._context, self._session
+        live = context.board.begin((session.key.tenant, session.key.session, event.id))
+        pump = Pump(
+            context.directories.action_spool(generation.id, event.id),
+            live,
+            context.directories.output_file(generation.id, event.id),
+            context.redaction.stream(session.key.tenant, session.key.session),
+            context.settings.output_bytes_max,
+            context.clock,
+            context.threads,
+            lambda progress: session.publisher.progress(event, progress),
+        )
+        flight = session.flights[event.id] = Flight(event, pump)
+        return flight
+
+    def _arm_command_deadline(self, flight: Flight, payload: Any) -> None:
+        settings = self._context.settings
+        seconds = getattr(payload, "timeout_seconds", None) or settings.command_seconds
+        if seconds:
+            self._arm(flight, seconds + settings.grace_seconds, "command")
+
+    def _arm(self, flight: Flight, seconds: float, stop: Stop) -> None:
+        # The backstop: the action server keeps these deadlines itself, unless it does not answer.
+        flight.timers.append(self._context.timers.after(seconds, lambda: self._overdue(flight, stop)))
+
+    def _overdue(self, flight: Flight, stop: Stop) -> None:
+        if not flight.ending and flight.event.id in self._session.flights:
+            flight.stop = flight.stop or stop
+            self._session.life.put_down(f"{stop}_unanswered")
+
+    def reattach(self, generation: Generation, event: Event) -> Flight:
+        """Take up an action that a worker before this one has sent."""
+        journal = self._context.journal
+        if not journal.dispatched(generation.id, event.id):
+            journal.note_dispatch(generation.id, event.id, self._session.publisher.fence)
+        flight = self._session.flights.get(event.id) or self._flight(generation, event)
+        payload = self._context.codec.decode(event)
+        if not isinstance(payload, Opaque):
+            # When it began is not known here; the server's own deadline is exact, this one only stands behind it.
+            self._arm_command_deadline(flight, payload)
+        return flight
+
+    def may_have_sent(self, generation: Generation, event: Event) -> bool:
+        """Tell whether a result of the action can be true: one that was never sent has none."""
+        journal = self._context.journal
+        if journal.vouches(generation.id):
+            return journal.dispatched(generation.id, event.id)
+        return self._session.fold.head(event.lane) is event
+
+    def reconcile(self, generation: Generation, status: Status) -> None:
+        """Judge every open action by what the live server says (table in `reconcile`), and act on it.
+
+        Raises:
+            StorageFull, StoreFailed: the journal cannot be written.
+        """
+        session, journal = self._session, self._context.journal
+        running, done = frozenset(status.running), frozenset(status.done)
+        spooled = spooled_results(self._context.directories.results(generation.id))
+        vouched = journal.vouches(generation.id)
+        for event in session.fold.open_actions():
+            flight = session.flights.get(event.id)
+            if flight is not None and flight.ending:
+                continue
+            server: Server = "running" if event.id in running else "done" if event.id in done else "absent"
+            noted: Journaled = "unsent" if vouched else "untrusted"
+            if journal.dispatched(generation.id, event.id):
+                noted = "sent"
+            head = session.fold.head(event.lane) is event
+            verdict = judge("alive", server, event.id in spooled, noted, head)
+            if verdict == "reattach":
+                flight = self.reattach(generation, event)
+                flight.pump.notice(self._context.settings.output_bytes_max)
+                session.start_pump(flight)
+            elif verdict == "collect":
+                result = spooled.get(event.id)
+                flight = self.reattach(generation, event)
+                if result is not None:
+                    session.on_frame(generation, result)
+            elif verdict == "resend":
+                self.send(generation, event)
+        journal.vouch(generation.id, session.publisher.fence)
+        session.life.undecided = False
+
+    def pass_on(self, flight: Flight) -> None:
+        """Send what was asked of a flying action and was not sent yet: a cancel again over each link, others once."""
+        generation, session = self._session.generation, self._session
+        if generation is None or not generation.ready or flight.ending:
+            return
+        action = flight.event.id
+        closed = session.fold.closed is not None
+        if (closed or session.fold.cancel_requested(action)) and not flight.cancelled:
+            flight.cancelled = True
+            generation.send(Cancel(action=action))
+            self._arm(flight, self._context.settings.grace_seconds, "cancel")
+        for event in session.fold.requests(action):
+            if event.kind != "cancel_requested" and event.id not in flight.sent:
+                flight.sent.add(event.id)
+                self._pass_once(generation, action, event)
+
+    def _pass_once(self, generation: Generation, action: str, event: Event) -> None:
+        journal = self._context.journal
+        if journal.requested(generation.id, event.id):
+            return
+        frame = self._request_frame(action, event)
+        if frame is not None:
+            journal.note_request(generation.id, event.id, self._session.publisher.fence)
+            generation.send(frame)
+
+    def _request_frame(self, action: str, event: Event) -> Input | Interrupt | None:
+        payload = self._context.codec.decode(event)
+        if isinstance(payload, InterruptRequested):
+            return Interrupt(action=action, signal=signal.Signals[payload.signal].value)
+        if isinstance(payload, InputSent):
+            try:
+                text = payload.data
+                data = text.encode() if payload.encoding == "utf-8" else base64.b64decode(text, validate=True)
+            except (binascii.Error, ValueError, UnicodeEncodeError):
+                return None
+            return Input(action=action, data=data)
+        return None

@@ -1,0 +1,122 @@
+"""Ending a flight: its output is completed, its observation published, its spool freed, in this order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from chronicled.events import faultpoint
+from chronicled.events.blobs import BlobRef
+from chronicled.events.envelope import Draft
+from chronicled.events.errors import ActionEnded, StorageFull
+from chronicled.events.kinds.lifecycle import LaneRestarted, SessionClosed
+from chronicled.events.outcome import Deadline, Effects, Outcome
+from chronicled.runtimes.action_server.frames import Result, Settle
+from chronicled.runtimes.output.live import MEMORY_BYTES
+from chronicled.runtimes.output.pump import Pump
+from chronicled.runtimes.output.summary import OutputSummary, excerpt, whole
+from chronicled.runtimes.worker.flight import Flight
+from chronicled.runtimes.worker.generation import Generation
+from chronicled.runtimes.worker.observation import Ending, of_result
+from chronicled.runtimes.worker.publisher import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN
+
+if TYPE_CHECKING:
+    from chronicled.runtimes.worker.session import SessionWorker
+
+__all__ = ["Collector"]
+
+
+class Collector:
+    """Makes the terminal observations of one session's flights."""
+
+    def __init__(self, session: SessionWorker) -> None:
+        self._session = session
+        self._context = session.context
+
+    async def collect(self, generation: Generation, flight: Flight, result: Result) -> None:
+        """End the flight with what its action server said. Raises as `Publisher`."""
+        kept = max(0, result.output_bytes - result.output_dropped_bytes)
+        ending = self._named(of_result(result, generation.id))
+        output = await self._output(flight.pump, kept, max(0, result.output_dropped_bytes))
+        drafts: list[Draft] = []
+        if result.state_lost:
+            # Before the observation: who sees the lane free also sees that its state is gone.
+            lost = LaneRestarted(generation=generation.id, reason=result.reason or "")
+            drafts.append(self._session.publisher.lifecycle("lane_restarted", lost, lane=flight.event.lane))
+        drafts.append(self._session.publisher.terminal(flight.event, ending, output))
+        faultpoint.reached("spool_to_append")
+        try:
+            await self._session.publisher.publish(drafts)
+        except ActionEnded:
+            event, said = flight.event, ending.message or ""
+            await self._session.publisher.late_result(event.id, event.lane, ending.outcome, said)
+        generation.send(Settle(action=flight.event.id))
+        self._free(generation, flight)
+
+    async def lose(self, generation: Generation, flight: Flight, ending: Ending) -> None:
+        """End the flight without a result, keeping what it printed; its generation is over. Raises as `Publisher`."""
+        output = await self._output(flight.pump, None, 0)
+        draft = self._session.publisher.terminal(flight.event, self._named(ending), output)
+        faultpoint.reached("spool_to_append")
+        with contextlib.suppress(ActionEnded):
+            await self._session.publisher.publish([draft])
+        self._free(generation, flight)
+
+    def _named(self, ending: Ending) -> Ending:
+        # An action that a session's life deadline ended was cancelled by us: name the deadline.
+        closed = self._session.fold.closed
+        if ending.outcome == Outcome.CANCELLED and closed is not None:
+            payload = self._context.codec.decode(closed)
+            if isinstance(payload, SessionClosed) and payload.reason == "life_deadline":
+                return msgspec.structs.replace(
+                    ending, outcome=Outcome.TIMEOUT, effects=Effects.POSSIBLE, deadline=Deadline.LIFE
+                )
+            return msgspec.structs.replace(ending, reason=ending.reason or "session_closed")
+        return ending
+
+    async def _output(self, pump: Pump, kept: int | None, dropped: int) -> OutputSummary:
+        if kept != 0:
+            await pump.finish(kept)
+        size = pump.live.size
+        if not size:
+            return OutputSummary(output_bytes=dropped, output_dropped_bytes=dropped, truncated=dropped > 0)
+        data = pump.live.peek(0, MEMORY_BYTES) if pump.live.path is None else None
+        shown = None if data is None else whole(data)
+        text = excerpt(bytes(pump.head), pump.tail, size) if shown is None else shown[0]
+        blob = None
+        if shown is None or not shown[1]:
+            blob = await self._keep(pump, data, size)
+        return OutputSummary(
+            output=text,
+            output_bytes=size + dropped,
+            output_digest=pump.digest,
+            output_blob=blob is not None,
+            output_dropped_bytes=dropped,
+            truncated=shown is None or dropped > 0,
+            output_index=pump.index,
+        )
+
+    async def _keep(self, pump: Pump, data: bytes | None, size: int) -> BlobRef:
+        wait = RETRY_SECONDS_MIN
+        while True:
+            try:
+                if data is not None:
+                    return await self._context.log.put_blob(data)
+                return await self._context.log.adopt_blob(pump.path, pump.digest, size)
+            except StorageFull:
+                await anyio.sleep(wait)
+                wait = min(2 * wait, RETRY_SECONDS_MAX)
+
+    def _free(self, generation: Generation, flight: Flight) -> None:
+        action = flight.event.id
+        self._session.land(flight, heard=True)
+        self._context.journal.forget(generation.id, [action, *flight.sent])
+        for path in (self._context.directories.action_spool(generation.id, action), flight.pump.live.path):
+            if path is not None:
+                # The output file is a blob by now; it is only left here when somebody else ended the action.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)

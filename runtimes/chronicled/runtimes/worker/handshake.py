@@ -1,0 +1,67 @@
+"""The handshake: who dialled, and may it stay."""
+
+from __future__ import annotations
+
+import hmac
+
+import anyio
+import msgspec
+
+from chronicled.events.errors import ProtocolError, ProtocolMismatch, StaleFence
+from chronicled.runtimes.action_server.frames import PROTOCOL, PROTOCOL_MIN, Hello, Refusal, Welcome
+from chronicled.runtimes.worker.link import Link
+
+__all__ = ["Expected", "shake_hands"]
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a socket expects."""
+
+    generation: str
+    token: str
+    boot_id: str
+    fence: int
+    results: int
+    """Descriptor of the generation's result spool."""
+    unclaimed_seconds: float
+    seconds: float
+    """How long the peer may take to speak."""
+
+
+async def shake_hands(link: Link, expected: Expected) -> Hello:
+    """Return who dialled, once it has proven itself and been welcomed.
+
+    Raises:
+        ProtocolMismatch: no common protocol version; it was told so.
+        ProtocolError: it is not whom the socket expects, or did not speak in time; it was refused.
+        StaleFence: the action server has a worker with a newer claim.
+    """
+    with anyio.move_on_after(expected.seconds):
+        hello = await link.receive()
+        if not isinstance(hello, Hello):
+            raise ProtocolError("The peer did not begin with hello.")
+        return _judge(link, hello, expected)
+    raise ProtocolError(f"The peer did not say hello within {expected.seconds} s.")
+
+
+def _judge(link: Link, hello: Hello, expected: Expected) -> Hello:
+    if not hmac.compare_digest(hello.token.encode(), expected.token.encode()):
+        link.send(Refusal(code="refused", message="The token is wrong."))
+        raise ProtocolError("A peer with a wrong token dialled.")
+    if hello.generation != expected.generation or hello.boot_id != expected.boot_id:
+        link.send(Refusal(code="refused", message="Another generation is expected here."))
+        raise ProtocolError(f"Generation {hello.generation[:64]!r} dialled the socket of {expected.generation}.")
+    version = min(hello.protocol, PROTOCOL)
+    if version < max(hello.protocol_min, PROTOCOL_MIN):
+        spoken = f"{hello.protocol_min} to {hello.protocol}"
+        message = f"The action server speaks protocol {spoken}, the worker {PROTOCOL_MIN} to {PROTOCOL}."
+        link.send(Refusal(code="protocol_mismatch", message=message))
+        raise ProtocolMismatch(message)
+    if hello.fence > expected.fence:
+        link.send(Refusal(code="stale_fence", message="A newer claim has been here."))
+        raise StaleFence(f"The action server has seen fence {hello.fence}, this worker holds {expected.fence}.")
+    link.send(
+        Welcome(protocol=version, fence=expected.fence, unclaimed_seconds_max=expected.unclaimed_seconds),
+        expected.results,
+    )
+    return hello

@@ -1,0 +1,62 @@
+"""Deadlines of a worker: one heap, one task, kept by the monotonic clock."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+
+import anyio
+
+from chronicled.events.clock import Clock
+
+__all__ = ["Timer", "Timers"]
+
+
+class Timer:
+    """One deadline; `cancel` it when it no longer matters."""
+
+    __slots__ = ("act", "at")
+
+    def __init__(self, at: float, act: Callable[[], None] | None) -> None:
+        self.at = at
+        self.act = act
+
+    def cancel(self) -> None:
+        """See to it that it never fires. Idempotent."""
+        self.act = None
+
+
+class Timers:
+    """Calls functions at their times, on the event loop, from the one task that runs `run`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._sooner = anyio.Event()
+        self._wake_at = math.inf
+
+    def after(self, seconds: float, act: Callable[[], None]) -> Timer:
+        """Have `act` called in `seconds`, at once (but not from here) when that is past. It must not block or raise."""
+        timer = Timer(self._clock.monotonic() + max(0.0, seconds), act)
+        heapq.heappush(self._heap, (timer.at, next(self._order), timer))
+        if timer.at < self._wake_at:
+            self._sooner.set()
+        return timer
+
+    async def run(self) -> None:
+        """Fire what is due, for ever. Cancellation: safe."""
+        while True:
+            now = self._clock.monotonic()
+            while self._heap and (self._heap[0][0] <= now or self._heap[0][2].act is None):
+                timer = heapq.heappop(self._heap)[2]
+                act, timer.act = timer.act, None
+                if act is not None:
+                    act()
+            self._wake_at = self._heap[0][0] if self._heap else math.inf
+            self._sooner = anyio.Event()
+            with anyio.move_on_after(None if not self._heap else self._wake_at - now):
+                await self._sooner.wait()
+            self._wake_at = -math.inf

@@ -1,0 +1,336 @@
+"""The worker: claims every unfinished session, follows the log, and keeps one `SessionWorker` for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+import anyio
+import structlog
+from anyio import TASK_STATUS_IGNORED, CapacityLimiter
+from anyio.abc import TaskGroup, TaskStatus
+
+from chronicled.events.clock import Clock
+from chronicled.events.codec import Codec
+from chronicled.events.disk import Disk
+from chronicled.events.envelope import ACTION, Event
+from chronicled.events.errors import (
+    SandboxUnreachable,
+    SessionNotFound,
+    StaleFence,
+    StoreClosed,
+    StoreFailed,
+)
+from chronicled.events.ids import IdSource, Randomness, SystemRandomness
+from chronicled.events.redaction import Redaction
+from chronicled.events.worker_log import SessionKey, WorkerLog
+from chronicled.runtimes.output.live import OutputBoard
+from chronicled.runtimes.runtime import Runtime
+from chronicled.runtimes.worker.context import Context
+from chronicled.runtimes.worker.journal import Journal
+from chronicled.runtimes.worker.link import Listen
+from chronicled.runtimes.worker.session import SessionWorker
+from chronicled.runtimes.worker.settings import Directories, WorkerSettings
+from chronicled.runtimes.worker.timers import Timers
+
+__all__ = ["Worker"]
+
+RETRY_SECONDS_MIN = 0.2
+RETRY_SECONDS_MAX = 30.0
+THREADS_MAX = 4
+
+_log = structlog.get_logger("chronicled.worker")
+
+
+class _Slot:
+    """A session of this worker; while it is being claimed its events wait here."""
+
+    __slots__ = ("key", "session", "waiting")
+
+    def __init__(self, key: SessionKey) -> None:
+        self.key = key
+        self.session: SessionWorker | None = None
+        self.waiting: list[Event] = []
+
+
+class Worker:
+    """Runs actions: what is accepted is neither lost nor repeated, and its outcome is told (design D5, D10).
+
+    Guarantees, across `kill -9` of this process or of an action server at any point: an action is sent at most once to
+    a generation and only after it is durable; it gets exactly one terminal observation; sandboxes outlive this process
+    and are found again.
+
+    Args:
+        log: The log as a worker sees it.
+        runtimes: By name.
+        directories: Where it keeps journal, spools, outputs, tokens and sockets; this worker's alone.
+        settings: Bounds and deadlines.
+        codec: Encodes what it publishes and decodes what it runs.
+        clock: Time.
+        ids: New ids.
+        disk: The disk.
+        redaction: Takes secrets out of outputs.
+        randomness: Tokens; the kernel's by default.
+        listen: How sandboxes reach it; a Unix socket by default.
+    """
+
+    def __init__(
+        self,
+        log: WorkerLog,
+        runtimes: Mapping[str, Runtime],
+        directories: Directories,
+        settings: WorkerSettings,
+        codec: Codec,
+        clock: Clock,
+        ids: IdSource,
+        disk: Disk,
+        redaction: Redaction,
+        randomness: Randomness | None = None,
+        listen: Listen | None = None,
+    ) -> None:
+        self.outputs = OutputBoard()
+        """Where the daemon reads the output of actions that have not ended."""
+        if listen is None:
+            from chronicled.runtimes.worker.unix_link import listen_unix
+
+            listen = listen_unix
+        self._log = log
+        self._runtimes = runtimes
+        self._directories = directories
+        self._settings = settings
+        self._codec = codec
+        self._clock = clock
+        self._ids = ids
+        self._disk = disk
+        self._redaction = redaction
+        self._randomness = randomness or SystemRandomness()
+        self._listen = listen
+        self._slots: dict[tuple[str, str], _Slot] = {}
+        self._ceded: set[tuple[str, str]] = set()
+        self._claims = CapacityLimiter(settings.claims_max)
+        self._unclaimed = 0
+        self._all_claimed = anyio.Event()
+        self._draining = anyio.Event()
+
+    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Work until `drain` is called or the log ends; `started` once every unfinished session is claimed.
+
+        Raises:
+            StoreFailed: log, journal or spool cannot be written; the process must end.
+            StoreClosed: the log was closed first.
+
+        Cancellation: as a crash, with nothing lost: sandboxes live on, and the next worker reconciles.
+        """
+        journal = Journal(self._directories.journal, self._settings.boot_id, self._disk)
+        timers = Timers(self._clock)
+        context = self._context(journal, timers)
+        self._clear_outputs()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(timers.run)
+                await tasks.start(self._follow, context, tasks)
+                keys = await self._log.unfinished()
+                self._unclaimed = len(keys)
+                for key in keys:
+                    self._adopt(context, tasks, key)
+                if keys:
+                    await self._all_claimed.wait()
+                await self._sweep(context)
+                self._forget_dead_generations(journal)
+                task_status.started()
+                await self._draining.wait()
+                await self._wind_up()
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+        finally:
+            journal.close()
+
+    def drain(self) -> None:
+        """Have `run` end in order: nothing more is sent, results that are here are published, sandboxes live on."""
+        self._draining.set()
+
+    def _context(self, journal: Journal, timers: Timers) -> Context:
+        return Context(
+            log=self._log,
+            runtimes=self._runtimes,
+            directories=self._directories,
+            settings=self._settings,
+            codec=self._codec,
+            clock=self._clock,
+            ids=self._ids,
+            randomness=self._randomness,
+            disk=self._disk,
+            redaction=self._redaction,
+            journal=journal,
+            timers=timers,
+            board=self.outputs,
+            listen=self._listen,
+            starts=CapacityLimiter(self._settings.starts_max),
+            threads=CapacityLimiter(THREADS_MAX),
+        )
+
+    def _clear_outputs(self) -> None:
+        # What a worker before this one left half-made; pumps make it again from the spools.
+        for entry in os.scandir(self._directories.output):
+            if entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+
+    def _forget_dead_generations(self, journal: Journal) -> None:
+        live = {slot.session.generation_id for slot in self._slots.values() if slot.session is not None}
+        if all(slot.session is not None for slot in self._slots.values()):
+            journal.keep(live.__contains__)
+
+    async def _sweep(self, context: Context) -> None:
+        if any(slot.session is None for slot in self._slots.values()):
+            return  # a session could not be claimed: what is its own is not known, so nothing is swept
+        for runtime in self._runtimes.values():
+            try:
+                removed = await runtime.sweep(frozenset(context.sandboxes))
+            except SandboxUnreachable as error:
+                _log.warning("sweep_unproven", runtime=runtime.name, detail=error.detail)
+                continue
+            if removed:
+                _log.warning("orphans_removed", runtime=runtime.name, sandboxes=list(removed))
+
+    # -- following -------------------------------------------------------------------------------------------------
+
+    async def _follow(
+        self, context: Context, tasks: TaskGroup, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED
+    ) -> None:
+        async with self._log.follow(self._log.head) as pages:
+            task_status.started()
+            async for page in pages:
+                for session in self._fold(context, tasks, page.events):
+                    try:
+                        session.settle_up()
+                    except Exception as error:
+                        session.on_failure(error)
+
+    def _fold(self, context: Context, tasks: TaskGroup, events: tuple[Event, ...]) -> Iterable[SessionWorker]:
+        touched: dict[tuple[str, str], SessionWorker] = {}
+        for event in events:
+            key = (event.tenant, event.session)
+            slot = self._slots.get(key)
+            if slot is None:
+                if self._concerns(key, event):
+                    self._adopt(context, tasks, SessionKey(*key))
+            elif slot.session is None:
+                slot.waiting.append(event)
+            else:
+                try:
+                    slot.session.take(event)
+                except Exception as error:
+                    slot.session.on_failure(error)
+                touched[key] = slot.session
+        return touched.values()
+
+    def _concerns(self, key: tuple[str, str], event: Event) -> bool:
+        if event.tenant.startswith("_") or self._draining.is_set():
+            return False
+        if event.kind == "session_released" and event.category == "lifecycle":
+            self._ceded.discard(key)
+            return False
+        if key in self._ceded:
+            return False
+        if event.kind == "session_created":
+            return True
+        spec = self._codec.registry.find_current(ACTION, event.kind) if event.category == ACTION else None
+        return spec is not None and spec.runnable
+
+    # -- sessions --------------------------------------------------------------------------------------------------
+
+    def _adopt(self, context: Context, tasks: TaskGroup, key: SessionKey) -> None:
+        slot = self._slots[key.tenant, key.session] = _Slot(key)
+        tasks.start_soon(self._tend, context, slot)
+
+    async def _tend(self, context: Context, slot: _Slot) -> None:
+        wait = RETRY_SECONDS_MIN
+        counted = False
+        failure: Exception | None
+        while not self._draining.is_set():
+            try:
+                session = await self._claim(context, slot)
+            except Exception as error:
+                failure = error
+            else:
+                if not counted:
+                    counted = True
+                    self._count_claim()
+                failure = await _run(session)
+                slot.session = None
+                slot.waiting.clear()
+                if failure is None:
+                    break
+            if isinstance(failure, StoreFailed | StoreClosed):
+                raise failure
+            if isinstance(failure, StaleFence | SessionNotFound):
+                self._ceded.add((slot.key.tenant, slot.key.session))
+                break
+            _log.error("session_failed", session=slot.key.session, error=repr(failure), retry_seconds=wait)
+            if not counted:
+                counted = True
+                self._count_claim()
+            await anyio.sleep(wait)
+            wait = min(2 * wait, RETRY_SECONDS_MAX)
+        if not counted:
+            self._count_claim()
+        if not self._draining.is_set():
+            self._slots.pop((slot.key.tenant, slot.key.session), None)
+
+    async def _claim(self, context: Context, slot: _Slot) -> SessionWorker:
+        async with self._claims:
+            claim = await self._log.claim(slot.key)
+        session = SessionWorker(context, claim)
+        for event in slot.waiting:
+            session.take(event)
+        slot.waiting.clear()
+        slot.session = session
+        return session
+
+    def _count_claim(self) -> None:
+        self._unclaimed -= 1
+        if self._unclaimed <= 0:
+            self._all_claimed.set()
+
+    async def _wind_up(self) -> None:
+        with anyio.move_on_after(self._settings.drain_seconds):
+            async with anyio.create_task_group() as drains:
+                for slot in self._slots.values():
+                    if slot.session is not None:
+                        drains.start_soon(self._give_back, slot.key, slot.session)
+
+    async def _give_back(self, key: SessionKey, session: SessionWorker) -> None:
+        await session.drain()
+        try:
+            await self._log.release(key, session.publisher.fence, "drain")
+        except (StaleFence, StoreClosed):
+            return
+
+
+async def _run(session: SessionWorker) -> Exception | None:
+    try:
+        await session.run()
+    except ExceptionGroup as group:
+        return _first(group)
+    except Exception as error:
+        return error
+    return None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> Exception:
+    """Return the error of a group that matters most: one that must end the process, then one that ends the session."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop()
+        inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+        if inner:
+            pending.extend(inner)
+        else:
+            leaves.append(error)
+    for kinds in ((StoreFailed,), (StoreClosed,), (StaleFence, SessionNotFound), (Exception,)):
+        for error in leaves:
+            if isinstance(error, kinds):
+                return error
+    raise group
