@@ -1,6 +1,69 @@
-"""The command line."""
+"""The command line: `chronicled`. Each command is a module; only the one that runs is imported."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from chronicled.cli import printing
+from chronicled.cli.exit_code import NOT_REACHABLE, USAGE, exit_code_of
+from chronicled.events.errors import ChronicledError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: Final = {
+    "serve": "run the daemon",
+    "session": "create, list, show and close sessions",
+    "run": "run a command, stream its output, end with its exit code",
+    "submit": "submit any action",
+    "cancel": "end an action",
+    "events": "print the log, or follow it",
+    "audit": "verify the record",
+    "migrate": "show what versions the log holds",
+    "doctor": "check whether this machine is fit",
+    "version": "print the version",
+}
+EPILOG: Final = """\
+exit codes: 0 ok, 1 action failed, 2 usage, 3 daemon not reachable, 4 refused, 124 timeout;
+`run` ends with the command's own code, and with 125 where the failure is ours."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    return 0
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = next((argument for argument in given if not argument.startswith("-")), None)
+    parser = _parser(name)
+    options = parser.parse_args(given)
+    if "execute" not in options:
+        parser.print_help(sys.stderr)
+        return USAGE
+    try:
+        return int(options.execute(options))
+    except ChronicledError as error:
+        printing.error(error.detail)
+        return exit_code_of(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read us is gone (`chronicled events | head`); nothing is left to be said.
+        sys.stderr.close()
+        return NOT_REACHABLE
+
+
+def _parser(name: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="chronicled",
+        description="Runs what AI agents ask for, in sandboxes, and keeps the chronicle of it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for command, summary in COMMANDS.items():
+        sub = commands.add_parser(command, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if command == name:
+            # Importing the client costs a quarter of a second; `serve` and `version` do without.
+            importlib.import_module(f"chronicled.cli.{command}").configure(sub)
+    return parser

@@ -101,10 +101,13 @@ class Client:
         async for event in events(self._transport, "/v1/events", after, follow, kinds):
             yield event
 
-    async def ready(self) -> bool:
-        """Tell whether the daemon is ready; False while it starts, drains, or is not there."""
+    async def ready(self, seconds: float = 0.0) -> bool:
+        """Tell whether the daemon is ready, asking for at most so many seconds until it is.
+
+        False while it starts, drains, or is not there.
+        """
         try:
-            await self._transport.request("GET", "/readyz")
+            await self._transport.request("GET", "/readyz", retry_seconds=seconds)
         except ChronicledError:
             return False
         return True

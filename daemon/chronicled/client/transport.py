@@ -58,6 +58,7 @@ class Transport:
         query: Mapping[str, str] | None = None,
         wait_seconds: float = 0.0,
         repeatable: bool = True,
+        retry_seconds: float | None = None,
     ) -> bytes:
         """Send a request and return the answer's body.
 
@@ -68,7 +69,7 @@ class Transport:
             NotReachable: no connection, or it was lost, for longer than `retry_seconds`.
             ChronicledError: the problem that the daemon answered with, by its code.
         """
-        pauses = self.pauses()
+        pauses = _Pauses(self.retry_seconds if retry_seconds is None else retry_seconds)
         data = None if body is None else msgspec.json.encode(body)
         while True:
             try:

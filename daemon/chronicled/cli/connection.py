@@ -1,0 +1,47 @@
+"""What every command that talks to a daemon has in common: its options, and the client."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from chronicled.client import Client, connect
+from chronicled.events.errors import InvalidRequest
+
+__all__ = ["add_connection", "client_command", "with_client"]
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the daemon is and how to print."""
+    parser.add_argument("--socket", metavar="PATH", help="the daemon's Unix socket, or an http:// URL")
+    parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
+
+
+def with_client(
+    options: argparse.Namespace, job: Callable[[Client], Awaitable[int]], *, retry_seconds: float = 0.0
+) -> int:
+    """Run `job` with a client of the daemon that the options name, and return its exit code.
+
+    Raises:
+        ChronicledError: what the job raised; `NotReachable` when no daemon answers within `retry_seconds`.
+    """
+
+    async def run() -> int:
+        try:
+            context = connect(options.socket, retry_seconds=retry_seconds)
+            async with context as client:
+                return await job(client)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from None
+
+    return asyncio.run(run())
+
+
+def client_command(job: Callable[[Client, argparse.Namespace], Awaitable[int]]) -> Callable[[argparse.Namespace], int]:
+    """Return a command's `execute` that gives `job` a client; see `with_client`."""
+
+    def execute(options: argparse.Namespace) -> int:
+        return with_client(options, lambda client: job(client, options))
+
+    return execute

@@ -1,0 +1,166 @@
+"""`chronicled doctor`: is this machine fit? Each check says what was found and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import resource
+import shutil
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from chronicled.cli import printing
+from chronicled.cli.connection import add_connection
+from chronicled.cli.exit_code import ACTION_FAILED, OK
+from chronicled.client import connect
+from chronicled.daemon.locations import data_directory
+
+__all__ = ["configure"]
+
+SYNC_COUNT: Final = 20
+FREE_BYTES_MIN: Final = 1 << 30
+DESCRIPTORS_MIN: Final = 1024
+
+
+class Finding(msgspec.Struct):
+    """What one check found."""
+
+    check: str
+    verdict: Literal["ok", "note", "bad"]
+    found: str
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
+    add_connection(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Make every check; exit code 1 when one is bad."""
+    directory = Path(options.data or data_directory(os.environ))
+    checks: list[Callable[[], Finding]] = [
+        check_system,
+        check_python,
+        check_sqlite,
+        check_shell,
+        lambda: check_disk(directory),
+        lambda: check_space(directory),
+        check_limits,
+        check_isolation,
+        check_engine,
+        lambda: check_daemon(options.socket),
+    ]
+    findings = [check() for check in checks]
+    if options.json:
+        for finding in findings:
+            printing.json_line(finding)
+    else:
+        printing.table([(f"{finding.verdict:<4}", finding.check, finding.found) for finding in findings])
+    return ACTION_FAILED if any(finding.verdict == "bad" for finding in findings) else OK
+
+
+def check_system() -> Finding:
+    """Linux, with descriptors of processes: what proves the end of a sandbox."""
+    if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
+        return Finding("system", "bad", f"{platform.system()}: chronicled needs Linux 5.4 or later (pidfd)")
+    return Finding("system", "ok", f"Linux {platform.release()}, {os.cpu_count()} processors")
+
+
+def check_python() -> Finding:
+    """3.11 or later."""
+    verdict: Literal["ok", "bad"] = "ok" if sys.version_info >= (3, 11) else "bad"
+    return Finding("python", verdict, f"{platform.python_version()}, at {sys.executable}")
+
+
+def check_sqlite() -> Finding:
+    """Strict tables at least; whether the version has the WAL-reset bug."""
+    version = sqlite3.sqlite_version_info
+    if version < (3, 37, 0):
+        return Finding("sqlite", "bad", f"{sqlite3.sqlite_version}: 3.37 or later is needed (STRICT tables)")
+    note = ""
+    if version < (3, 51, 3):
+        note = (
+            "; two writers could corrupt it (WAL-reset bug), so the daemon is the only one: never write to it yourself"
+        )
+    return Finding("sqlite", "note" if note else "ok", sqlite3.sqlite_version + note)
+
+
+def check_shell() -> Finding:
+    """A bash for the process runtime."""
+    bash = shutil.which("bash")
+    return Finding("bash", "ok" if bash else "bad", bash or "none on the PATH: the process runtime needs it")
+
+
+def check_disk(directory: Path) -> Finding:
+    """What a commit waits for."""
+    place = directory
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            times: list[float] = []
+            for _ in range(SYNC_COUNT):
+                file.write(b"\0" * 4096)
+                file.flush()
+                begin = time.perf_counter()
+                os.fdatasync(file.fileno())
+                times.append(time.perf_counter() - begin)
+    except OSError as error:
+        return Finding("disk sync", "bad", f"{place} cannot be written: {error.strerror}")
+    milliseconds = statistics.median(times) * 1000
+    return Finding("disk sync", "ok" if milliseconds < 20 else "note", f"{milliseconds:.2f} ms (median) at {place}")
+
+
+def check_space(directory: Path) -> Finding:
+    """Room for the log."""
+    place = directory
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return Finding(
+        "disk space", "ok" if free > FREE_BYTES_MIN else "note", f"{free / (1 << 30):.1f} GiB free at {place}"
+    )
+
+
+def check_limits() -> Finding:
+    """Descriptors: each sandbox and each client needs a few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found = f"{soft} open files (at most {hard})"
+    return Finding("limits", "ok" if soft >= DESCRIPTORS_MIN else "note", found)
+
+
+def check_isolation() -> Finding:
+    """What the process runtime does not promise."""
+    return Finding(
+        "isolation", "note", "the process runtime does not isolate: its commands run as this user; run what you trust"
+    )
+
+
+def check_engine() -> Finding:
+    """Whether there is an engine; no runtime of this version uses one."""
+    found = [path for path in ("/var/run/docker.sock", "/run/podman/podman.sock") if os.path.exists(path)]
+    return Finding("engine", "note", f"{found[0]}, not used yet" if found else "none; the process runtime needs none")
+
+
+def check_daemon(address: str | None) -> Finding:
+    """Whether a daemon answers."""
+
+    async def ask() -> Finding:
+        async with connect(address, retry_seconds=0.0, answer_seconds=5.0) as client:
+            ready = await client.ready()
+            answer = f"answers at {client.address}" if ready else f"none answers at {client.address}: chronicled serve"
+            return Finding("daemon", "ok" if ready else "note", answer)
+
+    return asyncio.run(ask())

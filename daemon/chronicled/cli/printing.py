@@ -1,0 +1,62 @@
+"""What the command line prints: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+import msgspec
+
+from chronicled.events.envelope import Event
+
+__all__ = ["error", "event_line", "json_line", "line", "note", "table"]
+
+COLORS: Final = {"action": "36", "observation": "32", "lifecycle": "90"}
+PREVIEW_CHARACTERS: Final = 100
+
+
+def line(text: str) -> None:
+    """Print one line of result, at once: the reader may be a pipe."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def json_line(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    line(msgspec.json.encode(value).decode())
+
+
+def note(text: str) -> None:
+    """Tell a person how it goes; says nothing when stderr is no terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(text + "\n")
+
+
+def error(text: str) -> None:
+    """Print an error: what happened and what to do about it."""
+    sys.stderr.write(f"chronicled: {text}\n")
+
+
+def colored(text: str, color: str) -> str:
+    """Color the text on a terminal, unless `NO_COLOR` is set."""
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        return f"\x1b[{color}m{text}\x1b[0m"
+    return text
+
+
+def event_line(event: Event) -> str:
+    """Return an event for a person: position, time, session, kind, and the beginning of its payload."""
+    payload = bytes(event.payload).decode(errors="replace")
+    kind = colored(f"{event.category[:3]} {event.kind:<20}", COLORS[event.category])
+    # A payload may hold anything; on a terminal only printable characters get through.
+    shown = "".join(each if each.isprintable() else "\ufffd" for each in payload[:PREVIEW_CHARACTERS])
+    more = "…" if len(payload) > PREVIEW_CHARACTERS else ""
+    return f"{event.position:>7}  {event.time[11:23]}  {event.session:<16} {kind} {shown}{more}"
+
+
+def table(rows: list[tuple[str, ...]]) -> None:
+    """Print rows with their columns aligned; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

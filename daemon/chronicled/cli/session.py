@@ -1,0 +1,100 @@
+"""`chronicled session`: create, list, show and close sessions."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from chronicled.cli import printing
+from chronicled.cli.connection import add_connection, client_command
+from chronicled.client import Client
+from chronicled.events.errors import InvalidRequest
+
+__all__ = ["configure"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's subcommands."""
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    create = verbs.add_parser("create", help="create a session")
+    create.add_argument("name", nargs="?", help="its name (default: one is made)")
+    create.add_argument("--runtime", help="provider of its sandbox")
+    create.add_argument("--image", help="image of its sandbox")
+    create.add_argument("--label", metavar="KEY=VALUE", action="append", default=[])
+    create.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="variable of every command")
+    create.add_argument("--life", metavar="SECONDS", type=float, help="when it closes by itself")
+    ls = verbs.add_parser("ls", help="list sessions")
+    show = verbs.add_parser("show", help="show a session")
+    close = verbs.add_parser("close", help="close a session; its record stays")
+    for verb in (show, close):
+        verb.add_argument("name")
+    for verb, job in ((create, _create), (ls, _list), (show, _show), (close, _close)):
+        add_connection(verb)
+        verb.set_defaults(execute=client_command(job))
+
+
+def pairs(texts: list[str], what: str) -> dict[str, str]:
+    """Read KEY=VALUE options.
+
+    Raises:
+        InvalidRequest: one of them has no `=`.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InvalidRequest(f"{what} takes KEY=VALUE, not {text!r}.")
+        found[key] = value
+    return found
+
+
+async def _create(client: Client, options: argparse.Namespace) -> int:
+    session = await client.session(
+        options.name,
+        runtime=options.runtime,
+        image=options.image,
+        labels=pairs(options.label, "--label"),
+        environment=pairs(options.env, "--env"),
+        life_seconds=options.life,
+    )
+    shown = await session.show()
+    if options.json:
+        printing.json_line(shown)
+    else:
+        printing.line(session.name)
+        if not shown.get("isolated", True):
+            printing.note(f"The {shown['runtime']} runtime does not isolate: run only what you trust.")
+    return 0
+
+
+async def _list(client: Client, options: argparse.Namespace) -> int:
+    shown = [each async for each in client.sessions()]
+    if options.json:
+        for each in shown:
+            printing.json_line(each)
+        return 0
+    printing.table([("SESSION", "STATUS", "RUNTIME", "OPEN", "CREATED"), *(_row(each) for each in shown)])
+    return 0
+
+
+def _row(shown: dict[str, Any]) -> tuple[str, ...]:
+    return (shown["session"], shown["status"], shown["runtime"], str(shown["open_actions"]), shown["created"][:19])
+
+
+async def _show(client: Client, options: argparse.Namespace) -> int:
+    session = await client.session(options.name, create=False)
+    shown = await session.show()
+    if options.json:
+        printing.json_line(shown)
+    else:
+        for key, value in shown.items():
+            printing.line(f"{key}: {value}")
+    return 0
+
+
+async def _close(client: Client, options: argparse.Namespace) -> int:
+    session = await client.session(options.name, create=False)
+    await session.close()
+    if options.json:
+        printing.json_line(await session.show())
+    return 0
