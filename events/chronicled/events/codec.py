@@ -120,6 +120,7 @@ class Codec:
         fresh: bool = True,
         request: bytes | None = None,
         traceparent: str | None = None,
+        blobs: tuple[str, ...] = (),
     ) -> Draft:
         """Return a draft of the kind's current version.
 
@@ -147,6 +148,7 @@ class Codec:
             request,
             fresh,
             traceparent,
+            blobs,
         )
 
     def decode(self, event: Event) -> Any:

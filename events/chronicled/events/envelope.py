@@ -73,3 +73,5 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     fresh: bool = False
     """True when `id` was made here just now, so that the writer need not look it up."""
     traceparent: str | None = None
+    blobs: tuple[str, ...] = ()
+    """Digests (SHA-256, hex) of the blobs that the payload names; they are reached through this event's session."""

@@ -1,0 +1,274 @@
+"""One batch in the making: each request is judged against the log as it will be, and written or refused alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Raw
+
+from chronicled.events.clock import format_time
+from chronicled.events.envelope import ACTION, Draft, Event
+from chronicled.events.errors import (
+    ActionEnded,
+    IdReused,
+    SequenceMismatch,
+    SessionClosed,
+    SessionExists,
+    SessionNotFound,
+    StaleFence,
+)
+from chronicled.events.store import Appended
+from chronicled.storage.entry import ActionKey, Entry, SessionKey
+from chronicled.storage.leaf import header, leaf_hash, payload_digest
+from chronicled.storage.medium import Batch, Found, LogState
+from chronicled.storage.record import CATEGORY_NUMBERS, SessionState, StoredEvent
+
+__all__ = ["Assembly"]
+
+
+class Assembly:
+    """Collects requests into a batch without touching the log's state; `settle` moves the state once it is durable.
+
+    Args:
+        log: Where the log stands.
+        states: Sessions known to the writer, by key.
+        found: What the medium knows of what this batch wanted.
+        time: When the batch is written, microseconds since 1970.
+        salts: 16 random bytes for each draft.
+    """
+
+    def __init__(
+        self, log: LogState, states: Mapping[SessionKey, SessionState], found: Found, time: int, salts: bytes
+    ) -> None:
+        self.batch = Batch()
+        self.states: dict[SessionKey, SessionState] = {}
+        """The sessions that this batch changes, as they will be."""
+        self._log = log
+        self._known = states
+        self._found = found
+        self._head = log.head
+        self._frontier = log.frontier.copy()
+        self._time = max(time, log.time)
+        self._time_text = format_time(self._time)
+        self._salts = salts
+        self._tenants: dict[str, int] = {}
+        self._session_number = log.session_number
+        self._ids: dict[ActionKey, tuple[Event, bytes | None]] = {}
+        self._ended: set[ActionKey] = set()
+
+    def admit(self, entry: Entry) -> Appended | range:
+        """Write the request into the batch; return the range of its events there, or what it had written before.
+
+        Raises:
+            Conflict, SessionNotFound: a precondition does not hold; the batch is as if the request had never been.
+        """
+        earlier = self._earlier(entry)
+        if earlier is not None:
+            return earlier
+        self._judge(entry)
+        start = len(self.batch.events)
+        for index, draft in enumerate(entry.request.drafts):
+            self._write(draft, entry.ids[index], entry.causes[index], entry.texts[index])
+        return range(start, len(self.batch.events))
+
+    def seal(self, interval: int) -> Batch:
+        """Return the finished batch, with a checkpoint of the tree when `interval` events have come since the last."""
+        if self._head - self._log.checkpoint >= interval:
+            frontier = self._frontier
+            self.batch.checkpoint = (frontier.size, frontier.dump(), frontier.root())
+        return self.batch
+
+    def settle(self) -> None:
+        """Move the log's state to behind this batch, which is durable now."""
+        log = self._log
+        log.head = self._head
+        log.time = self._time
+        log.frontier = self._frontier
+        log.tenants.update(self._tenants)
+        log.session_number = self._session_number
+        if self.batch.checkpoint is not None:
+            log.checkpoint = self.batch.checkpoint[0]
+
+    def _earlier(self, entry: Entry) -> Appended | None:
+        known: list[tuple[Event, bytes | None]] = []
+        for draft, raw in zip(entry.request.drafts, entry.ids, strict=True):
+            key = (draft.tenant, raw)
+            earlier = self._ids.get(key) or self._found.events.get(key)
+            if earlier is not None:
+                known.append(earlier)
+        if not known:
+            return None
+        drafts = entry.request.drafts
+        if len(known) != len(drafts) or not all(map(_same, drafts, known)):
+            raise IdReused("The event id was used before, by another request; use a fresh id.", id=known[0][0].id)
+        return Appended(tuple(event for event, _ in known), repeated=True)
+
+    def _state(self, key: SessionKey) -> SessionState | None:
+        return self.states.get(key) or self._known.get(key) or self._found.sessions.get(key)
+
+    def _judge(self, entry: Entry) -> None:
+        request = entry.request
+        first = request.drafts[0]
+        home = (first.tenant, first.session)
+        state = self._state(home)
+        if request.create:
+            if state is not None:
+                raise SessionExists(f"There is a session {first.session!r} already.")
+        elif state is None:
+            raise _missing(first.session)
+        for key in entry.keys:
+            if key != home and self._state(key) is None:
+                raise _missing(key[1])
+        if request.fence is not None and (state is None or state.fence != request.fence):
+            raise StaleFence(f"Claim {request.fence} on session {first.session!r} is not its newest.")
+        last = -1 if state is None else state.client_sequence
+        if request.expected_sequence is not None and request.expected_sequence != last:
+            raise SequenceMismatch(
+                f"The last submitted event of session {first.session!r} has sequence {last}, "
+                f"not {request.expected_sequence}.",
+                sequence=last,
+            )
+        for action in entry.opens:
+            if action in self._ended or action in self._found.ended:
+                raise ActionEnded("The action has ended already.")
+        self._judge_drafts(entry)
+
+    def _judge_drafts(self, entry: Entry) -> None:
+        closed: set[SessionKey] = set()
+        ending: set[ActionKey] = set()
+        for draft, cause in zip(entry.request.drafts, entry.causes, strict=True):
+            key = (draft.tenant, draft.session)
+            if draft.terminal and cause is not None:
+                action = (draft.tenant, cause)
+                if action in self._ended or action in self._found.ended or action in ending:
+                    raise ActionEnded(f"Action {draft.cause} has its terminal observation already.")
+                ending.add(action)
+            if draft.category == ACTION and draft.source == "client":
+                state = self._state(key)
+                if key in closed or (state is not None and state.closed):
+                    raise SessionClosed(f"Session {draft.session!r} is closed and takes no more actions.")
+            elif draft.kind == "session_closed":
+                closed.add(key)
+
+    def _write(self, draft: Draft, raw: bytes, cause: bytes | None, texts: bytes) -> None:
+        key = (draft.tenant, draft.session)
+        state = self.states.get(key)
+        if state is None:
+            state = self.states[key] = self._enter(key)
+        batch = self.batch
+        self._head = position = self._head + 1
+        sequence = state.sequence + 1
+        category = CATEGORY_NUMBERS[draft.category]
+        start = 16 * len(batch.rows)
+        salt = self._salts[start : start + 16]
+        payload = draft.payload
+        leaf = leaf_hash(
+            header(
+                position,
+                sequence,
+                self._time,
+                draft.version,
+                category,
+                draft.terminal,
+                raw,
+                cause,
+                draft.request,
+                draft.traceparent,
+                state.leaf,
+                texts,
+            ),
+            payload_digest(salt, payload),
+        )
+        self._frontier.append(leaf)
+        state.advance(position, category, draft.kind, draft.source, leaf)
+        batch.rows.append(self._row(draft, raw, cause, state, category, position, salt))
+        event = self._event(draft, sequence, position, leaf)
+        batch.events.append(event)
+        self._ids[draft.tenant, raw] = (event, draft.request)
+        if draft.terminal and cause is not None:
+            self._ended.add((draft.tenant, cause))
+        for blob in draft.blobs:
+            batch.blobs.append((state.number, bytes.fromhex(blob), position))
+
+    def _enter(self, key: SessionKey) -> SessionState:
+        known = self._known.get(key) or self._found.sessions.get(key)
+        if known is not None:
+            return known.copy()
+        tenant = self._log.tenants.get(key[0]) or self._tenants.get(key[0])
+        if tenant is None:
+            tenant = self._tenants[key[0]] = len(self._log.tenants) + len(self._tenants) + 1
+            self.batch.tenants.append((tenant, key[0]))
+        self._session_number += 1
+        self.batch.sessions.append((self._session_number, tenant, key[1]))
+        return SessionState(self._session_number, tenant)
+
+    def _row(
+        self,
+        draft: Draft,
+        raw: bytes,
+        cause: bytes | None,
+        state: SessionState,
+        category: int,
+        position: int,
+        salt: bytes,
+    ) -> StoredEvent:
+        return StoredEvent(
+            position,
+            state.number,
+            state.sequence,
+            state.tenant,
+            raw,
+            category,
+            draft.kind,
+            draft.version,
+            draft.lane,
+            draft.source,
+            draft.actor,
+            cause,
+            draft.terminal,
+            self._time,
+            draft.request,
+            draft.traceparent,
+            state.client_sequence,
+            state.fence,
+            state.closed,
+            state.leaf,
+            salt,
+            draft.payload,
+        )
+
+    def _event(self, draft: Draft, sequence: int, position: int, leaf: bytes) -> Event:
+        return Event(
+            position,
+            draft.tenant,
+            draft.session,
+            sequence,
+            draft.id,
+            draft.kind,
+            draft.version,
+            draft.category,
+            draft.lane,
+            draft.source,
+            draft.actor,
+            self._time_text,
+            Raw(draft.payload),
+            leaf.hex(),
+            draft.cause,
+            draft.traceparent,
+        )
+
+
+def _same(draft: Draft, known: tuple[Event, bytes | None]) -> bool:
+    # The payload is not compared: the digest stands for it where a client submitted it, and for what we made ourselves
+    # the id does; a retry after a crash may word its observation a little differently.
+    event, request = known
+    return (
+        draft.request == request
+        and draft.session == event.session
+        and draft.category == event.category
+        and draft.kind == event.kind
+    )
+
+
+def _missing(session: str) -> SessionNotFound:
+    return SessionNotFound(f"There is no session {session!r}.")

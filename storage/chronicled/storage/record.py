@@ -1,0 +1,107 @@
+"""One event as the log stores it, what of it goes to readers, and what each session's last one carries along."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import msgspec
+
+from chronicled.events.clock import format_time
+from chronicled.events.envelope import CATEGORIES, Category, Event
+from chronicled.events.ids import id_text
+from chronicled.storage.leaf import NO_DIGEST
+
+__all__ = ["CATEGORY_NUMBERS", "ERASED", "SessionState", "StoredEvent", "event_of"]
+
+CATEGORY_NUMBERS: Final[dict[Category, int]] = {name: number for number, name in enumerate(CATEGORIES, 1)}
+ERASED: Final = b"null"
+"""What a reader gets for a payload that was erased."""
+
+
+class StoredEvent(NamedTuple):
+    """A row of the log, in the order of the table's columns."""
+
+    position: int
+    session: int
+    sequence: int
+    tenant: int
+    id: bytes
+    category: int
+    kind: str
+    version: int
+    lane: str
+    source: str
+    actor: str
+    cause: bytes | None
+    terminal: int
+    time: int
+    request: bytes | None
+    traceparent: str | None
+    client_sequence: int
+    fence: int
+    closed: int
+    leaf: bytes
+    salt: bytes | None
+    payload: bytes | None
+
+
+class SessionState(msgspec.Struct, gc=False):
+    """What the writer knows of a session; its last row carries all of it, so that nothing else need be stored."""
+
+    number: int
+    tenant: int
+    sequence: int = -1
+    """Of the newest event."""
+    client_sequence: int = -1
+    """Of the newest event that a client submitted."""
+    fence: int = 0
+    """Position of the newest claim, 0 when there is none."""
+    closed: bool = False
+    leaf: bytes = NO_DIGEST
+    """Of the newest event."""
+
+    def copy(self) -> SessionState:
+        """Return an independent copy."""
+        return SessionState(
+            self.number, self.tenant, self.sequence, self.client_sequence, self.fence, self.closed, self.leaf
+        )
+
+    def advance(self, position: int, category: int, kind: str, source: str, leaf: bytes) -> None:
+        """Take in the session's next event."""
+        self.sequence += 1
+        self.leaf = leaf
+        if source == "client":
+            self.client_sequence = self.sequence
+        if category == 3:  # lifecycle
+            if kind == "session_claimed":
+                self.fence = position
+            elif kind == "session_closed":
+                self.closed = True
+
+
+# Events of one commit share their time: rendering it once a commit saves half a microsecond an event.
+_time_text = lru_cache(maxsize=16)(format_time)
+_cause_text = lru_cache(maxsize=1024)(id_text)
+
+
+def event_of(row: StoredEvent, tenant: str, session: str) -> Event:
+    """Return what a reader sees of a row."""
+    return Event(
+        row.position,
+        tenant,
+        session,
+        row.sequence,
+        id_text(row.id),
+        row.kind,
+        row.version,
+        CATEGORIES[row.category - 1],
+        row.lane,
+        row.source,
+        row.actor,
+        _time_text(row.time),
+        msgspec.Raw(ERASED if row.payload is None else row.payload),
+        row.leaf.hex(),
+        None if row.cause is None else _cause_text(row.cause),
+        row.traceparent,
+    )

@@ -1,0 +1,185 @@
+"""The event store in one SQLite file: the embedded default."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from chronicled.events.clock import Clock, SystemClock
+from chronicled.events.envelope import Event
+from chronicled.events.ids import IdSource, Randomness, SystemIds, SystemRandomness, id_bytes
+from chronicled.events.store import Filter, Page
+from chronicled.storage.connection import JobConnection, open_reader, open_writer
+from chronicled.storage.lock import DirectoryLock
+from chronicled.storage.log_store import LogStore
+from chronicled.storage.medium import LogState
+from chronicled.storage.reserve import RESERVE_BYTES, Reserve
+from chronicled.storage.schema import apply_steps
+from chronicled.storage.sqlite_medium import SqliteMedium, load_log
+from chronicled.storage.sqlite_reader import SqliteReader, read_failure
+from chronicled.storage.writer import LogWriter
+
+__all__ = ["LOG_NAME", "SqliteStore"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LOG_NAME: Final = "log.sqlite"
+"""The file's name in a data directory."""
+RESERVE_NAME: Final = "log.reserve"
+
+
+class SqliteStore(LogStore):
+    """An event store in an SQLite file; see `EventStore`.
+
+    Durability: each commit is synced (`synchronous = FULL`) before anybody is told of it. One connection writes and
+    checkpoints, another reads; no third one in this process or any other may write.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        writer: LogWriter,
+        incarnation: str,
+        medium: SqliteMedium,
+        reading: JobConnection,
+        lock: DirectoryLock | None,
+    ) -> None:
+        super().__init__(writer, incarnation)
+        self.path = path
+        self._medium = medium
+        self._reading = reading
+        self._reader = SqliteReader()
+        self._lock = lock
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        ids: IdSource | None = None,
+        randomness: Randomness | None = None,
+        lock: DirectoryLock | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> SqliteStore:
+        """Open the log at `path`, create it if there is none, and bring its schema to this version.
+
+        Args:
+            path: The database file; its directory must exist.
+            clock: Where times come from.
+            ids: Where the name of a new log's incarnation comes from.
+            randomness: Where salts come from.
+            lock: The held lock on the file's directory; None takes it here and releases it at `aclose`.
+            reserve_bytes: Room kept on the disk for what must be written when it is full.
+
+        Raises:
+            DataDirectoryBusy: another daemon has the directory.
+            SchemaTooNew: a newer version wrote the log.
+            LogCorrupt: the file is not a log of ours, or damaged where a start must read it.
+            StoreFailed: it cannot be opened or written.
+        """
+        own = DirectoryLock(path.parent) if lock is None else None
+        clock = clock or SystemClock()
+        incarnation = (ids or SystemIds()).new()
+        loaded: list[tuple[str, LogState]] = []
+
+        def connect() -> sqlite3.Connection:
+            connection = _open(path, clock, incarnation)
+            loaded.append(load_log(connection))
+            return connection
+
+        try:
+            writing = await JobConnection.open(connect)
+            try:
+                reading = await JobConnection.open(lambda: open_reader(path))
+            except BaseException:
+                await writing.close()
+                raise
+        except BaseException as error:
+            if own is not None:
+                own.release()
+            if isinstance(error, sqlite3.Error):
+                raise read_failure(error) from None
+            raise
+        medium = SqliteMedium(writing, Reserve(path.with_name(RESERVE_NAME), reserve_bytes))
+        await medium.refill_reserve()
+        name, log = loaded[0]
+        writer = LogWriter(medium, log, clock, randomness or SystemRandomness())
+        writer.start()
+        return cls(path, writer, name, medium, reading, own)
+
+    async def read(self, after: int, limit: int, where: Filter | None = None) -> Page:
+        """Return one page; see `EventStore.read`.
+
+        A page ends early after 4 MiB of payload or, under a filter by more than the session, 10,000 events looked at.
+        """
+        limit = self._checked(after, limit)
+        return await self._ask(self._reader.page, self.head, after, limit, where or Filter())
+
+    async def find(self, tenant: str, id: str) -> Event | None:
+        """Return the event of that id, or None."""
+        return await self._ask(self._reader.by_id, tenant, id_bytes(id))
+
+    async def terminal(self, tenant: str, action: str) -> Event | None:
+        """Return the terminal observation of the action of that id, or None."""
+        return await self._ask(self._reader.terminal, tenant, id_bytes(action))
+
+    async def last(self, tenant: str, session: str) -> Event | None:
+        """Return the newest event of the session, or None when there is no such session."""
+        return await self._ask(self._reader.last, self.head, tenant, session)
+
+    async def names_blob(self, tenant: str, session: str, digest: str) -> bool:
+        """Tell whether an event of the session names the blob."""
+        return await self._ask(self._reader.names_blob, tenant, session, bytes.fromhex(digest))
+
+    async def verify(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
+        """Recompute everything; see `EventStore.verify`."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Commit what waits, then close. Later calls raise `StoreClosed`; a second `aclose` does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._writer.aclose()
+        finally:
+            try:
+                await self._reading.close()
+                await self._medium.aclose(self._writer.log, failed=self._writer.failed)
+            finally:
+                if self._lock is not None:
+                    self._lock.release()
+
+    async def _ask(self, job: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self._writer.check()
+        try:
+            return await self._reading.run(job, *args, **kwargs)
+        except sqlite3.Error as error:
+            raise read_failure(error) from None
+
+
+def _open(path: Path, clock: Clock, incarnation: str) -> sqlite3.Connection:
+    if not path.exists():
+        # Made here for its mode; SQLite gives the same mode to the files that it puts beside it.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    connection = open_writer(path)
+    try:
+        time = clock.now_us()
+        apply_steps(connection, path, time, {"incarnation": incarnation, "time": time})
+        # What a crash left in the WAL may never have been synced: copied into the database file, it is.
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,128 @@
+"""The writer's side of the log in SQLite: one transaction a batch, checkpoints in between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from typing import Final
+
+from chronicled.events.errors import LogCorrupt, StorageFull, StoreFailed
+from chronicled.storage.connection import UNIQUE, JobConnection, failure
+from chronicled.storage.lookup import look_up
+from chronicled.storage.medium import Batch, Collision, Found, LogState, Wanted
+from chronicled.storage.record import StoredEvent
+from chronicled.storage.reserve import Reserve
+from chronicled.storage.tree import Frontier
+
+__all__ = ["COLUMNS", "SqliteMedium", "load_log"]
+
+COLUMNS: Final = ", ".join(StoredEvent._fields)
+INSERT: Final = f"INSERT INTO event ({COLUMNS}) VALUES ({', '.join('?' * len(StoredEvent._fields))})"
+WAL_PAGES_MAX: Final = 4000
+"""Pages in the WAL after which it is copied into the database file (16 MiB)."""
+
+
+class SqliteMedium:
+    """The writing connection. All its calls are the writer's, one after another."""
+
+    def __init__(self, connection: JobConnection, reserve: Reserve) -> None:
+        self._connection = connection
+        self._reserve = reserve
+        self._wal_pages = 0
+
+    async def find(self, wanted: Wanted) -> Found:
+        """Return what is known of the wanted."""
+        return await self._connection.run(look_up, wanted)
+
+    async def write(self, batch: Batch) -> None:
+        """Commit the batch; see `Medium.write`."""
+        await self._connection.run(self._write, batch)
+
+    async def release_reserve(self) -> bool:
+        """Give up a piece of the reserve."""
+        return await asyncio.to_thread(self._reserve.release)
+
+    async def refill_reserve(self) -> bool:
+        """Take the whole reserve again."""
+        return await asyncio.to_thread(self._reserve.refill)
+
+    async def aclose(self, log: LogState, *, failed: bool) -> None:
+        """Keep a last checkpoint of the tree, unless the log has failed; then close the connection."""
+        try:
+            if not failed and log.checkpoint < log.head:
+                frontier = log.frontier
+                batch = Batch(checkpoint=(frontier.size, frontier.dump(), frontier.root()))
+                with contextlib.suppress(StorageFull):  # then the next start folds a few thousand leaves more
+                    await self.write(batch)
+        finally:
+            await self._connection.close()
+
+    def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        try:
+            if self._wal_pages >= WAL_PAGES_MAX:
+                self._checkpoint(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            if batch.tenants:
+                connection.executemany("INSERT INTO tenant VALUES (?, ?)", batch.tenants)
+            if batch.sessions:
+                connection.executemany("INSERT INTO session VALUES (?, ?, ?)", batch.sessions)
+            connection.executemany(INSERT, batch.rows)
+            if batch.blobs:
+                connection.executemany("INSERT OR IGNORE INTO blob_reference VALUES (?, ?, ?)", batch.blobs)
+            if batch.checkpoint is not None:
+                connection.execute("INSERT INTO tree_checkpoint VALUES (?, ?, ?)", batch.checkpoint)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _refusal(connection, error) from None
+        # One page for each session's place in the index, the rows themselves, and a few that every commit touches.
+        size = sum(len(row.payload or b"") for row in batch.rows) + 250 * len(batch.rows)
+        self._wal_pages += 6 + len({row.session for row in batch.rows}) + size // 3500
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        # Passive: never waits for readers. What it cannot copy for them now, the next one will.
+        self._wal_pages = 0
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            # Without room for the copy, the WAL goes on holding what it holds; it is durable there.
+            if not isinstance(failure(error), StorageFull):
+                raise
+
+
+def _refusal(connection: sqlite3.Connection, error: sqlite3.Error) -> Exception:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    meaning: Exception = Collision(str(error)) if code in UNIQUE else failure(error)
+    if connection.in_transaction:
+        try:
+            connection.execute("ROLLBACK")
+        except sqlite3.Error as second:
+            return StoreFailed(f"The log's database failed: {error}; and could not roll back: {second}.")
+    if isinstance(meaning, LogCorrupt):
+        return StoreFailed(meaning.detail)
+    return meaning
+
+
+def load_log(connection: sqlite3.Connection) -> tuple[str, LogState]:
+    """Return the incarnation and where the log stands, from the newest checkpoint of the tree and the leaves behind it.
+
+    Raises:
+        LogCorrupt: a checkpoint is damaged, or positions are missing behind it.
+    """
+    (incarnation,) = connection.execute("SELECT name FROM incarnation ORDER BY number DESC LIMIT 1").fetchone()
+    newest = connection.execute("SELECT position, time FROM event ORDER BY position DESC LIMIT 1").fetchone()
+    head, time = newest or (0, 0)
+    size, nodes = connection.execute(
+        "SELECT size, frontier FROM tree_checkpoint ORDER BY size DESC LIMIT 1"
+    ).fetchone() or (0, b"")
+    try:
+        frontier = Frontier.load(size, nodes)
+    except ValueError as error:
+        raise LogCorrupt(f"The tree's checkpoint at position {size} is damaged: {error}.") from None
+    for (leaf,) in connection.execute("SELECT leaf FROM event WHERE position > ? ORDER BY position", (size,)):
+        frontier.append(leaf)
+    if frontier.size != head:
+        raise LogCorrupt(f"Behind position {size}, {head - size} events should be there; {frontier.size - size} are.")
+    tenants = {name: number for number, name in connection.execute("SELECT number, name FROM tenant")}
+    (session_number,) = connection.execute("SELECT coalesce(max(number), 0) FROM session").fetchone()
+    return incarnation, LogState(head, time, frontier, tenants, session_number, size)

@@ -1,0 +1,173 @@
+"""The readers' side of the log in SQLite: pages and single events, over a connection that cannot write."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Final
+
+from chronicled.events.envelope import Event
+from chronicled.events.errors import ChronicledError, StorageFull, StoreFailed
+from chronicled.events.store import Filter, Page
+from chronicled.storage.connection import failure
+from chronicled.storage.record import CATEGORY_NUMBERS, StoredEvent, event_of
+
+__all__ = ["SqliteReader", "read_failure"]
+
+SCAN_EVENTS_MAX: Final = 10_000
+"""Events looked at for one page, wanted or not: past them, a page is empty and its cursor advanced."""
+PAGE_BYTES_MAX: Final = 4 << 20
+"""Payload bytes after which a page ends early."""
+NAMES_MAX: Final = 65_536
+"""Sessions whose names are kept in memory."""
+FETCH_ROWS: Final = 128
+
+COLUMNS: Final = ", ".join(f"event.{name}" for name in StoredEvent._fields)
+SESSION_NUMBER: Final = (
+    "SELECT session.number FROM tenant JOIN session ON session.tenant = tenant.number"
+    " WHERE tenant.name = ? AND session.name = ?"
+)
+POSITION_AT: Final = "SELECT position FROM event WHERE session = ? AND sequence = ?"
+
+
+def read_failure(error: sqlite3.Error) -> ChronicledError:
+    """Return what an error means to a reader: never that the disk is full for writers."""
+    meaning = failure(error)
+    return StoreFailed(meaning.detail) if isinstance(meaning, StorageFull) else meaning
+
+
+class SqliteReader:
+    """Answers questions in the reading connection's thread; each method is one job there."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, tuple[str, str]] = {}
+
+    def page(self, connection: sqlite3.Connection, head: int, after: int, limit: int, where: Filter) -> Page:
+        """Return the wanted events behind `after`, up to `head`."""
+        tests, values = self._tests(connection, where)
+        if tests is None:
+            return Page((), head, True)
+        if where.tenant is not None and where.session is not None:
+            return self._session_page(connection, head, after, limit, where, tests, values)
+        last = min(head, after + SCAN_EVENTS_MAX) if tests else head
+        sql = f"SELECT {COLUMNS} FROM event WHERE position > ? AND position <= ?{tests} ORDER BY position LIMIT ?"
+        cursor = connection.execute(sql, (after, last, *values, limit))
+        return self._collect(connection, cursor, head, last, limit)
+
+    def _session_page(
+        self,
+        connection: sqlite3.Connection,
+        head: int,
+        after: int,
+        limit: int,
+        where: Filter,
+        tests: str,
+        values: list[Any],
+    ) -> Page:
+        found = connection.execute(SESSION_NUMBER, (where.tenant, where.session)).fetchone()
+        if found is None:
+            return Page((), head, True)
+        (session,) = found
+        first = _first_sequence(connection, session, after)
+        last = head
+        if tests:
+            end = connection.execute(POSITION_AT, (session, first + SCAN_EVENTS_MAX - 1)).fetchone()
+            last = head if end is None else min(head, end[0])
+        sql = (
+            f"SELECT {COLUMNS} FROM event WHERE session = ? AND sequence >= ? AND position <= ?{tests}"
+            " ORDER BY sequence LIMIT ?"
+        )
+        cursor = connection.execute(sql, (session, first, last, *values, limit))
+        return self._collect(connection, cursor, head, last, limit)
+
+    def by_id(self, connection: sqlite3.Connection, tenant: str, id: bytes) -> Event | None:
+        """Return the event of that id."""
+        return self._one(connection, "tenant = (SELECT number FROM tenant WHERE name = ?) AND id = ?", (tenant, id))
+
+    def terminal(self, connection: sqlite3.Connection, tenant: str, action: bytes) -> Event | None:
+        """Return the terminal observation of the action of that id."""
+        where = "tenant = (SELECT number FROM tenant WHERE name = ?) AND cause = ? AND terminal = 1"
+        return self._one(connection, where, (tenant, action))
+
+    def last(self, connection: sqlite3.Connection, head: int, tenant: str, session: str) -> Event | None:
+        """Return the session's newest event."""
+        where = f"session = ({SESSION_NUMBER}) AND position <= ? ORDER BY sequence DESC LIMIT 1"
+        return self._one(connection, where, (tenant, session, head))
+
+    def names_blob(self, connection: sqlite3.Connection, tenant: str, session: str, digest: bytes) -> bool:
+        """Tell whether an event of the session names the blob."""
+        sql = f"SELECT 1 FROM blob_reference WHERE session = ({SESSION_NUMBER}) AND digest = ?"
+        return connection.execute(sql, (tenant, session, digest)).fetchone() is not None
+
+    def _one(self, connection: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> Event | None:
+        row = connection.execute(f"SELECT {COLUMNS} FROM event WHERE {where}", values).fetchone()
+        return None if row is None else self._event(connection, row)
+
+    def _tests(self, connection: sqlite3.Connection, where: Filter) -> tuple[str | None, list[Any]]:
+        """Return the conditions beyond the session as SQL; None when nothing can be wanted."""
+        tests, values = "", list[Any]()
+        if where.tenant is not None and where.session is None:
+            found = connection.execute("SELECT number FROM tenant WHERE name = ?", (where.tenant,)).fetchone()
+            if found is None:
+                return None, values
+            tests += " AND tenant = ?"
+            values += found
+        categories = [CATEGORY_NUMBERS[name] for name in sorted(where.categories)]
+        for column, wanted in (
+            ("kind", sorted(where.kinds)),
+            ("category", categories),
+            ("source", sorted(where.sources)),
+        ):
+            if wanted:
+                # The unary plus keeps the planner from any index but the one on the order.
+                tests += f" AND +{column} IN ({', '.join('?' * len(wanted))})"
+                values += wanted
+        return tests, values
+
+    def _collect(
+        self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, head: int, last: int, limit: int
+    ) -> Page:
+        events: list[Event] = []
+        size = 0
+        while rows := cursor.fetchmany(FETCH_ROWS):
+            for row in rows:
+                event = self._event(connection, row)
+                events.append(event)
+                size += len(row[-1] or b"")
+                if size >= PAGE_BYTES_MAX:
+                    cursor.close()
+                    return Page(tuple(events), event.position, event.position == head)
+        if len(events) == limit:
+            last = events[-1].position
+        return Page(tuple(events), last, last == head)
+
+    def _event(self, connection: sqlite3.Connection, columns: tuple[Any, ...]) -> Event:
+        row = StoredEvent(*columns)
+        names = self._names.get(row.session)
+        if names is None:
+            if len(self._names) >= NAMES_MAX:
+                self._names.clear()
+            names = connection.execute(
+                "SELECT tenant.name, session.name FROM session JOIN tenant ON tenant.number = session.tenant"
+                " WHERE session.number = ?",
+                (row.session,),
+            ).fetchone()
+            self._names[row.session] = names
+        return event_of(row, names[0], names[1])
+
+
+def _first_sequence(connection: sqlite3.Connection, session: int, after: int) -> int:
+    """Find by halving the first sequence of the session that lies behind position `after`.
+
+    Sequences rise with positions, and each step is one look into the index on (session, sequence), which holds the
+    position too: this spares an index on (session, position).
+    """
+    (newest,) = connection.execute("SELECT max(sequence) FROM event WHERE session = ?", (session,)).fetchone()
+    low, high = 0, newest + 1
+    while low < high:
+        middle = (low + high) // 2
+        (position,) = connection.execute(POSITION_AT, (session, middle)).fetchone()
+        if position <= after:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,257 @@
+"""The one writer of a log: group commit over all who append (D2), the same for every medium."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from chronicled.events import faultpoint
+from chronicled.events.clock import Clock
+from chronicled.events.envelope import Event
+from chronicled.events.errors import ChronicledError, Overloaded, StorageFull, StoreClosed, StoreFailed
+from chronicled.events.ids import Randomness
+from chronicled.events.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX
+from chronicled.events.store import Append, Appended, Listener
+from chronicled.storage.assembly import Assembly
+from chronicled.storage.entry import Entry, SessionKey
+from chronicled.storage.medium import Collision, Found, LogState, Medium, Wanted
+from chronicled.storage.record import SessionState
+
+__all__ = ["CHECKPOINT_EVENTS", "LogWriter"]
+
+CHECKPOINT_EVENTS: Final = 4096
+"""Events between two checkpoints of the tree: a start folds at most so many leaves, and a batch."""
+STATES_MAX: Final = 65_536
+"""Sessions whose state is kept in memory; the others are looked up when they are written to again."""
+_NOTHING: Final = Found()
+
+
+class LogWriter:
+    """Takes what gathered while the last commit ran, judges it, writes it in one commit, tells listeners, then acks.
+
+    No timer: a lone append is committed at once, and under load a batch is whatever came meanwhile, up to 512 events or
+    1 MiB. At most 8192 events or 16 MiB wait; more are refused. After a failed write or sync nothing is acked any more.
+    """
+
+    def __init__(self, medium: Medium, log: LogState, clock: Clock, randomness: Randomness) -> None:
+        self.log = log
+        self._medium = medium
+        self._clock = clock
+        self._randomness = randomness
+        self._states: dict[SessionKey, SessionState] = {}
+        self._queue: deque[Entry] = deque()
+        self._queue_events = 0
+        self._queue_bytes = 0
+        self._listeners: list[Listener] = []
+        self._idle: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._failure: str | None = None
+        self._full = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether a write or sync has failed: nothing may be written any more."""
+        return self._failure is not None
+
+    def start(self) -> None:
+        """Begin to write; `aclose` ends it."""
+        self._task = asyncio.create_task(self._run(), name="log-writer")
+
+    def check(self) -> None:
+        """Return if the log can be used.
+
+        Raises:
+            StoreClosed: it is closed, or closes.
+            StoreFailed: a write or sync has failed.
+        """
+        if self._failure is not None:
+            raise StoreFailed(self._failure)
+        if self._closing:
+            raise StoreClosed("The log is closed; nothing was written.")
+
+    async def append(self, request: Append) -> Appended:
+        """Append; see `EventStore.append`."""
+        self.check()
+        entry = Entry(request, asyncio.get_running_loop().create_future())
+        events = self._queue_events + len(request.drafts)
+        size = self._queue_bytes + entry.size
+        if self._queue and (events > QUEUE_EVENTS_MAX or size > QUEUE_BYTES_MAX):
+            raise Overloaded(f"{self._queue_events} events wait for a commit already; retry later.")
+        self._queue_events = events
+        self._queue_bytes = size
+        self._queue.append(entry)
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+        return await entry.future
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Have `listener` called after each commit; returns a function that ends it."""
+        self._listeners.append(listener)
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return end
+
+    async def aclose(self) -> None:
+        """Commit what waits, then end. Nothing can be appended from the call on."""
+        self._closing = True
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                if not self._queue:
+                    if self._closing:
+                        return
+                    self._idle = asyncio.get_running_loop().create_future()
+                    await self._idle
+                    self._idle = None
+                    continue
+                await self._commit(self._take())
+        except asyncio.CancelledError:
+            self._end("The writer was cancelled.")
+            raise
+        except Exception as error:
+            # Whatever it was, what is on the disk is not known any more: nothing may be acked after it (fail-stop).
+            self._end(str(error) if isinstance(error, StoreFailed) else f"The writer failed: {error!r}.")
+
+    def _end(self, reason: str) -> None:
+        self._failure = reason
+        for entry in self._queue:
+            if not entry.future.done():
+                entry.future.set_exception(StoreFailed(reason))
+        self._queue.clear()
+
+    def _take(self) -> list[Entry]:
+        entries: list[Entry] = []
+        events = size = 0
+        while self._queue:
+            entry = self._queue[0]
+            count = len(entry.request.drafts)
+            if entries and (events + count > BATCH_EVENTS_MAX or size + entry.size > BATCH_BYTES_MAX):
+                break
+            self._queue.popleft()
+            self._queue_events -= count
+            self._queue_bytes -= entry.size
+            if not entry.future.done():  # else its caller was cancelled: nothing of it is written
+                entries.append(entry)
+                events += count
+                size += entry.size
+        return entries
+
+    async def _commit(self, entries: list[Entry]) -> None:
+        try:
+            entries = await self._admitted(entries)
+            if not entries:
+                return
+            try:
+                await self._write(entries)
+            except StorageFull as full:
+                self._full = True
+                await self._write_on_reserve(self._refuse_unprivileged(entries, str(full)))
+        except BaseException as error:
+            reason = str(error) if isinstance(error, StoreFailed) else f"The writer failed: {error!r}."
+            for entry in entries:
+                if not entry.future.done():
+                    entry.future.set_exception(StoreFailed(reason))
+            raise
+
+    async def _admitted(self, entries: list[Entry]) -> list[Entry]:
+        """Refuse all but the privileged while the disk is full; the disk has room again once the reserve is whole."""
+        if self._full:
+            self._full = not await self._medium.refill_reserve()
+            if self._full:
+                return self._refuse_unprivileged(entries, "The disk is full; nothing was written.")
+        return entries
+
+    def _refuse_unprivileged(self, entries: list[Entry], reason: str) -> list[Entry]:
+        privileged: list[Entry] = []
+        for entry in entries:
+            if entry.privileged:
+                privileged.append(entry)
+            elif not entry.future.done():
+                entry.future.set_exception(StorageFull(reason))
+        return privileged
+
+    async def _write_on_reserve(self, entries: list[Entry]) -> None:
+        while entries:
+            if not await self._medium.release_reserve():
+                for entry in entries:
+                    if not entry.future.done():
+                        entry.future.set_exception(StorageFull("The disk is full, and so is the reserve."))
+                return
+            with contextlib.suppress(StorageFull):
+                await self._write(entries)
+                return
+
+    async def _write(self, entries: list[Entry]) -> None:
+        try:
+            await self._write_once(entries, trust=True)
+        except Collision:
+            # An id that was said to be fresh was not: judge the batch again, everything looked up.
+            try:
+                await self._write_once(entries, trust=False)
+            except Collision as error:
+                raise StoreFailed(f"The log contradicts its own indexes: {error}.") from None
+
+    async def _write_once(self, entries: list[Entry], *, trust: bool) -> None:
+        found = await self._find(entries, trust=trust)
+        count = sum(len(entry.request.drafts) for entry in entries)
+        salts = self._randomness.bytes(16 * count)
+        assembly = Assembly(self.log, self._states, found, self._clock.now_us(), salts)
+        written: list[tuple[Entry, Appended | range]] = []
+        refused: list[tuple[Entry, ChronicledError]] = []
+        for entry in entries:
+            try:
+                written.append((entry, assembly.admit(entry)))
+            except ChronicledError as error:
+                refused.append((entry, error))
+        batch = assembly.seal(CHECKPOINT_EVENTS)
+        if batch.rows:
+            faultpoint.reached("before_append")
+            await self._medium.write(batch)
+            faultpoint.reached("commit_to_ack")
+            assembly.settle()
+            self._remember(assembly.states)
+            self._tell(tuple(batch.events))
+        for entry, result in written:
+            if not entry.future.done():
+                if isinstance(result, range):
+                    result = Appended(tuple(batch.events[result.start : result.stop]))
+                entry.future.set_result(result)
+        for entry, reason in refused:
+            if not entry.future.done():
+                entry.future.set_exception(reason)
+
+    async def _find(self, entries: list[Entry], *, trust: bool) -> Found:
+        wanted = Wanted([], [], [])
+        for entry in entries:
+            for key in entry.keys:
+                if key not in self._states:
+                    wanted.sessions.append(key)
+            wanted.actions += entry.actions
+            if trust:
+                wanted.ids += entry.unsure
+            else:
+                wanted.ids += [(d.tenant, raw) for d, raw in zip(entry.request.drafts, entry.ids, strict=True)]
+        if wanted.sessions or wanted.ids or wanted.actions:
+            return await self._medium.find(wanted)
+        return _NOTHING
+
+    def _remember(self, states: dict[SessionKey, SessionState]) -> None:
+        self._states.update(states)
+        while len(self._states) > STATES_MAX:
+            del self._states[next(iter(self._states))]
+
+    def _tell(self, events: tuple[Event, ...]) -> None:
+        for listener in tuple(self._listeners):
+            listener(events)
