@@ -1,7 +1,7 @@
-"""The main job, for real: a daemon in a fresh directory, a small project, a `kill -9` in the middle, and the proof after it.
+"""The main job, for real: a daemon in a fresh directory, a small project, a `kill -9` in the middle, and the proof.
 
-Run it with `make demo`. It uses the command line as a person would, and plain HTTP over the Unix socket for the check at the
-end, without any library of ours. It exits with 1 at the first thing that is not as promised.
+Run it with `make demo`. It uses the command line as a person would, and plain HTTP over the Unix socket for the check at
+the end, without any library of ours. It exits with 1 at the first thing that is not as promised.
 """
 
 from __future__ import annotations

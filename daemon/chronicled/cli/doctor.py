@@ -91,9 +91,7 @@ def check_sqlite() -> Finding:
         return Finding("sqlite", "bad", f"{sqlite3.sqlite_version}: 3.37 or later is needed (STRICT tables)")
     note = ""
     if version < (3, 51, 3):
-        note = (
-            "; two writers could corrupt it (WAL-reset bug), so the daemon is the only one: never write to it yourself"
-        )
+        note = "; with its WAL-reset bug two writers could corrupt the log: never write to it yourself"
     return Finding("sqlite", "note" if note else "ok", sqlite3.sqlite_version + note)
 
 
@@ -129,9 +127,8 @@ def check_space(directory: Path) -> Finding:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    return Finding(
-        "disk space", "ok" if free > FREE_BYTES_MIN else "note", f"{free / (1 << 30):.1f} GiB free at {place}"
-    )
+    found = f"{free / (1 << 30):.1f} GiB free at {place}"
+    return Finding("disk space", "ok" if free > FREE_BYTES_MIN else "note", found)
 
 
 def check_limits() -> Finding:

@@ -123,8 +123,10 @@ class Transport:
         return _Pauses(self.retry_seconds)
 
     def _unreachable(self, error: Exception) -> NotReachable:
+        # aiohttp's own words for it name its connector and TLS; the system's word is what a person needs.
+        cause = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else str(error)
         return NotReachable(
-            f"No daemon answers at {self.address} ({error or type(error).__name__}); is `chronicled serve` running?"
+            f"No daemon answers at {self.address} ({cause or type(error).__name__}); is `chronicled serve` running?"
         )
 
     def unreachable(self, error: Exception) -> NotReachable:
