@@ -7,7 +7,9 @@ from itertools import islice
 
 from chronicled.events.envelope import Event
 from chronicled.events.lanes import SessionFold
+from chronicled.events.limits import PAGE_EVENTS_MAX
 from chronicled.events.registry import Registry
+from chronicled.events.store import EventStore
 from chronicled.events.worker_log import SessionKey
 
 __all__ = ["Catalogue"]
@@ -23,6 +25,19 @@ class Catalogue:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._folds: dict[tuple[str, str], SessionFold] = {}
+
+    @property
+    def open_actions(self) -> int:
+        """Runnable actions of all sessions that have not ended."""
+        return sum(len(fold) for fold in self._folds.values())
+
+    async def load(self, store: EventStore) -> None:
+        """Fold everything that is in the log."""
+        after, at_end = 0, False
+        while not at_end:
+            page = await store.read(after, PAGE_EVENTS_MAX)
+            self.committed(page.events)
+            after, at_end = page.next, page.at_end
 
     def committed(self, events: Sequence[Event]) -> None:
         """Fold one commit."""

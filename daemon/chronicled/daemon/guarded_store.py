@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from chronicled.events.envelope import Event
-from chronicled.events.errors import StoreFailed
+from chronicled.events.errors import StorageFull, StoreFailed
 from chronicled.events.store import Append, Appended, EventStore, Filter, Listener, Page
 
 __all__ = ["GuardedStore"]
+
+FULL_SECONDS: Final = 5.0
 
 
 class GuardedStore:
@@ -23,6 +26,12 @@ class GuardedStore:
     def __init__(self, store: EventStore, fail: Callable[[BaseException], NoReturn]) -> None:
         self._store = store
         self._fail = fail
+        self._full_until = 0.0
+
+    @property
+    def full(self) -> bool:
+        """Whether an append was refused for want of room a moment ago. Wears off: only an append can find out again."""
+        return time.monotonic() < self._full_until
 
     @property
     def incarnation(self) -> str:
@@ -45,6 +54,9 @@ class GuardedStore:
             return await self._store.append(request)
         except StoreFailed as error:
             self._fail(error)
+        except StorageFull:
+            self._full_until = time.monotonic() + FULL_SECONDS
+            raise
 
     async def read(self, after: int, limit: int, where: Filter | None = None) -> Page:
         """Read a page."""

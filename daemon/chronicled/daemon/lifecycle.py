@@ -8,7 +8,7 @@ import platform
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import anyio
 import structlog
@@ -23,7 +23,7 @@ from chronicled.events.ids import IdSource
 from chronicled.events.kinds.lifecycle import DaemonStarted, DaemonStopped
 from chronicled.events.store import Append, EventStore
 
-__all__ = ["Bound", "Journal", "Service", "boot_id", "serve_until_stopped"]
+__all__ = ["Bound", "Drain", "Journal", "boot_id", "on_signals", "serve_until_stopped"]
 
 SYSTEM_TENANT: Final = "_system"
 DAEMON_SESSION: Final = "daemon"
@@ -72,14 +72,6 @@ class Journal:
         await self._store.append(Append((draft,), create=create))
 
 
-class Service(Protocol):
-    """Something that runs beside the API for as long as the daemon does: the worker, the loop's monitor."""
-
-    async def run(self) -> None:
-        """Run until cancelled."""
-        ...
-
-
 class Bound:
     """A listening socket and the server behind it."""
 
@@ -100,31 +92,42 @@ class Bound:
         await self.listener.shutdown(FINISH_SECONDS)
 
 
-async def serve_until_stopped(
-    api: Api,
-    bounds: Sequence[Bound],
-    subscribers: Subscribers,
-    waits: Waits,
-    stop: asyncio.Event,
-) -> None:
-    """Serve until `stop` is set, then drain: nothing new is taken, what is being answered is finished, within bounds.
+class Drain:
+    """What has to come to rest before the daemon may end."""
 
-    Streams end at once (their readers come back with a cursor); waits are answered with what is known so far.
-    """
+    def __init__(self, api: Api, subscribers: Subscribers, waits: Waits) -> None:
+        self._api = api
+        self._subscribers = subscribers
+        self._waits = waits
+
+    async def run(self) -> None:
+        """Take nothing new and finish what is being answered, within `limits.drain_seconds`.
+
+        Streams end at once (their readers come back with a cursor); waits are answered with what is known so far.
+        """
+        api = self._api
+        log.info("draining", requests=api.in_flight)
+        api.draining = True
+        self._waits.release()
+        self._subscribers.close()
+        with anyio.move_on_after(api.limits.drain_seconds):
+            await api.idle()
+
+
+async def serve_until_stopped(bounds: Sequence[Bound], drain: Drain, stop: asyncio.Event) -> None:
+    """Accept connections until `stop` is set, then drain, then accept no more."""
     for bound in bounds:
         await bound.start()
     notify("READY=1\nSTATUS=serving")
     log.info("serving", pid=os.getpid())
-    await stop.wait()
-    notify("STOPPING=1\nSTATUS=draining")
-    log.info("draining", requests=api.in_flight)
-    api.draining = True
-    waits.release()
-    subscribers.close()
-    with anyio.move_on_after(api.limits.drain_seconds):
-        await api.idle()
-    for bound in bounds:
-        await bound.stop()
+    try:
+        await stop.wait()
+        notify("STOPPING=1\nSTATUS=draining")
+        await drain.run()
+    finally:
+        with anyio.CancelScope(shield=True):
+            for bound in bounds:
+                await bound.stop()
 
 
 def on_signals(stop: asyncio.Event) -> None:

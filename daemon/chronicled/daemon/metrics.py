@@ -7,9 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from chronicled.events.envelope import Event
+import msgspec
 
-__all__ = ["Histogram", "Metrics"]
+from chronicled.events.envelope import OBSERVATION, Event
+from chronicled.events.outcome import Outcome
+from chronicled.events.registry import Registry
+
+__all__ = ["MEDIA_TYPE", "Histogram", "Metrics", "outcome_of"]
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -45,10 +49,30 @@ class Histogram:
         yield f"{name}_count {total}"
 
 
-class Metrics:
-    """What the daemon counts. Labels are closed sets: never a session, an id or a path."""
+class _Ended(msgspec.Struct, frozen=True):
+    outcome: Outcome = Outcome.UNKNOWN
 
-    def __init__(self) -> None:
+
+_ended = msgspec.json.Decoder(_Ended)
+
+
+def outcome_of(observation: Event) -> Outcome:
+    """Return the outcome in a terminal observation; `unknown` for one that is not known here."""
+    try:
+        return _ended.decode(observation.payload).outcome
+    except msgspec.DecodeError:
+        return Outcome.UNKNOWN
+
+
+class Metrics:
+    """What the daemon counts. Labels are closed sets: never a session, an id or a path.
+
+    Args:
+        registry: Tells which observations are terminal.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._terminal = frozenset(spec.kind for spec in registry if spec.category == OBSERVATION and spec.terminal)
         self.started = time.monotonic()
         self.events: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
@@ -62,10 +86,8 @@ class Metrics:
         self.batch_events.add(len(events))
         for event in events:
             self.events[event.category] += 1
-
-    def ended(self, outcome: str) -> None:
-        """Count an action's end."""
-        self.outcomes[outcome] += 1
+            if event.category == OBSERVATION and event.kind in self._terminal:
+                self.outcomes[outcome_of(event)] += 1
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Have `read` called for the value of `chronicled_NAME` whenever the metrics are asked for."""

@@ -28,6 +28,7 @@ from chronicled.daemon.http.bodies import (
 from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.parameters import idempotency_key, submitter, wait_seconds
 from chronicled.daemon.http.route import Answer, Handler, Route
+from chronicled.daemon.metrics import outcome_of
 from chronicled.daemon.submission import ActionRequest, Submission
 from chronicled.daemon.waits import Wait, Waits
 from chronicled.events.envelope import Event
@@ -271,21 +272,6 @@ class ActionRoutes:
     def _status(self, action: Event) -> str | None:
         fold = self._catalogue.find(action.tenant, action.session)
         return None if fold is None else fold.status(action.id)
-
-
-class _Outcome(msgspec.Struct, frozen=True):
-    outcome: str = "unknown"
-
-
-_outcome = msgspec.json.Decoder(_Outcome)
-
-
-def outcome_of(observation: Event) -> str:
-    """Return the outcome in a terminal observation; `unknown` for one that cannot be read."""
-    try:
-        return _outcome.decode(observation.payload).outcome
-    except msgspec.DecodeError:
-        return "unknown"
 
 
 def _location(event: Event) -> str:

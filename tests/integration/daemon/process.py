@@ -1,0 +1,209 @@
+"""A real daemon as a child process, spoken to over its Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+__all__ = ["Answer", "DaemonProcess", "ServerSentEvent", "server_sent_events"]
+
+READY_SECONDS_MAX = 20.0
+END_SECONDS_MAX = 20.0
+
+
+class Answer:
+    """Status, headers and body of one answer."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.data = data
+
+    @property
+    def media(self) -> str:
+        """The media type, without parameters."""
+        return self.headers.get("Content-Type", "").partition(";")[0]
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        import json
+
+        return json.loads(self.data)
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.media} {self.data[:2000]!r}>"
+
+
+class DaemonProcess:
+    """One data directory and one socket, and the process that serves them at the moment."""
+
+    def __init__(self, directory: Path, *settings: str, environment: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.socket = directory / "s"
+        self.log = directory / "log"
+        self.settings = settings
+        self.environment = dict(environment or {})
+        self.ready_seconds = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+        self._client: aiohttp.ClientSession | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def spawn(self) -> None:
+        """Start the process without waiting for it."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CHRONICLED_")}
+        places = (f"data.directory={self.data}", f"http.socket={self.socket}")
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "chronicled.daemon", *places, *self.settings],
+                env=environment | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def start(self) -> Self:
+        """Start the process and wait until it is ready."""
+        begin = time.monotonic()
+        self.spawn()
+        assert self.process is not None
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                if (await self.get("/readyz")).status == 200:
+                    break
+            if self.process.poll() is not None or time.monotonic() - begin > READY_SECONDS_MAX:
+                raise AssertionError(f"the daemon did not get ready:\n{self.log_text()}")
+            await asyncio.sleep(0.005)
+        self.ready_seconds = time.monotonic() - begin
+        return self
+
+    async def wait(self) -> int:
+        """Return the exit code once the process has ended."""
+        assert self.process is not None
+        return await asyncio.to_thread(self.process.wait, END_SECONDS_MAX)
+
+    async def stop(self) -> int:
+        """End it in order and return its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await self.wait()
+
+    async def kill(self) -> None:
+        """End it with SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        await self.wait()
+
+    async def aclose(self) -> None:
+        """Close sessions, so that no sandbox is left, and end the process."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                for session in (await self.get("/v1/sessions?limit=1000")).json["sessions"]:
+                    await self.call("DELETE", f"/v1/sessions/{session['session']}")
+            await self.stop()
+        if self._client is not None:
+            await self._client.close()
+
+    @property
+    def client(self) -> aiohttp.ClientSession:
+        """A client whose connections go to the socket."""
+        if self._client is None:
+            connector = aiohttp.UnixConnector(str(self.socket), limit=0)
+            self._client = aiohttp.ClientSession("http://daemon", connector=connector)
+        return self._client
+
+    async def call(self, method: str, path: str, **options: Any) -> Answer:
+        """Send one request; the path goes out as it is."""
+        from yarl import URL
+
+        url = URL("http://daemon" + path, encoded=True)
+        async with self.client.request(method, url, **options) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        """GET."""
+        return await self.call("GET", path, **options)
+
+    async def post(self, path: str, body: Any = None, **options: Any) -> Answer:
+        """POST a JSON body."""
+        return await self.call("POST", path, json={} if body is None else body, **options)
+
+    async def raw(self, data: bytes) -> bytes:
+        """Send bytes on a connection of their own and return everything that comes back until it closes."""
+        reader, writer = await asyncio.open_unix_connection(str(self.socket))
+        try:
+            writer.write(data)
+            async with asyncio.timeout(10):
+                return await reader.read(1 << 20)
+        finally:
+            writer.close()
+
+    async def head(self) -> int:
+        """Return the position of the log's last event."""
+        after = 0
+        while True:
+            page = (await self.get(f"/v1/events?after={after}&limit=1000")).json
+            after = page["next"]
+            if page["at_end"]:
+                return int(after)
+
+    async def events(self, path: str = "/v1/events") -> list[dict[str, Any]]:
+        """Return all events."""
+        events: list[dict[str, Any]] = []
+        after = 0
+        while True:
+            page = (await self.get(f"{path}?after={after}&limit=1000")).json
+            events += page["events"]
+            after = page["next"]
+            if page["at_end"]:
+                return events
+
+    def log_text(self) -> str:
+        """Return what the daemon said."""
+        return self.log.read_text()[-8000:]
+
+
+class ServerSentEvent:
+    """One message of an event stream."""
+
+    def __init__(self, lines: list[str]) -> None:
+        fields = dict(line.partition(": ")[::2] for line in lines)
+        self.id = fields.get("id", "")
+        self.event = fields.get("event", "")
+        self.data = fields.get("data", "")
+
+    @property
+    def position(self) -> int:
+        """The position in its id."""
+        return int(self.id.partition("@")[0])
+
+
+async def server_sent_events(response: aiohttp.ClientResponse) -> AsyncIterator[ServerSentEvent]:
+    """Yield the messages of an event stream that have an id."""
+    lines: list[str] = []
+    async for raw in response.content:
+        line = raw.decode().rstrip("\n")
+        if line:
+            lines.append(line)
+            continue
+        if any(each.startswith("id: ") for each in lines):
+            yield ServerSentEvent(lines)
+        lines = []
