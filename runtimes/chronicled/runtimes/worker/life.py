@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import structlog
 from anyio import CancelScope, to_thread
 
-from chronicled.events.codec import Opaque
 from chronicled.events.envelope import Event
 from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
 from chronicled.events.kinds.lifecycle import GenerationEnded, GenerationStarted, SandboxRemoved, SandboxRequested
-from chronicled.events.lanes import SessionFold
 from chronicled.events.outcome import Deadline, Effects, Outcome
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
 from chronicled.runtimes.worker.flight import Flight
@@ -36,6 +34,8 @@ RETRY_SECONDS_MAX: Final = 30.0
 KILL_SECONDS: Final = 20.0
 """How long a start that is given up waits for the proof that nothing of it is left."""
 
+Record = TypeVar("Record", SandboxRequested, GenerationStarted)
+
 _log = structlog.get_logger("chronicled.worker")
 
 
@@ -54,22 +54,38 @@ class SandboxLife:
         self._doom = ""
         self.undecided = False
         """What was open at the claim is not reconciled yet: nothing may be taken for never sent."""
+        # At once, and not when its tasks begin: a sweep in between must not take the sandbox for an orphan.
+        self._requested = self._decoded(session.fold.sandbox, SandboxRequested)
+        self._started = self._decoded(session.fold.generation, GenerationStarted)
+        for record in (self._requested, self._started):
+            if record is not None:
+                self._context.sandboxes.add(record.sandbox)
+
+    def _decoded(self, event: Event | None, expected: type[Record]) -> Record | None:
+        if event is None:
+            return None
+        payload = self._context.codec.decode(event)
+        if not isinstance(payload, expected):
+            raise SandboxUnreachable(
+                f"The session's {event.kind} cannot be read here: nothing is known of its sandbox."
+            )
+        return payload
 
     @property
     def idle(self) -> bool:
         """Whether there is no sandbox, and none on its way."""
         return not self._busy
 
-    def take_up(self, fold: SessionFold) -> None:
+    def take_up(self) -> None:
         """Go on from what the log says is there."""
-        generation, sandbox = fold.generation, fold.sandbox
-        if generation is not None:
+        started, requested = self._started, self._requested
+        if started is not None:
             self._busy = self.undecided = True
-            self._session.spawn(lambda: self._resume(generation))
-        elif sandbox is not None:
+            self._session.spawn(partial(self._resume, started))
+        elif requested is not None:
             # Nothing was ever sent to it, but something of it may be there.
             self._busy = self.undecided = True
-            self._session.spawn(lambda: self._clear_up(sandbox))
+            self._session.spawn(partial(self._clear_up, requested))
 
     def want(self) -> None:
         """See to it that there will be a sandbox. Idempotent."""
@@ -293,11 +309,7 @@ class SandboxLife:
 
     # -- finding again ---------------------------------------------------------------------------------------------
 
-    async def _resume(self, event: Event) -> None:
-        started = self._context.codec.decode(event)
-        if isinstance(started, Opaque) or not isinstance(started, GenerationStarted):
-            raise SandboxUnreachable("The generation's record cannot be read here, so nothing is known of its life.")
-        self._context.sandboxes.add(started.sandbox)
+    async def _resume(self, started: GenerationStarted) -> None:
         directories = self._context.directories
         await to_thread.run_sync(self._restore_directories, started)
         # Without its token it could never prove itself: it is put down below.
@@ -437,10 +449,7 @@ class SandboxLife:
         await self._session.publisher.publish([self._session.publisher.lifecycle("sandbox_removed", removed)])
         self._context.sandboxes.discard(sandbox)
 
-    async def _clear_up(self, event: Event) -> None:
-        requested = self._context.codec.decode(event)
-        if not isinstance(requested, SandboxRequested):
-            raise SandboxUnreachable("The sandbox's record cannot be read here, so nothing is known of it.")
+    async def _clear_up(self, requested: SandboxRequested) -> None:
         runtime = self._context.runtimes.get(requested.runtime)
         wait = RETRY_SECONDS_MIN
         while runtime is not None:

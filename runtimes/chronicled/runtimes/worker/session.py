@@ -100,7 +100,7 @@ class SessionWorker:
                 self._arm_life_deadline()
                 for event in self.fold:
                     self._arm_queue_deadline(event)
-                self.life.take_up(self.fold)
+                self.life.take_up()
                 self.advance_all()
                 await self._over.wait()
                 tasks.cancel_scope.cancel()

@@ -253,6 +253,7 @@ class Worker:
                 session = await self._claim(context, slot)
             except Exception as error:
                 failure = error
+                slot.waiting.clear()  # the next claim covers them
             else:
                 if not counted:
                     counted = True

@@ -1,0 +1,314 @@
+"""Scripted sandboxes in memory: an action server that keeps the protocol's promises and counts every effect.
+
+What an action does is its command: `ok`, `fail`, `say TEXT`, `hang` (until cancelled), `deaf` (hang, and do not answer
+a cancel), `slow` (yields a few times), `restart` (ok, but the lane's shell is lost), `die` (the server dies over it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from chronicled.events.errors import SandboxStartFailed
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.runtimes.action_server import frames
+from chronicled.runtimes.runtime import Handle, SandboxSpec
+from chronicled.runtimes.worker.link import Accept
+
+KINDS = ["run", "read", "write"]
+
+
+class Pipe:
+    """One end of a link in memory; what is sent through one end is received from the other."""
+
+    def __init__(self) -> None:
+        self.inbox: asyncio.Queue[Any] = asyncio.Queue()
+        self.other: Pipe | None = None
+        self.closed = False
+        self.on_send: Callable[[Any], bool] = lambda _frame: True
+
+    def send(self, frame: Any, descriptor: int | None = None) -> None:
+        if self.closed or self.other is None or not self.on_send(frame):
+            return
+        self.other.inbox.put_nowait((frame, None if descriptor is None else os.dup(descriptor)))
+
+    async def receive(self) -> Any:
+        if self.closed and self.inbox.empty():
+            return None
+        item = await self.inbox.get()
+        return None if item is None else item[0]
+
+    def close(self) -> None:
+        for end in (self, self.other):
+            if end is not None and not end.closed:
+                end.closed = True
+                end.inbox.put_nowait(None)
+
+
+def pipes() -> tuple[Pipe, Pipe]:
+    one, two = Pipe(), Pipe()
+    one.other, two.other = two, one
+    return one, two
+
+
+class Server:
+    """The action server of one generation."""
+
+    def __init__(self, host: Host, spec: SandboxSpec) -> None:
+        self.host = host
+        self.spec = spec
+        self.fence = 0
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.results: dict[str, frames.Result] = {}
+        self.known: set[str] = set()
+        self.settled: set[str] = set()
+        self.link: Pipe | None = None
+        self.spool: int | None = None
+        self.ended = asyncio.Event()
+        self.reason = ""
+        self.main = asyncio.get_running_loop().create_task(self.run())
+
+    async def run(self) -> None:
+        while True:
+            accept = await self.host.listener(self.spec.socket_directory)
+            link, far = pipes()
+            serving = asyncio.get_running_loop().create_task(accept(far))
+            try:
+                await self._converse(link)
+            finally:
+                link.close()
+                if self.link is link:
+                    self.link = None
+            await asyncio.wait([serving], timeout=1)
+            await asyncio.sleep(0.001)
+
+    async def _converse(self, link: Pipe) -> None:
+        link.send(
+            frames.Hello(
+                protocol=1,
+                protocol_min=1,
+                build="scripted",
+                boot_id=self.host.boot_id,
+                generation=self.spec.generation,
+                token=self.spec.token,
+                fence=self.fence,
+                pid=1,
+                start_ticks=1,
+                kinds=KINDS,
+            )
+        )
+        while (item := await link.inbox.get()) is not None:
+            self._take(link, item[0], item[1])
+
+    def _take(self, link: Pipe, frame: Any, descriptor: int | None) -> None:
+        match frame:
+            case frames.Welcome():
+                if frame.fence < self.fence:
+                    link.close()
+                    return
+                self.fence, self.link = frame.fence, link
+                if self.spool is not None:
+                    os.close(self.spool)
+                self.spool = descriptor
+                for action, result in self.results.items():
+                    if action not in self.settled:
+                        link.send(result)
+            case frames.Query():
+                done = [action for action in self.results if action not in self.settled]
+                link.send(frames.Status(running=list(self.tasks), done=done))
+            case frames.Dispatch():
+                self._dispatch(frame, descriptor)
+            case frames.Cancel():
+                task = self.tasks.get(frame.action)
+                if task is not None and frame.action not in self.host.deaf:
+                    task.cancel()
+            case frames.Settle():
+                self.settled.add(frame.action)
+            case frames.Input() | frames.Interrupt():
+                self.host.requests[frame.action].append(frame)
+            case _:
+                pass
+
+    def _dispatch(self, frame: frames.Dispatch, descriptor: int | None) -> None:
+        assert descriptor is not None
+        if frame.action in self.known and self.host.dedupes:
+            os.close(descriptor)
+            result = self.results.get(frame.action)
+            if result is not None and self.link is not None:
+                self.link.send(result)
+            return
+        self.known.add(frame.action)
+        self.host.effects[frame.action] += 1
+        self.host.started.append(frame.action)
+        self.tasks[frame.action] = asyncio.get_running_loop().create_task(self._execute(frame, descriptor))
+
+    async def _execute(self, frame: frames.Dispatch, descriptor: int) -> None:
+        command, _, rest = json.loads(frame.payload).get("command", "ok").partition(" ")
+        outcome, effects, size, lost = Outcome.OK, Effects.COMPLETE, 0, False
+        try:
+            if command == "fail":
+                outcome = Outcome.FAILED
+            elif command == "say":
+                size = os.write(descriptor, rest.encode())
+                if self.link is not None:
+                    self.link.send(frames.Output(action=frame.action, size=size))
+                await asyncio.sleep(0)
+            elif command == "slow":
+                for _ in range(3):
+                    await asyncio.sleep(0.001)
+            elif command in {"hang", "deaf"}:
+                if command == "deaf":
+                    self.host.deaf.add(frame.action)
+                await asyncio.Event().wait()
+            elif command == "restart":
+                lost = True
+            elif command == "die":
+                self.die("killed")
+                return
+        except asyncio.CancelledError:
+            if self.ended.is_set() or self.reason:
+                return
+            outcome, effects = Outcome.CANCELLED, Effects.POSSIBLE
+        finally:
+            os.close(descriptor)
+        fields: dict[str, Any] = {"exit_code": {"ok": 0, "failed": 1}.get(outcome)}
+        fields |= self.host.fields.get(frame.action, {})
+        result = frames.Result(
+            action=frame.action,
+            outcome=outcome,
+            effects=effects,
+            output_bytes=size,
+            duration_seconds=0.001,
+            state_lost=lost,
+            fields=fields,
+        )
+        self._spool(result)
+        self.results[frame.action] = result
+        self.tasks.pop(frame.action, None)
+        if self.link is not None:
+            self.link.send(result)
+
+    def _spool(self, result: frames.Result) -> None:
+        if self.spool is None:
+            return
+        body = msgspec.msgpack.encode(result)
+        os.lseek(self.spool, 0, os.SEEK_END)
+        os.write(self.spool, struct.pack("!II", len(body), zlib.crc32(body)) + body)
+
+    def die(self, reason: str) -> int:
+        if self.reason:
+            return 0
+        self.reason = reason
+        count = 1 + len(self.tasks)
+        for task in (*self.tasks.values(), self.main):
+            task.cancel()
+        self.tasks.clear()
+        if self.link is not None:
+            self.link.close()
+        if self.spool is not None:
+            os.close(self.spool)
+            self.spool = None
+        self.host.alive.pop(self.spec.sandbox, None)
+        self.ended.set()
+        return count
+
+
+class ScriptedSandbox:
+    """A sandbox as the worker holds it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    @property
+    def handle(self) -> Handle:
+        return {"sandbox": self.server.spec.sandbox}
+
+    async def wait_ended(self) -> str:
+        await self.server.ended.wait()
+        return self.server.reason
+
+    async def kill(self) -> int:
+        await asyncio.sleep(0)
+        return self.server.die("killed")
+
+
+class Host:
+    """The machine that the sandboxes live on; it outlives every worker. A `Runtime`, and a `Listen`."""
+
+    name = "process"
+    isolated = False
+
+    def __init__(self) -> None:
+        self.boot_id = "boot"
+        self.dedupes = True
+        self.starts_fail = 0
+        self.alive: dict[str, Server] = {}
+        self.effects: Counter[str] = Counter()
+        self.started: list[str] = []
+        self.deaf: set[str] = set()
+        self.fields: dict[str, dict[str, Any]] = {}
+        self.requests: defaultdict[str, list[Any]] = defaultdict(list)
+        self.accepts: dict[str, Accept] = {}
+        self._listening = asyncio.Event()
+
+    async def listener(self, directory: str) -> Accept:
+        while directory not in self.accepts:
+            await self._listening.wait()
+        return self.accepts[directory]
+
+    @asynccontextmanager
+    async def listen(self, directory: str, accept: Accept) -> AsyncIterator[None]:
+        links: list[Any] = []
+
+        async def serve(link: Any) -> None:
+            links.append(link)
+            await accept(link)
+
+        self.accepts[directory] = serve
+        listening, self._listening = self._listening, asyncio.Event()
+        listening.set()
+        try:
+            yield
+        finally:
+            if self.accepts.get(directory) is serve:
+                del self.accepts[directory]
+            for link in links:
+                link.close()
+
+    async def start(self, spec: SandboxSpec) -> ScriptedSandbox:
+        await asyncio.sleep(0)
+        if self.starts_fail:
+            self.starts_fail -= 1
+            raise SandboxStartFailed("The script says so.")
+        server = self.alive[spec.sandbox] = Server(self, spec)
+        return ScriptedSandbox(server)
+
+    async def attach(self, handle: Handle, spec: SandboxSpec) -> ScriptedSandbox | None:
+        server = self.alive.get(str(handle["sandbox"]))
+        return None if server is None else ScriptedSandbox(server)
+
+    async def sweep(self, known: Collection[str]) -> Sequence[str]:
+        gone = [sandbox for sandbox in self.alive if sandbox not in known]
+        for sandbox in gone:
+            self.alive[sandbox].die("swept")
+        return gone
+
+    def reboot(self) -> None:
+        for server in list(self.alive.values()):
+            server.die("reboot")
+        self.boot_id = f"{self.boot_id}+"
+
+    async def aclose(self) -> None:
+        servers = list(self.alive.values())
+        for server in servers:
+            server.die("closed")
+        await asyncio.sleep(0)

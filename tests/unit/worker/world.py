@@ -1,0 +1,148 @@
+"""A small world for workers: a store in memory, scripted sandboxes, a directory; workers come and go in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from chronicled.events.clock import SystemClock
+from chronicled.events.codec import Codec
+from chronicled.events.disk import Disk
+from chronicled.events.envelope import ACTION, LIFECYCLE, Draft, Event
+from chronicled.events.ids import SystemIds
+from chronicled.events.kinds.actions import Run
+from chronicled.events.kinds.lifecycle import CancelRequested, SessionClosed, SessionCreated
+from chronicled.events.redaction import IdentityRedaction, Redaction
+from chronicled.events.registry import builtin_registry
+from chronicled.events.store import Append
+from chronicled.events.worker_log import WorkerLog
+from chronicled.runtimes.worker.settings import Directories, WorkerSettings
+from chronicled.runtimes.worker.worker import Worker
+from chronicled.storage.disk import SystemDisk
+from chronicled.storage.memory import MemoryStore
+from chronicled.storage.memory_blobs import MemoryBlobStore
+from chronicled.storage.stream import LogStream
+from tests.unit.worker.sandboxes import Host
+from tests.unit.worker.stream_log import StreamWorkerLog
+
+TENANT = "default"
+WAIT_SECONDS = 10.0
+
+
+class World:
+    """Everything that outlives a worker."""
+
+    def __init__(self, root: Path, store: MemoryStore) -> None:
+        self.codec = Codec(builtin_registry())
+        self.ids = SystemIds()
+        self.store = store
+        self.stream = LogStream(store)
+        self.blobs = MemoryBlobStore()
+        self.log = StreamWorkerLog(store, self.stream, self.blobs, self.codec, "tester")
+        self.host = Host()
+        self.redaction: Redaction = IdentityRedaction()
+        self.directories = Directories(
+            spool=str(root / "spool"),
+            output=str(root / "output"),
+            journal=str(root / "journal"),
+            sandboxes=str(root / "sandboxes"),
+            sockets=str(root / "sockets"),
+        )
+        for path in msgspec.structs.astuple(self.directories):
+            Path(path).mkdir(exist_ok=True)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, root: Path) -> AsyncIterator[World]:
+        world = cls(root, await MemoryStore.open())
+        try:
+            yield world
+        finally:
+            await world.host.aclose()
+            await world.store.aclose()
+
+    def worker(self, log: WorkerLog | None = None, disk: Disk | None = None, **settings: Any) -> Worker:
+        return Worker(
+            log or self.log,
+            {"process": self.host},
+            self.directories,
+            WorkerSettings(name="tester", boot_id=self.host.boot_id, **settings),
+            self.codec,
+            SystemClock(),
+            self.ids,
+            disk or SystemDisk(),
+            self.redaction,
+            listen=self.host.listen,
+        )
+
+    @asynccontextmanager
+    async def working(self, **settings: Any) -> AsyncIterator[Worker]:
+        """A worker that runs for as long as the context lasts, then is cancelled as if it had crashed."""
+        worker = self.worker(**settings)
+        async with running(worker):
+            yield worker
+
+    async def create(self, session: str = "s", **fields: Any) -> Event:
+        payload = SessionCreated(runtime="process", **fields)
+        return await self._append(self._draft(LIFECYCLE, "session_created", payload, session), create=True)
+
+    async def close(self, session: str = "s") -> Event:
+        return await self._append(self._draft(LIFECYCLE, "session_closed", SessionClosed(), session))
+
+    async def submit(self, command: str = "ok", session: str = "s", lane: str = "main", **fields: Any) -> Event:
+        return await self.submit_kind("run", Run(command=command, **fields), session, lane)
+
+    async def submit_kind(self, kind: str, payload: Any, session: str = "s", lane: str = "main") -> Event:
+        return await self._append(self._draft(ACTION, kind, payload, session, lane=lane, source="client"))
+
+    async def ask(self, action: Event, kind: str = "cancel_requested", payload: Any = None) -> Event:
+        payload = payload or CancelRequested()
+        draft = self._draft(LIFECYCLE, kind, payload, action.session, lane=action.lane, cause=action.id)
+        return await self._append(draft)
+
+    def _draft(self, category: Any, kind: str, payload: Any, session: str, **fields: Any) -> Draft:
+        return self.codec.draft(category, kind, payload, tenant=TENANT, session=session, id=self.ids.new(), **fields)
+
+    async def _append(self, draft: Draft, create: bool = False) -> Event:
+        return (await self.stream.append(Append((draft,), create=create))).events[0]
+
+    async def ended(self, action: Event) -> Any:
+        """Wait for the action's terminal observation and return its payload."""
+        found: Event | None = None
+
+        async def there() -> bool:
+            nonlocal found
+            found = await self.store.terminal(TENANT, action.id)
+            return found is not None
+
+        await self.until(there)
+        assert found is not None
+        return self.codec.decode(found)
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until the condition holds, looking again after each commit and each millisecond; bounded."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await condition():
+                await asyncio.sleep(0.001)
+
+    async def events(self, *kinds: str) -> list[Event]:
+        page = await self.store.read(0, 1000)
+        return [event for event in page.events if not kinds or event.kind in kinds]
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[None]:
+    """Run the worker in a task of its own; leaving cancels it."""
+    task = asyncio.get_running_loop().create_task(worker.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=WAIT_SECONDS)
+        if not task.cancelled() and task.exception() is not None:
+            raise task.exception() or AssertionError
