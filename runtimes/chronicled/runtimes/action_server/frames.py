@@ -1,8 +1,9 @@
 """The frames between worker and action server: one connection, multiplexed by action id.
 
-Wire form: four bytes of length (big endian), then a MessagePack map with a `type` member (structs below). The action
-server dials the worker's Unix socket; nothing listens inside a sandbox. Descriptors travel as SCM_RIGHTS with the first
-byte of the frame that needs them: `Welcome` (the generation's result spool) and `Dispatch` (the action's output spool).
+Wire form: one byte that counts the descriptors which come with the frame, three bytes of length (big endian), then a
+MessagePack map with a `type` member (structs below). The action server dials the worker's Unix socket; nothing listens
+inside a sandbox. Descriptors travel as SCM_RIGHTS with the first byte of the frame that needs them: `Welcome` (the
+generation's result spool) and `Dispatch` (the action's output spool). An action server never sends any.
 
     server                                worker
       Hello    ───────────────────────────▶         protocol, generation, token, fence last seen

@@ -1,0 +1,140 @@
+"""Dialling the worker: again and again while it is away, and beside an open connection when a new worker listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from chronicled.events.errors import ChronicledError
+from chronicled.runtimes.action_server import frames
+from chronicled.runtimes.action_server.address import SOCKET_NAME, connect
+from chronicled.runtimes.action_server.connection import Connection
+from chronicled.runtimes.action_server.server import ActionServer, WorkerConnection
+
+__all__ = ["Dialler"]
+
+_BACKOFF_SECONDS_FIRST: Final = 0.01
+_BACKOFF_SECONDS_MAX: Final = 0.25
+_REFUSED_SECONDS: Final = 1.0
+_HANDSHAKE_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 1.0
+
+
+class Dialler:
+    """Keeps the server connected to whoever listens at the worker's socket.
+
+    Args:
+        server: Takes each welcomed connection.
+        directory: Folder of the worker's socket.
+        hello: Makes the first frame, with the highest fence so far.
+        unclaimed_seconds_max: How long to go without a worker, until a worker names another time.
+    """
+
+    def __init__(
+        self,
+        server: ActionServer,
+        directory: str,
+        hello: Callable[[int], frames.Hello],
+        unclaimed_seconds_max: float,
+    ) -> None:
+        self._server = server
+        self._directory = directory
+        self._hello = hello
+        self._unclaimed_seconds_max = unclaimed_seconds_max
+        self._socket_file: tuple[int, int, int] | None = None
+
+    async def run(self) -> None:
+        """Dial for ever; return once no worker has been there for too long."""
+        loop = asyncio.get_running_loop()
+        serving: asyncio.Task[None] | None = None
+        claimed_at = loop.time()
+        backoff = _BACKOFF_SECONDS_FIRST
+        try:
+            while True:
+                if serving is not None:
+                    claimed_at = loop.time()
+                    await asyncio.wait((serving,), timeout=_LOOK_SECONDS)
+                    if not serving.done() and self._find() in (self._socket_file, None):
+                        continue
+                if loop.time() > claimed_at + self._unclaimed_seconds_max:
+                    return
+                connection = await self._connect()
+                if connection is not None:
+                    if serving is not None:
+                        serving.cancel()
+                        await asyncio.wait((serving,))
+                    serving = loop.create_task(self._serve(connection))
+                    backoff = _BACKOFF_SECONDS_FIRST
+                elif serving is None or serving.done():
+                    serving = None
+                    await asyncio.sleep(backoff)
+                    backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
+        finally:
+            if serving is not None:
+                serving.cancel()
+                await asyncio.wait((serving,))
+
+    async def _serve(self, connection: WorkerConnection) -> None:
+        with contextlib.suppress(ChronicledError):
+            await self._server.serve(connection)
+
+    def _find(self) -> tuple[int, int, int] | None:
+        try:
+            status = os.stat(os.path.join(self._directory, SOCKET_NAME))
+        except OSError:
+            return None
+        return (status.st_dev, status.st_ino, status.st_ctime_ns)
+
+    async def _connect(self) -> WorkerConnection | None:
+        """Return a welcomed connection, or None: nobody there, refused, or somebody of a lower fence."""
+        found = self._find()
+        dialling = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            connect(dialling, self._directory, SOCKET_NAME)
+        except OSError:
+            dialling.close()
+            return None
+        connection: WorkerConnection = Connection(dialling, frames.ToServer, descriptors_max=1)
+        try:
+            self._server_hello(connection)
+            frame, descriptors = await asyncio.wait_for(connection.receive(), _HANDSHAKE_SECONDS)
+        except (ChronicledError, TimeoutError):
+            connection.close()
+            return None
+        except BaseException:
+            connection.close()
+            raise
+        refusal = self._refuse(frame, descriptors)
+        if refusal is None and isinstance(frame, frames.Welcome):
+            self._socket_file = found
+            self._unclaimed_seconds_max = frame.unclaimed_seconds_max
+            self._server.adopt(connection, frame.fence, descriptors[0])
+            return connection
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with contextlib.suppress(ChronicledError):
+            if refusal is not None:
+                await asyncio.wait_for(connection.send(refusal), 1.0)
+        connection.close()
+        await asyncio.sleep(_REFUSED_SECONDS)
+        return None
+
+    def _server_hello(self, connection: WorkerConnection) -> None:
+        connection.post(self._hello(self._server.fence))
+
+    def _refuse(self, frame: frames.ToServer, descriptors: list[int]) -> frames.Refusal | None:
+        if isinstance(frame, frames.Refusal):
+            return None
+        if not isinstance(frame, frames.Welcome) or len(descriptors) != 1:
+            return frames.Refusal(
+                code="protocol-error", message="the first frame must be Welcome with its result spool"
+            )
+        if not frames.PROTOCOL_MIN <= frame.protocol <= frames.PROTOCOL:
+            return frames.Refusal(code="protocol-mismatch", message=f"protocol {frame.protocol} is not spoken here")
+        if frame.fence < self._server.fence:
+            return frames.Refusal(code="stale-fence", message=f"fence {self._server.fence} has taken over")
+        return None

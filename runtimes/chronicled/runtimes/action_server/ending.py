@@ -1,0 +1,58 @@
+"""Ending a command that does not end by itself: SIGINT, then SIGTERM, then SIGKILL of everything that it started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from chronicled.runtimes.action_server.process_tree import Process
+from chronicled.runtimes.action_server.shell import Finished, Shell
+from chronicled.runtimes.action_server.supervision import LaneSupervisor
+
+__all__ = ["Toll", "end_command"]
+
+INTERRUPT_SECONDS: Final = 0.5
+TERMINATE_SECONDS: Final = 0.3
+YIELD_SECONDS: Final = 0.3
+"""Together well below the two seconds in which an action is over after its deadline."""
+
+
+class Toll(NamedTuple):
+    """What it took."""
+
+    killed: int
+    left: int
+    """Processes that even SIGKILL has not ended in time (uninterruptible in the kernel)."""
+
+
+async def end_command(
+    shell: Shell, supervisor: LaneSupervisor, spared: Collection[Process], finished: asyncio.Future[Finished]
+) -> Toll:
+    """End the running command and everything that was not there when it began; `finished` is done when it returns.
+
+    The shell survives if it comes back; if not, it is killed as well.
+
+    Raises:
+        ReaperLost: the lane reaper is gone; what it supervised is killed by the reaper.
+
+    Cancellation: leaves the ending half done; only for the end of the whole generation.
+    """
+    shell.interrupt_all()
+    if not await _over(finished, INTERRUPT_SECONDS):
+        await supervisor.ask_to_end(spared, shell.pid)
+        await _over(finished, TERMINATE_SECONDS)
+    killed, left = await supervisor.end(spared, shell.pid)
+    if not finished.done():
+        shell.interrupt_all()
+        if not await _over(finished, YIELD_SECONDS):
+            more, left = await supervisor.end(spared, 0)
+            killed += more
+            await _over(finished, YIELD_SECONDS)
+    return Toll(killed, left)
+
+
+async def _over(finished: asyncio.Future[Finished], seconds: float) -> bool:
+    if not finished.done():
+        await asyncio.wait((finished,), timeout=seconds)
+    return finished.done()

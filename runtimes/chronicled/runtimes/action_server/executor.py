@@ -1,0 +1,168 @@
+"""Executors: what runs an action of some kind inside the sandbox. A third party adds its own to the table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Protocol
+
+import msgspec
+
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.runtimes.action_server.output import OutputSpool
+
+__all__ = ["Cause", "Context", "Ended", "Executor", "ExecutorTable", "LaneState", "Request", "error"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One action, as it was dispatched."""
+
+    action: str
+    lane: str
+    kind: str
+    version: int
+    payload: bytes
+    """JSON, with secrets in place. Untrusted as to its shape: decode it with a type."""
+    timeout_seconds: float | None
+    quiet_seconds: float | None
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How an action ended. Where a deadline or a cancel ended it, the server puts that outcome over this one."""
+
+    outcome: Outcome
+    effects: Effects
+    reason: str | None = None
+    message: str | None = None
+    state_lost: bool = False
+    """What the lane held (variables, functions, directory) is gone."""
+    fields: dict[str, Any] = {}
+    """Further fields of the observation of the action's kind."""
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """Why a running action is to end: `timeout` with its deadline, or `cancelled`."""
+
+    outcome: Outcome
+    deadline: str | None = None
+
+
+class LaneState:
+    """What the executors of one lane share."""
+
+    def __init__(self, name: str, working_directory: str) -> None:
+        self.name = name
+        self.working_directory = working_directory
+        """Where the lane's last command ended; relative paths start here."""
+
+
+class Context:
+    """What an executor may use while one action runs.
+
+    Args:
+        lane: The action's lane.
+        output: Where the action's output goes.
+        start: Called once, when the action's first effect is about to happen.
+    """
+
+    def __init__(self, lane: LaneState, output: OutputSpool, start: Callable[[], None]) -> None:
+        self.lane = lane
+        self.output = output
+        self.cause: Cause | None = None
+        """Set once the action is to end."""
+        self.take_input: Callable[[bytes], None] | None = None
+        """Set by an executor whose actions can be typed to."""
+        self.take_signal: Callable[[int], None] | None = None
+        """Set by an executor whose actions can be interrupted."""
+        self._start = start
+        self._started = False
+        self._on_end: Callable[[Cause], None] | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether anything may have happened."""
+        return self._started
+
+    def begin(self) -> None:
+        """Say that the action starts now: from here on it may have effects."""
+        if not self._started:
+            self._started = True
+            self._start()
+
+    def on_end(self, handler: Callable[[Cause], None]) -> None:
+        """Have the handler called once when the action is to end; without one its task is cancelled.
+
+        The handler makes `execute` return soon, with nothing left running that the action started.
+        """
+        self._on_end = handler
+
+    def end(self, cause: Cause, task: asyncio.Task[Any]) -> None:
+        """Ask for the end. Only the first cause counts."""
+        if self.cause is None:
+            self.cause = cause
+            if self._on_end is not None:
+                self._on_end(cause)
+            else:
+                task.cancel()
+
+
+class Executor(Protocol):
+    """Executes actions of some kinds. One action at a time per lane; lanes side by side."""
+
+    @property
+    def kinds(self) -> Collection[str]:
+        """Kinds of action that it executes."""
+        ...
+
+    async def execute(self, request: Request, context: Context) -> Ended:
+        """Execute one action and say how it ended.
+
+        An exception that leaves it becomes outcome `failed`, effects `possible`.
+
+        Cancellation: the action is to end (deadline or cancel); leave nothing running that it started.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release what it holds; the generation ends."""
+        ...
+
+
+class ExecutorTable:
+    """Executors by kind."""
+
+    def __init__(self, executors: Iterable[Executor] = ()) -> None:
+        self._by_kind: dict[str, Executor] = {}
+        for executor in executors:
+            self.add(executor)
+
+    @property
+    def kinds(self) -> list[str]:
+        """All kinds that can be executed, sorted."""
+        return sorted(self._by_kind)
+
+    def add(self, executor: Executor) -> None:
+        """Add an executor for all of its kinds.
+
+        Raises:
+            ValueError: a kind has one already.
+        """
+        for kind in executor.kinds:
+            if kind in self._by_kind:
+                raise ValueError(f"two executors for actions of kind {kind!r}")
+        for kind in executor.kinds:
+            self._by_kind[kind] = executor
+
+    def find(self, kind: str) -> Executor | None:
+        """Return the executor of a kind, if there is one."""
+        return self._by_kind.get(kind)
+
+    async def close(self) -> None:
+        """Close every executor."""
+        for executor in {id(executor): executor for executor in self._by_kind.values()}.values():
+            await executor.close()
+
+
+def error(reason: str, message: str) -> Ended:
+    """Return the end of an action that never ran because it cannot."""
+    return Ended(outcome=Outcome.ERROR, effects=Effects.NONE, reason=reason, message=message)

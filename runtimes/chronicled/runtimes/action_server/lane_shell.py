@@ -1,0 +1,135 @@
+"""A lane's shell over the lane's life: started when first needed, replaced when it has died."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Final
+
+from chronicled.events.limits import PROGRESS_BYTES_MAX
+from chronicled.runtimes.action_server import process_tree
+from chronicled.runtimes.action_server.process_tree import Process
+from chronicled.runtimes.action_server.shell import Shell
+from chronicled.runtimes.action_server.supervision import LaneSupervisor, ReaperLost, Supervisor
+
+__all__ = ["LaneShell", "find_bash"]
+
+_BACKGROUND_SECONDS: Final = 0.05
+
+
+class LaneShell:
+    """The shell of one lane, with its reaper.
+
+    Args:
+        supervisor: The generation's reaper.
+        program: Path of bash.
+        background: Takes what background jobs print between actions: at most 4 KiB of it, and the size of all so far.
+    """
+
+    def __init__(self, supervisor: Supervisor, program: str, background: Callable[[bytes, int], None]) -> None:
+        self.state_lost = False
+        """The shell died since the last action ended."""
+        self.lane: LaneSupervisor | None = None
+        self.shell: Shell | None = None
+        self._supervisor = supervisor
+        self._program = program
+        self._background = background
+        self._background_bytes = 0
+        self._background_head = bytearray()
+        self._flush: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._in_action = False
+
+    async def ready(self, directory: str) -> tuple[Shell, LaneSupervisor]:
+        """Return the shell, started in the directory if there is none, or none that lives.
+
+        Raises:
+            ShellFailed: it did not come up.
+            ReaperLost: the reaper is gone.
+        """
+        if self.lane is None:
+            self.lane = await self._supervisor.lane(self._died, self._lost)
+        if self.shell is not None and self.shell.dead is not None:
+            self.discard()
+        if self.shell is None:
+            shell = Shell(self.lane, self._between)
+            self.shell = shell
+            try:
+                await shell.start(self._program, directory)
+            except BaseException:
+                self.discard()
+                raise
+        return self.shell, self.lane
+
+    def enter(self, deliver: Callable[[memoryview], None]) -> list[Process]:
+        """An action begins: give it the output, return the processes that it has not started."""
+        assert self.shell is not None
+        assert self.lane is not None
+        self._in_action = True
+        self._emit()
+        self.shell.deliver = deliver
+        return process_tree.descendants(self.lane.pid, passed=self.shell.pid)
+
+    def leave(self) -> None:
+        """The action has ended; what is printed from now on is the background's."""
+        self._in_action = False
+        if self.shell is not None:
+            self.shell.deliver = self._between
+
+    async def end_strays(self) -> int:
+        """Have the reaper kill what a dead lane reaper left behind; return how many."""
+        try:
+            return await self._supervisor.end_strays()
+        except ReaperLost:
+            return 0
+
+    def discard(self) -> None:
+        """Forget the shell; the next action starts a new one."""
+        if self.shell is not None:
+            self.shell.close()
+            self.shell = None
+
+    def close(self) -> None:
+        """Let the lane end with everything in it."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        self.discard()
+        if self.lane is not None:
+            self.lane.close()
+
+    def _died(self, pid: int, code: int) -> None:
+        if self.shell is not None and self.shell.pid == pid:
+            self.state_lost = self.state_lost or not self._in_action
+            self.shell.died(code)
+
+    def _lost(self) -> None:
+        self.lane = None
+        if self.shell is not None:
+            # The kernel kills the shell with its parent.
+            self._died(self.shell.pid, -9)
+
+    def _between(self, data: memoryview) -> None:
+        self._background_bytes += len(data)
+        self._background_head += data[: PROGRESS_BYTES_MAX - len(self._background_head)]
+        if self._flush is None:
+            self._flush = self._loop.call_later(_BACKGROUND_SECONDS, self._emit)
+
+    def _emit(self) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+            data = bytes(self._background_head)
+            self._background_head.clear()
+            self._background(data, self._background_bytes)
+
+
+def find_bash(search_path: str, beside: str) -> str | None:
+    """Return the path of a bash: of the sandbox where it has one, else the one that came with the interpreter."""
+    folders = [*search_path.split(":"), "/bin", "/usr/bin", "/usr/local/bin", beside]
+    for folder in folders:
+        path = os.path.join(folder, "bash")
+        if folder.startswith("/") and os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None

@@ -1,0 +1,156 @@
+"""Finding and ending processes by their place in the process tree. Standard library only, no event loop.
+
+A process is (pid, start time): a pid alone can mean somebody else a moment later. The kernel lets no process leave the
+tree of a subreaper, so what is found here is everything, however it was detached (double fork, setsid, nohup).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+__all__ = ["Process", "children", "descendants", "end", "identify", "send"]
+
+Process = tuple[int, int]
+"""Pid and start time in clock ticks since boot."""
+
+_DEAD_STATES = b"ZXx"
+_PAUSE_SECONDS = 0.002
+
+
+def identify(pid: int) -> tuple[Process, int, bytes] | None:
+    """Return a process with its parent's pid and its state letter, or None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            # The command name stands in parentheses and may hold anything, also parentheses.
+            fields = file.read(4096).rpartition(b")")[2].split()
+    except OSError:
+        return None
+    if len(fields) < 20:
+        return None
+    return (pid, int(fields[19])), int(fields[1]), fields[0]
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children, dead and not yet collected ones included."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                parts: list[bytes] = []
+                while part := file.read(65536):
+                    parts.append(part)
+        except FileNotFoundError:
+            if os.path.exists(f"/proc/{pid}/task/{thread}/stat") and not _lists_children():
+                return [other for other, parent in _parents().items() if parent == pid]
+            continue
+        except OSError:
+            continue
+        found.extend(map(int, b"".join(parts).split()))
+    return found
+
+
+def _lists_children() -> bool:
+    return os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+
+
+def _parents() -> dict[int, int]:
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (found := identify(int(name))) is not None:
+            parents[found[0][0]] = found[1]
+    return parents
+
+
+def descendants(root: int, spared: frozenset[Process] = frozenset(), passed: int = 0) -> list[Process]:
+    """Return the living descendants of `root`, children first.
+
+    Args:
+        root: Pid whose descendants are wanted; it is not among them.
+        spared: Processes to leave out, each with all that descends from it.
+        passed: Pid of a descendant to leave out by itself alone.
+    """
+    found: list[Process] = []
+    seen = {root}
+    level = [root]
+    while level:
+        following: list[int] = []
+        for parent in level:
+            for pid in children(parent):
+                if pid in seen:
+                    continue
+                seen.add(pid)
+                known = identify(pid)
+                if known is None or known[0] in spared:
+                    continue
+                following.append(pid)
+                if pid != passed and known[2] not in _DEAD_STATES:
+                    found.append(known[0])
+        level = following
+    return found
+
+
+def send(process: Process, number: int) -> bool:
+    """Send a signal to exactly this process; return whether it was there to take it."""
+    try:
+        descriptor = os.pidfd_open(process[0])
+    except OSError:
+        return False
+    try:
+        known = identify(process[0])
+        if known is None or known[0] != process:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def end(
+    root: int, seconds: float, spared: frozenset[Process] = frozenset(), passed: int = 0, *, collect: bool = False
+) -> tuple[int, list[Process]]:
+    """Kill the descendants of `root` until none lives; return how many were killed, and who is left after `seconds`.
+
+    They are stopped first, all of them, and only then killed: what is stopped cannot fork, nor start again a child that
+    it sees die. With `collect` the caller is `root` itself, and the kernel's word that no child is left ends the loop.
+    """
+    killed: set[Process] = set()
+    deadline = time.monotonic() + seconds
+    clean_scans = 0
+    while True:
+        stopped: set[Process] = set()
+        while new := [process for process in descendants(root, spared, passed) if process not in stopped]:
+            for process in new:
+                send(process, signal.SIGSTOP)
+                stopped.add(process)
+            if time.monotonic() > deadline:
+                break
+        for process in stopped:
+            if send(process, signal.SIGKILL):
+                killed.add(process)
+        if collect and _collected():
+            return len(killed), []
+        # One scan can miss a process that forks and exits faster than it is followed; two in a row do not.
+        clean_scans = 0 if stopped else clean_scans + 1
+        if clean_scans >= 2 and not collect:
+            return len(killed), []
+        if time.monotonic() > deadline:
+            return len(killed), descendants(root, spared, passed)
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _collected() -> bool:
+    """Collect the dead; return whether no child is left at all."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return True
+    return False

@@ -1,0 +1,186 @@
+"""The reaper: top of a generation's process tree, and the proof of its death.
+
+It forks the action server, and at its request one lane reaper for each lane. Whatever loses its parent anywhere below
+becomes the reaper's child, so when it exits by itself nothing of the generation lives. It loads neither asyncio nor
+msgspec, has no thread, and forks in a millisecond.
+
+Death of any one of them ends well: without the server the reaper kills all and exits; without the reaper the server is
+killed by the kernel and each lane reaper kills what is below it; without a lane reaper its orphans come here and are
+killed. All three hold the generation's lock file open, so its lock is free only once all of them are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+
+from chronicled.runtimes.action_server import kernel, lane_reaper, process_tree
+from chronicled.runtimes.action_server.settings import Settings
+
+__all__ = ["main"]
+
+_END_SECONDS = 20.0
+_STRAYS_SECONDS = 1.0
+_UNENDING = 75
+
+
+def main(settings: Settings, lock_descriptor: int, up_descriptor: int) -> None:
+    """Be the reaper of one generation; does not return. The server writes a line to `up_descriptor` once it is up."""
+    kernel.forbid_inspection()
+    kernel.adopt_orphans()
+    for descriptor in (lock_descriptor, up_descriptor):
+        os.set_inheritable(descriptor, False)
+    os.chdir("/")
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    reaper = Reaper(settings, lock_descriptor, up_descriptor)
+    status = _UNENDING
+    try:
+        status = reaper.run()
+    finally:
+        os._exit(status)
+
+
+class Reaper:
+    """The reaper's loop."""
+
+    def __init__(self, settings: Settings, lock_descriptor: int, up_descriptor: int) -> None:
+        self._settings = settings
+        self._up_descriptor = up_descriptor
+        self._lock_descriptor = lock_descriptor
+        self._lanes: set[int] = set()
+        self._server = 0
+        self._reason = ""
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._socket, self._server_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def run(self) -> int:
+        """Serve until the generation ends; return the exit status."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _note)
+        signal.signal(signal.SIGTERM, self._terminate)
+        self._start_server()
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._socket, select.POLLIN)
+        while not self._reason:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._wake_read:
+                    self._drain()
+                    self._collect()
+                elif not self._serve():
+                    # The server has gone or goes: its exit says how.
+                    poll.unregister(self._socket)
+        killed, left = process_tree.end(os.getpid(), _END_SECONDS, collect=True)
+        os.pwrite(self._lock_descriptor, f"{self._reason} {killed}\n".encode(), 0)
+        return _UNENDING if left else 0
+
+    def _terminate(self, _number: int, _frame: object) -> None:
+        self._reason = self._reason or "terminated"
+
+    def _start_server(self) -> None:
+        parent = os.getpid()
+        self._server = os.fork()
+        if self._server == 0:
+            status = 1
+            try:
+                kernel.die_with_parent(signal.SIGKILL, parent)
+                self._leave_loop()
+                self._socket.close()
+                from chronicled.runtimes.action_server import server_process
+
+                status = server_process.main(self._settings, self._server_side, self._up_descriptor)
+            except BaseException as error:
+                sys.excepthook(type(error), error, error.__traceback__)
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        self._server_side.close()
+        os.close(self._up_descriptor)
+
+    def _leave_loop(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _drain(self) -> None:
+        try:
+            while os.read(self._wake_read, 512):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _collect(self) -> None:
+        lane_died = False
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == self._server:
+                self._reason = self._reason or _describe(status)
+            elif pid in self._lanes:
+                self._lanes.discard(pid)
+                lane_died = True
+        if lane_died and not self._reason:
+            self._end_strays()
+
+    def _end_strays(self) -> int:
+        """Kill what hangs here without being the server or a lane reaper, with all below it."""
+        spared = frozenset(
+            known[0] for pid in (self._server, *self._lanes) if (known := process_tree.identify(pid)) is not None
+        )
+        return process_tree.end(os.getpid(), _STRAYS_SECONDS, spared)[0]
+
+    def _serve(self) -> bool:
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._socket, 64, 4)
+        except OSError:
+            return False
+        if message == b"lane" and len(descriptors) == 1:
+            answer = b"lane %d" % self._start_lane(descriptors[0])
+        elif message == b"strays":
+            answer = b"strays %d" % self._end_strays()
+        elif message:
+            answer = b"refused"
+        else:
+            return False
+        for descriptor in descriptors:
+            os.close(descriptor)
+        try:
+            self._socket.send(answer)
+        except OSError:
+            return False
+        return True
+
+    def _start_lane(self, descriptor: int) -> int:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                kernel.die_with_parent(signal.SIGTERM, parent)
+                self._leave_loop()
+                self._socket.close()
+                lane_reaper.main(socket.socket(fileno=descriptor), self._settings.environment)
+            finally:
+                os._exit(1)
+        self._lanes.add(pid)
+        return pid
+
+
+def _note(_number: int, _frame: object) -> None:
+    """Take the signal: the wake-up pipe does the rest."""
+
+
+def _describe(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        return "ended"
+    return f"server-signal-{-code}" if code < 0 else f"server-exit-{code}"

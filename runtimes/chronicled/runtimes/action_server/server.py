@@ -1,0 +1,344 @@
+"""The action server: takes dispatched actions, executes each once, keeps every result until it is settled.
+
+It knows nothing of sockets (`dial.py` does) nor of what an action does (executors do). What it guarantees, for the life
+of its process, which is the generation: an action id is executed at most once; a result is in the spool before anybody
+is told; a connection of a lower fence is refused, and one of a higher fence closes the older ones unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from chronicled.events import faultpoint
+from chronicled.events.errors import ProtocolError
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.runtimes.action_server import frames
+from chronicled.runtimes.action_server.connection import Connection, ConnectionLost
+from chronicled.runtimes.action_server.executor import Cause, Context, Ended, ExecutorTable, LaneState, Request, error
+from chronicled.runtimes.action_server.output import OutputSpool
+from chronicled.runtimes.action_server.spool import ResultSpool
+
+__all__ = ["ActionServer", "WorkerConnection"]
+
+WorkerConnection = Connection[frames.ToServer]
+
+OPEN_ACTIONS_MAX: Final = 256
+"""Actions that may run or wait at once; a worker sends one per lane."""
+LANES_MAX: Final = 128
+_STOP_SECONDS: Final = 5.0
+
+
+class _Record:
+    """One action from its dispatch until it is done."""
+
+    def __init__(self, request: Request, output: OutputSpool) -> None:
+        self.request = request
+        self.output = output
+        self.context: Context | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.cause: Cause | None = None
+        """Why it is to end, while it waits for its lane."""
+
+
+class _Lane:
+    def __init__(self, state: LaneState) -> None:
+        self.state = state
+        self.turn = asyncio.Lock()
+
+
+class ActionServer:
+    """All actions of one generation.
+
+    Args:
+        executors: What runs which kind.
+        working_directory: Where each lane starts.
+        ended: Called when the worker asks for the end of the generation.
+    """
+
+    def __init__(self, executors: ExecutorTable, working_directory: str, ended: Callable[[], None]) -> None:
+        self.fence = 0
+        self._executors = executors
+        self._working_directory = working_directory
+        self._ended = ended
+        self._lanes: dict[str, _Lane] = {}
+        self._running: dict[str, _Record] = {}
+        self._done: dict[str, frames.Result] = {}
+        self._settled: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
+        self._spool: ResultSpool | None = None
+        self._connection: WorkerConnection | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def adopt(self, connection: WorkerConnection, fence: int, spool: int) -> None:
+        """Take a welcomed connection: older ones close unread, results that nobody has settled are sent again.
+
+        Args:
+            connection: Where frames go from now on.
+            fence: The worker's; not lower than any before (the caller has checked).
+            spool: Descriptor of the generation's result spool.
+        """
+        if self._connection is not None:
+            self._connection.close()
+        self.fence = fence
+        if self._spool is None or not self._spool.is_same_file(spool):
+            if self._spool is not None:
+                self._spool.close()
+            self._spool = ResultSpool(spool)
+            self._offsets = {action: self._spool.append(result) for action, result in self._done.items()}
+            self._settled = dict.fromkeys(self._settled, -1)
+        else:
+            os.close(spool)
+        self._connection = connection
+        for result in self._done.values():
+            self.post(result)
+
+    async def serve(self, connection: WorkerConnection) -> None:
+        """Take frames from an adopted connection until it is lost, or replaced by another.
+
+        Raises:
+            ConnectionLost: it is gone.
+            ProtocolError: the worker sent what it must not; the connection is closed.
+        """
+        try:
+            while True:
+                frame, descriptors = await connection.receive()
+                if connection is not self._connection:
+                    _close(descriptors)
+                    raise ConnectionLost("a worker with a higher fence has taken over")
+                self._take(frame, descriptors)
+                if connection.unsent_bytes:
+                    await connection.drain()
+        finally:
+            connection.close()
+            if self._connection is connection:
+                self._connection = None
+
+    def post(self, frame: frames.Frame) -> None:
+        """Send to the worker if one is there; what only informs is dropped when the worker does not keep up."""
+        if self._connection is None:
+            return
+        if self._connection.unsent_bytes and isinstance(frame, frames.Output | frames.Background):
+            return
+        with contextlib.suppress(ConnectionLost):
+            self._connection.post(frame)
+
+    async def close(self) -> None:
+        """Stop everything; the reaper kills what is left."""
+        tasks = [record.task for record in self._running.values() if record.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        await self._executors.close()
+
+    def _take(self, frame: frames.ToServer, descriptors: list[int]) -> None:
+        if isinstance(frame, frames.Dispatch):
+            self._dispatch(frame, descriptors)
+            return
+        _close(descriptors)
+        match frame:
+            case frames.Settle():
+                if self._done.pop(frame.action, None) is not None:
+                    self._settled[frame.action] = self._offsets.pop(frame.action, -1)
+            case frames.Cancel():
+                self._end(frame.action, Cause(Outcome.CANCELLED))
+            case frames.Query():
+                self.post(frames.Status(running=list(self._running), done=list(self._done)))
+                for action, record in self._running.items():
+                    self.post(frames.Output(action=action, size=record.output.bytes_kept))
+            case frames.Interrupt():
+                context = self._context(frame.action)
+                if context is not None and context.take_signal is not None and 0 < frame.signal < 65:
+                    context.take_signal(frame.signal)
+            case frames.Input():
+                context = self._context(frame.action)
+                if context is not None and context.take_input is not None:
+                    context.take_input(frame.data)
+            case frames.Shutdown():
+                self._ended()
+            case _:
+                raise ProtocolError(f"a {type(frame).__name__} frame has no place in an open connection")
+
+    def _context(self, action: str) -> Context | None:
+        record = self._running.get(action)
+        return None if record is None else record.context
+
+    def _end(self, action: str, cause: Cause) -> None:
+        record = self._running.get(action)
+        if record is None or record.task is None:
+            return
+        if record.context is None:
+            if record.cause is None:
+                record.cause = cause
+                record.task.cancel()
+        elif record.context.cause is None:
+            record.context.end(cause, record.task)
+            self._loop.call_later(_STOP_SECONDS, record.task.cancel)
+
+    def _dispatch(self, dispatch: frames.Dispatch, descriptors: list[int]) -> None:
+        if dispatch.fence < self.fence:
+            _close(descriptors)
+            self.post(frames.Refusal(code="stale-fence", message=f"fence {self.fence} has taken over"))
+            raise ProtocolError(f"dispatch under fence {dispatch.fence}, but {self.fence} has taken over")
+        if self._answer_known(dispatch.action):
+            _close(descriptors)
+            return
+        if len(descriptors) != 1:
+            _close(descriptors)
+            raise ProtocolError("a dispatch must bring the descriptor of its output spool")
+        request = Request(
+            action=dispatch.action,
+            lane=dispatch.lane,
+            kind=dispatch.kind,
+            version=dispatch.version,
+            payload=dispatch.payload,
+            timeout_seconds=dispatch.timeout_seconds,
+            quiet_seconds=dispatch.quiet_seconds,
+        )
+        action = dispatch.action
+        output = OutputSpool(
+            descriptors[0], dispatch.output_bytes_max, lambda size: self.post(frames.Output(action=action, size=size))
+        )
+        record = self._running[action] = _Record(request, output)
+        faultpoint.reached("dispatch_to_start")
+        record.task = self._loop.create_task(self._run(record))
+
+    def _answer_known(self, action: str) -> bool:
+        if action in self._running:
+            self.post(frames.Status(running=list(self._running), done=list(self._done)))
+            return True
+        if action in self._done:
+            self.post(self._done[action])
+            return True
+        if action in self._settled:
+            result = self._spool.read(self._settled[action]) if self._spool and self._settled[action] >= 0 else None
+            if result is not None:
+                self.post(result)
+            else:
+                self.post(frames.Status(running=list(self._running), done=list(self._done)))
+            return True
+        return False
+
+    async def _run(self, record: _Record) -> None:
+        request = record.request
+        begun = time.monotonic()
+        try:
+            ended = await self._take_turn(record)
+        except asyncio.CancelledError:
+            cause = record.cause or (record.context.cause if record.context is not None else None)
+            if cause is None:
+                # The generation ends: no result is the truth.
+                record.output.close()
+                raise
+            ended = Ended(outcome=cause.outcome, effects=Effects.POSSIBLE)
+        except Exception as problem:
+            ended = Ended(
+                outcome=Outcome.FAILED,
+                effects=Effects.POSSIBLE,
+                reason="executor_failed",
+                message=f"the executor of {request.kind} failed: {type(problem).__name__}: {problem}",
+            )
+        self._finish(record, _result(record, ended, time.monotonic() - begun))
+
+    async def _take_turn(self, record: _Record) -> Ended:
+        request = record.request
+        executor = self._executors.find(request.kind)
+        if executor is None:
+            return error("no_executor", f"nothing in this sandbox executes actions of kind {request.kind!r}")
+        if len(self._running) > OPEN_ACTIONS_MAX or (len(self._lanes) >= LANES_MAX and request.lane not in self._lanes):
+            return error("overloaded", "too many actions or lanes are open in this sandbox")
+        lane = self._lanes.get(request.lane)
+        if lane is None:
+            lane = self._lanes[request.lane] = _Lane(LaneState(request.lane, self._working_directory))
+        async with lane.turn:
+            context = Context(lane.state, record.output, lambda: self.post(frames.Started(action=request.action)))
+            record.context = context
+            timers = self._set_deadlines(record)
+            try:
+                return await executor.execute(request, context)
+            finally:
+                for timer in timers:
+                    timer.close()
+
+    def _set_deadlines(self, record: _Record) -> list[_Deadline]:
+        request, timers = record.request, list[_Deadline]()
+        if request.timeout_seconds is not None:
+            timers.append(_Deadline(self._end, record, "command", request.timeout_seconds))
+        if request.quiet_seconds is not None:
+            timers.append(_Deadline(self._end, record, "quiet", request.quiet_seconds))
+        return timers
+
+    def _finish(self, record: _Record, result: frames.Result) -> None:
+        record.output.close()
+        faultpoint.reached("result_to_spool")
+        self._running.pop(result.action, None)
+        self._done[result.action] = result
+        if self._spool is not None:
+            try:
+                self._offsets[result.action] = self._spool.append(result)
+            except OSError as problem:
+                # A full disk: the worker still gets it over the connection, again and again until it is settled.
+                sys.stderr.write(f"result of {result.action} is not in the spool: {problem}\n")
+        self.post(result)
+
+
+class _Deadline:
+    """Ends an action once it has run, or been quiet, for too long."""
+
+    def __init__(self, end: Callable[[str, Cause], None], record: _Record, name: str, seconds: float) -> None:
+        self._end, self._record, self._name, self._seconds = end, record, name, seconds
+        self._loop = asyncio.get_running_loop()
+        self._begun = self._loop.time()
+        self._timer = self._loop.call_later(seconds, self._fire)
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _fire(self) -> None:
+        if self._name == "quiet":
+            last = max(self._begun, self._record.output.written_at)
+            if self._loop.time() < last + self._seconds:
+                self._timer = self._loop.call_at(last + self._seconds, self._fire)
+                return
+        self._end(self._record.request.action, Cause(Outcome.TIMEOUT, self._name))
+
+
+def _result(record: _Record, ended: Ended, seconds: float) -> frames.Result:
+    context = record.context
+    cause = record.cause or (context.cause if context is not None else None)
+    started = context is not None and context.started
+    outcome, effects, deadline = ended.outcome, ended.effects, None
+    if cause is not None and outcome not in (Outcome.ERROR, Outcome.REJECTED):
+        outcome, deadline = cause.outcome, cause.deadline
+        effects = Effects.POSSIBLE if started else Effects.NONE
+    result = frames.Result(
+        action=record.request.action,
+        outcome=outcome,
+        effects=effects,
+        reason=ended.reason,
+        message=ended.message,
+        deadline=deadline,
+        duration_seconds=round(seconds, 6) if started else None,
+        output_bytes=record.output.bytes_total,
+        output_dropped_bytes=record.output.bytes_dropped,
+        state_lost=ended.state_lost,
+        fields=ended.fields,
+    )
+    return result if _fits(result) else msgspec.structs.replace(result, fields={}, message="the result was too large")
+
+
+def _fits(result: frames.Result) -> bool:
+    return not result.fields or len(msgspec.msgpack.encode(result)) <= 1 << 20
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

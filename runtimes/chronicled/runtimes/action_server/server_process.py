@@ -1,0 +1,104 @@
+"""The action server's process: composition of its parts, from fork to exit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+# Nothing here speaks TLS; without it asyncio takes half the time and memory to load.
+sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # None is how the import system is told "not there"
+
+from chronicled.events import faultpoint
+from chronicled.runtimes.action_server import frames, process_tree
+from chronicled.runtimes.action_server.dial import Dialler
+from chronicled.runtimes.action_server.executor import ExecutorTable
+from chronicled.runtimes.action_server.files import FileExecutor
+from chronicled.runtimes.action_server.lane_shell import find_bash
+from chronicled.runtimes.action_server.run import RunExecutor
+from chronicled.runtimes.action_server.server import LANES_MAX, OPEN_ACTIONS_MAX, ActionServer
+from chronicled.runtimes.action_server.settings import Settings
+from chronicled.runtimes.action_server.supervision import Supervisor
+
+__all__ = ["main"]
+
+BUILD = "0.1.0"
+
+
+def main(settings: Settings, reaper: socket.socket, up: int) -> int:
+    """Serve until the generation ends; return the exit status. A line to descriptor `up` says that it is up."""
+    _arm(settings.fault_point)
+    asyncio.run(_serve(settings, reaper, up))
+    return 0
+
+
+async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, over.set)
+    supervisor = Supervisor(reaper, over.set)
+    table = ExecutorTable()
+    server = ActionServer(table, settings.working_directory, over.set)
+
+    def background(lane: str, data: bytes, size: int) -> None:
+        server.post(frames.Background(lane=lane, data=data, size=size))
+
+    search_path = os.fsdecode(settings.environment.get(b"PATH", b""))
+    table.add(RunExecutor(supervisor, find_bash(search_path, os.path.dirname(sys.executable)), background))
+    table.add(FileExecutor())
+    dialler = Dialler(
+        server, settings.socket_directory, lambda fence: _hello(settings, table, fence), settings.unclaimed_seconds_max
+    )
+    os.write(up, b"\n")
+    os.close(up)
+    dialling = loop.create_task(dialler.run())
+    ending = loop.create_task(over.wait())
+    try:
+        await asyncio.wait((dialling, ending), return_when=asyncio.FIRST_COMPLETED)
+        if dialling.done():
+            dialling.result()
+    finally:
+        for task in (dialling, ending):
+            task.cancel()
+        await asyncio.wait((dialling, ending))
+        await server.close()
+        supervisor.close()
+
+
+def _hello(settings: Settings, table: ExecutorTable, fence: int) -> frames.Hello:
+    pid = os.getpid()
+    known = process_tree.identify(pid)
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot_id = file.read().strip()
+    return frames.Hello(
+        protocol=frames.PROTOCOL,
+        protocol_min=frames.PROTOCOL_MIN,
+        build=BUILD,
+        boot_id=boot_id,
+        generation=settings.generation,
+        token=settings.token,
+        fence=fence,
+        pid=pid,
+        start_ticks=known[0][1] if known is not None else 0,
+        kinds=table.kinds,
+        limits={"open_actions_max": OPEN_ACTIONS_MAX, "lanes_max": LANES_MAX},
+    )
+
+
+def _arm(setting: str) -> None:
+    """Arm a fault point given as `name:n`: the n-th arrival there kills this process."""
+    name, _, count = setting.partition(":")
+    if name not in faultpoint.POINTS:
+        return
+    left = int(count or 1)
+
+    def reached(point: str) -> None:
+        nonlocal left
+        if point == name:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    faultpoint.arm(reached)

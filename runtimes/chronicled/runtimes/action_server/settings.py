@@ -1,0 +1,63 @@
+"""What an action server is told at its start, over a descriptor: nothing of it stands in argv or environment.
+
+The wire form is NUL-separated `name=value`, so that the reaper, which must stay small, can read it without a library.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["Settings", "decode", "encode"]
+
+
+class Settings:
+    """Settings of one generation, all as text except the environment, which may hold any bytes."""
+
+    def __init__(self) -> None:
+        self.generation = ""
+        self.sandbox = ""
+        self.token = ""
+        self.socket_directory = ""
+        self.working_directory = "/"
+        self.fault_point = ""
+        self.unclaimed_seconds_max = 900.0
+        self.import_paths: list[str] = []
+        """Folders that the bootstrap puts in front of `sys.path`."""
+        self.environment: dict[bytes, bytes] = {}
+        """The environment of every shell, complete."""
+
+
+_TEXT = ("generation", "sandbox", "token", "socket_directory", "working_directory", "fault_point")
+
+
+def encode(settings: Settings) -> bytes:
+    """Return the wire form.
+
+    Raises:
+        ValueError: a value holds NUL.
+    """
+    records = [f"{name}={getattr(settings, name)}".encode(errors="surrogateescape") for name in _TEXT]
+    records.append(f"unclaimed_seconds_max={settings.unclaimed_seconds_max}".encode())
+    records += [b"import_path=" + os.fsencode(path) for path in settings.import_paths]
+    records += [b"environment=" + name + b"=" + value for name, value in settings.environment.items()]
+    if any(b"\0" in record for record in records):
+        raise ValueError("a setting of the action server holds a NUL character")
+    return b"\0".join(records)
+
+
+def decode(data: bytes) -> Settings:
+    """Return what `encode` was given; records of an unknown name are left out (a newer worker may send more)."""
+    settings = Settings()
+    for record in data.split(b"\0"):
+        name, _, value = record.partition(b"=")
+        text = name.decode()
+        if text in _TEXT:
+            setattr(settings, text, value.decode(errors="surrogateescape"))
+        elif text == "unclaimed_seconds_max":
+            settings.unclaimed_seconds_max = float(value)
+        elif text == "import_path":
+            settings.import_paths.append(os.fsdecode(value))
+        elif text == "environment":
+            variable, _, content = value.partition(b"=")
+            settings.environment[variable] = content
+    return settings

@@ -1,0 +1,215 @@
+"""The server's side of the reapers: requests and notices over their packet sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from chronicled.events.errors import SandboxError
+from chronicled.runtimes.action_server import lane_reaper
+from chronicled.runtimes.action_server.process_tree import Process
+
+__all__ = ["LaneSupervisor", "ReaperLost", "Supervisor"]
+
+_ANSWER_SECONDS: Final = 3.0
+_SPARED_PER_PACKET: Final = 2000
+
+
+class ReaperLost(SandboxError):
+    """Raised when a reaper has died or does not answer."""
+
+    code = "reaper-lost"
+    title = "The process that supervises the shell is gone"
+
+
+class PacketLink:
+    """Requests in order and their answers; notices, which answer nothing, go to a callback."""
+
+    def __init__(
+        self, connected: socket.socket, notice: Callable[[list[bytes]], None], lost: Callable[[], None]
+    ) -> None:
+        connected.setblocking(False)
+        self._socket = connected
+        self._notice = notice
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._answers: deque[asyncio.Future[list[bytes]]] = deque()
+        self._open = True
+        self._loop.add_reader(connected.fileno(), self._readable)
+
+    def tell(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
+        """Send what has no answer.
+
+        Raises:
+            ReaperLost: the other side is gone, or stopped and its queue is full.
+        """
+        if not self._open:
+            raise ReaperLost
+        try:
+            socket.send_fds(self._socket, [message], list(descriptors))
+        except OSError as error:
+            raise ReaperLost(f"the reaper takes no requests ({error.strerror})") from None
+
+    async def ask(self, message: bytes, descriptors: Sequence[int] = ()) -> list[bytes]:
+        """Send a request, return the words of its answer.
+
+        Raises:
+            ReaperLost: the other side is gone or has not answered in time.
+        """
+        self.tell(message, descriptors)
+        answer: asyncio.Future[list[bytes]] = self._loop.create_future()
+        self._answers.append(answer)
+        timer = self._loop.call_later(_ANSWER_SECONDS, self.close)
+        try:
+            return await asyncio.shield(answer)
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Close; waiting requests fail. Idempotent."""
+        if not self._open:
+            return
+        self._open = False
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        while self._answers:
+            answer = self._answers.popleft()
+            if not answer.done():
+                answer.set_exception(ReaperLost())
+                answer.exception()
+        self._lost()
+
+    def _readable(self) -> None:
+        try:
+            message = self._socket.recv(lane_reaper.PACKET_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if not message:
+            self.close()
+            return
+        words = message.split(b" ")
+        if words[0] == b"died":
+            self._notice(words)
+        elif self._answers:
+            answer = self._answers.popleft()
+            if not answer.done():
+                answer.set_result(words)
+
+
+class Supervisor:
+    """The link to the reaper."""
+
+    def __init__(self, connected: socket.socket, lost: Callable[[], None]) -> None:
+        self._link = PacketLink(connected, lambda _: None, lost)
+
+    async def lane(self, died: Callable[[int, int], None], lost: Callable[[], None]) -> LaneSupervisor:
+        """Start a lane reaper.
+
+        Args:
+            died: Called with pid and exit code (negative: signal) when a shell of the lane has ended.
+            lost: Called when the lane reaper itself has died.
+
+        Raises:
+            ReaperLost: the reaper is gone.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            words = await self._link.ask(b"lane", [theirs.fileno()])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return LaneSupervisor(ours, int(words[1]), died, lost)
+
+    async def end_strays(self) -> int:
+        """Kill what a dead lane reaper left behind; return how many.
+
+        Raises:
+            ReaperLost: the reaper is gone.
+        """
+        return int((await self._link.ask(b"strays"))[1])
+
+    def close(self) -> None:
+        """Close the link."""
+        self._link.close()
+
+
+class LaneSupervisor:
+    """The link to one lane reaper."""
+
+    def __init__(
+        self, connected: socket.socket, pid: int, died: Callable[[int, int], None], lost: Callable[[], None]
+    ) -> None:
+        self.pid = pid
+        self._process = os.pidfd_open(pid)
+        self._link = PacketLink(connected, lambda words: died(int(words[1]), int(words[2])), lost)
+
+    async def start_shell(self, program: str, directory: str, descriptors: Sequence[int]) -> int:
+        """Fork a shell in the directory (or `/` where there is none); return its pid.
+
+        Args:
+            program: Path of bash.
+            directory: Where it starts.
+            descriptors: Terminal, output, control and status, as the shell gets them.
+
+        Raises:
+            ReaperLost: the lane reaper is gone.
+        """
+        request = b"shell " + os.fsencode(directory) + b"\0" + os.fsencode(program)
+        words = await self._link.ask(request, descriptors)
+        if words[0] != b"shell":
+            raise ReaperLost("the lane reaper could not start a shell")
+        return int(words[1])
+
+    async def ask_to_end(self, spared: Iterable[Process], shell: int) -> int:
+        """Send SIGTERM to what is neither spared nor the shell; return to how many.
+
+        Raises:
+            ReaperLost: the lane reaper is gone.
+        """
+        self._wake()
+        self._spare(spared)
+        return int((await self._link.ask(b"term %d" % shell))[1])
+
+    async def end(self, spared: Iterable[Process], shell: int) -> tuple[int, int]:
+        """Kill what is neither spared nor the shell (0: the shell too); return how many were killed, how many are left.
+
+        Raises:
+            ReaperLost: the lane reaper is gone.
+        """
+        self._wake()
+        self._spare(spared)
+        words = await self._link.ask(b"kill %d" % shell)
+        return int(words[1]), int(words[2])
+
+    def kill(self) -> None:
+        """Kill the lane reaper itself, when it does not answer; what hangs below it becomes the reaper's."""
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        self._link.close()
+
+    def close(self) -> None:
+        """Let the lane reaper end with everything below it."""
+        self._link.close()
+        if self._process >= 0:
+            os.close(self._process)
+            self._process = -1
+
+    def _wake(self) -> None:
+        # A command may have stopped it.
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._process, signal.SIGCONT)
+
+    def _spare(self, spared: Iterable[Process]) -> None:
+        entries = [b"%d:%d" % process for process in spared]
+        for start in range(0, len(entries), _SPARED_PER_PACKET):
+            self._link.tell(b"spare " + b" ".join(entries[start : start + _SPARED_PER_PACKET]))
