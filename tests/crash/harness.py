@@ -31,6 +31,8 @@ from chronicled.events.faultpoint import POINTS
 __all__ = ["Harness", "Plan", "Report", "plans", "run"]
 
 SESSIONS = 6
+VICTIMS = ("daemon", "server", "reaper", "both", "starting")
+WEIGHTS = (4, 3, 1, 3, 2)
 ARRIVALS_MAX = {"before_append": 25, "commit_to_ack": 25}
 """Points that every commit passes are passed far more often than those of one action."""
 SERVER_ARRIVALS_MAX = 4
@@ -44,7 +46,11 @@ EXTRA_SHARE = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """What one cycle kills: `daemon`, `server`, `both`, `starting` (the daemon before it is ready), or at a point."""
+    """What one cycle kills.
+
+    `daemon` (which holds the worker), `server` (an action server), `reaper` (the process above it), `both` (daemon and
+    server), `starting` (the daemon before it is ready), or `point` (whoever reaches it first).
+    """
 
     victim: str
     point: str | None = None
@@ -91,7 +97,7 @@ def plans(cycles: int, chance: random.Random) -> list[Plan]:
     """Return a shuffled list: three fifths of it at named points, evenly, the others at random moments."""
     each = max(1, cycles * 3 // 5 // len(POINTS))
     chosen = [Plan("point", point) for point in sorted(POINTS) for _ in range(each)]
-    victims = chance.choices(["daemon", "server", "both", "starting"], [4, 3, 3, 2], k=max(0, cycles - len(chosen)))
+    victims = chance.choices(VICTIMS, WEIGHTS, k=max(0, cycles - len(chosen)))
     chosen += [Plan(victim) for victim in victims]
     chance.shuffle(chosen)
     return chosen
@@ -105,7 +111,7 @@ class Harness:
         self.report = Report(seed, directory=str(directory))
         self.daemon = Daemon(directory, launch)
         self.ledger = Ledger(directory)
-        self.servers = Servers(self.ledger)
+        self.servers = Servers()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -140,7 +146,7 @@ class Harness:
             await self._restart(None)
         await self._replace_used_up()
         await asyncio.sleep(self.chance.uniform(0.05, 0.5))
-        if plan.victim in {"server", "both"}:
+        if plan.victim in {"server", "reaper", "both"}:
             self._kill_server(plan.victim)
         if plan.victim in {"daemon", "both", "starting"}:
             self._kill_daemon(plan.victim)
@@ -166,7 +172,6 @@ class Harness:
 
     async def _await_point(self, point: str) -> bool:
         """Wait until the daemon or an action server has killed itself at the point."""
-        self.servers.fell.clear()
         self.servers.fallen.clear()
         end = time.monotonic() + HIT_SECONDS_MAX
         while time.monotonic() < end:
@@ -197,7 +202,7 @@ class Harness:
 
     def _kill_server(self, name: str) -> None:
         alive = self.servers.alive
-        if alive and self.servers.kill(self.chance.choice(alive)):
+        if alive and self.servers.kill(self.chance.choice(alive), reaper=name == "reaper"):
             self._hit(name, "server", self.ledger.in_flight)
 
     async def _start_in_vain(self) -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-from tests.crash.ledger import Ledger, Seen
+from tests.crash.ledger import Seen
 
 __all__ = ["Servers", "processes_of"]
 
@@ -16,60 +16,75 @@ __all__ = ["Servers", "processes_of"]
 class Servers:
     """Every action server that has reported in, with a pidfd each: a number that is used again fools nobody."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._descriptors: dict[str, int] = {}
+    def __init__(self) -> None:
+        self._servers: dict[str, int] = {}
+        self._reapers: dict[str, int] = {}
         self._killed: set[str] = set()
         self.watched: set[str] = set()
-        """Generations whose servers were started by the daemon that runs now: these carry its fault point."""
+        """Generations that were started by the daemon that runs now: these carry its fault point."""
         self.fallen: list[str] = []
         """Watched generations whose server ended though nobody of ours killed it."""
-        self.fell = asyncio.Event()
 
     def notice(self, event: Seen) -> None:
-        """Take a pidfd on a generation that has just started; let go of one that has ended."""
+        """Take hold of a generation that has just started; let go of one that has ended."""
+        generation = event.payload.get("generation", "")
         if event.kind == "generation_started":
-            generation = event.payload["generation"]
-            with contextlib.suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(int(event.payload["handle"]["pid"]))
-                self._descriptors[generation] = descriptor
+            reaper = int(event.payload["handle"]["pid"])
+            with contextlib.suppress(ProcessLookupError, StopIteration):
+                self._reapers[generation] = os.pidfd_open(reaper)
+                # The server is the first that the reaper forks, lane reapers follow.
+                server = next(iter(sorted(_children(reaper), key=_start_ticks)))
+                descriptor = self._servers[generation] = os.pidfd_open(server)
                 asyncio.get_running_loop().add_reader(descriptor, self._exited, generation)
         elif event.kind == "generation_ended":
-            self._drop(event.payload["generation"])
+            self._drop(generation)
 
     @property
     def alive(self) -> list[str]:
         """Generations whose server runs."""
-        return list(self._descriptors)
+        return list(self._servers)
 
-    def kill(self, generation: str) -> bool:
-        """Kill the server of a generation with SIGKILL; False when it was gone already."""
-        descriptor = self._descriptors.get(generation)
-        if descriptor is None:
-            return False
+    def kill(self, generation: str, *, reaper: bool) -> bool:
+        """Kill the server of a generation, or the reaper above it, with SIGKILL; False when it was gone already."""
         self._killed.add(generation)
         try:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        except ProcessLookupError:
+            signal.pidfd_send_signal((self._reapers if reaper else self._servers)[generation], signal.SIGKILL)
+        except (KeyError, ProcessLookupError):
             return False
         return True
 
     def close(self) -> None:
         """Let go of all."""
-        for generation in list(self._descriptors):
+        for generation in {*self._servers, *self._reapers}:
             self._drop(generation)
 
     def _exited(self, generation: str) -> None:
         self._drop(generation)
         if generation in self.watched and generation not in self._killed:
             self.fallen.append(generation)
-            self.fell.set()
 
     def _drop(self, generation: str) -> None:
-        descriptor = self._descriptors.pop(generation, None)
-        if descriptor is not None:
-            asyncio.get_running_loop().remove_reader(descriptor)
-            os.close(descriptor)
+        server = self._servers.pop(generation, None)
+        if server is not None:
+            asyncio.get_running_loop().remove_reader(server)
+            os.close(server)
+        reaper = self._reapers.pop(generation, None)
+        if reaper is not None:
+            os.close(reaper)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _start_ticks(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except FileNotFoundError:
+        return 1 << 62
 
 
 def processes_of(marks: set[str]) -> dict[int, str]:
