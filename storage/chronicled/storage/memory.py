@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,6 +14,7 @@ from chronicled.events.store import Filter, Page
 from chronicled.storage.entry import SessionKey
 from chronicled.storage.log_store import LogStore
 from chronicled.storage.medium import Batch, Collision, Found, LogState, Wanted
+from chronicled.storage.recomputation import Checkpoint, SessionName, Verification
 from chronicled.storage.record import SessionState, StoredEvent
 from chronicled.storage.tree import Frontier
 from chronicled.storage.writer import LogWriter
@@ -21,6 +23,8 @@ __all__ = ["MemoryMedium", "MemoryStore"]
 
 SCAN_EVENTS_MAX: Final = 10_000
 """Events looked at for one page, wanted or not."""
+YIELD_EVENTS: Final = 256
+"""Events verified in one step of the event loop."""
 
 
 class MemoryMedium:
@@ -36,7 +40,7 @@ class MemoryMedium:
         self.ids: dict[tuple[str, bytes], int] = {}
         self.terminals: dict[tuple[str, bytes], int] = {}
         self.blobs: set[tuple[int, bytes]] = set()
-        self._tenants: dict[int, str] = {}
+        self.tenants: dict[int, str] = {}
 
     async def find(self, wanted: Wanted) -> Found:
         """Return what is known of the wanted."""
@@ -62,9 +66,9 @@ class MemoryMedium:
             if (event.tenant, row.id) in self.ids or ended:
                 raise Collision(event.id)
         for number, tenant in batch.tenants:
-            self._tenants[number] = tenant
+            self.tenants[number] = tenant
         for number, tenant_number, name in batch.sessions:
-            self.names[number] = (self._tenants[tenant_number], name)
+            self.names[number] = (self.tenants[tenant_number], name)
         for row, event in zip(batch.rows, batch.events, strict=True):
             self.sessions.setdefault((event.tenant, event.session), []).append(row.position)
             self.ids[event.tenant, row.id] = row.position
@@ -152,8 +156,23 @@ class MemoryStore(LogStore):
         return (self._medium.rows[positions[-1] - 1].session, bytes.fromhex(digest)) in self._medium.blobs
 
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
-        """Recompute everything; see `EventStore.verify`."""
-        raise NotImplementedError
+        """Recompute everything up to the head; see `EventStore.verify`."""
+        self._writer.check()
+        medium, head, root = self._medium, self.head, self.root
+        names = {name: number for number, name in medium.tenants.items()}
+
+        def session(number: int) -> SessionName | None:
+            key = medium.names.get(number)
+            return None if key is None else SessionName(number, names[key[0]], *key)
+
+        verification = Verification(session, [Checkpoint(*kept) for kept in medium.checkpoints])
+        for row in medium.rows[:head]:
+            verification.take(row, None)
+            if row.position % YIELD_EVENTS == 0:
+                await asyncio.sleep(0)
+                if progress is not None:
+                    progress(row.position, head)
+        return [str(finding) for finding in verification.finish(head, root)]
 
     def _at(self, position: int | None) -> Event | None:
         return None if position is None else self._medium.events[position - 1]
