@@ -268,28 +268,27 @@ class Harness:
                 os.kill(pid, signal.SIGKILL)
 
 
-async def run(chosen: Sequence[Plan], seed: int, launch: tuple[str, ...] = PRODUCT, rerun: float = 0.5) -> Report:
+async def run(chosen: Sequence[Plan], seed: int, launch: tuple[str, ...] = PRODUCT, *, kept: bool = True) -> Report:
     """Carry out the plans, points that were missed again later; return what happened.
 
     Args:
         chosen: What to kill, in order.
         seed: Of every choice that the harness makes; the machine's timing is chance all the same.
         launch: Command that starts the daemon.
-        rerun: Share of the actions that may run in a fresh generation.
+        kept: Whether the directory of a run with violations stays, for a look.
     """
     directory = Path(tempfile.mkdtemp(prefix="crash-"))
     harness = Harness(directory, seed, launch)
     waiting = list(chosen)
     spare = max(2, len(waiting) // EXTRA_SHARE)
     async with harness.running():
-        harness.clients.rerun = rerun
         while waiting:
             plan = waiting.pop(0)
             if not await harness.cycle(plan) and spare > 0:
                 spare -= 1
                 waiting.append(plan)
-    if not harness.report.violations:
-        shutil.rmtree(directory)
+    if not (kept and harness.report.violations):
+        shutil.rmtree(directory, ignore_errors=True)
     return harness.report
 
 

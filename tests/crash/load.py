@@ -18,6 +18,8 @@ CLIENTS = 4
 OPEN_PER_CLIENT_MAX = 4
 LANES = ("main", "side")
 PAUSE_SECONDS = 0.03
+RERUN_SHARE = 0.5
+"""Share of the actions that may run in a fresh generation when theirs was lost before they ran."""
 SETTLE_SECONDS_MAX = 60.0
 FINAL = {400, 403, 404, 409, 412, 413, 422}
 """Answers that another try would not change."""
@@ -81,8 +83,6 @@ class Clients:
         self._fleet = fleet
         self._chance = chance
         self.stopping = False
-        self.rerun = 0.5
-        """Share of the actions that may run in a fresh generation when theirs was lost before they ran."""
 
     async def run(self) -> None:
         """Submit until `stopping`, then wait for the end of what is open."""
@@ -106,7 +106,7 @@ class Clients:
             session=self._chance.choice(self._fleet.names),
             lane=self._chance.choice(LANES),
             shape=shape,
-            on_state_loss="run" if self._chance.random() < self.rerun else "reject",
+            on_state_loss="run" if self._chance.random() < RERUN_SHARE else "reject",
         )
         self._ledger.submissions[chosen.id] = chosen
         return chosen
