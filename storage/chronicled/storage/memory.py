@@ -172,7 +172,7 @@ class MemoryStore(LogStore):
                 await asyncio.sleep(0)
                 if progress is not None:
                     progress(row.position, head)
-        return [str(finding) for finding in verification.finish(head, root)]
+        return verification.finish(head, root).problems
 
     def _at(self, position: int | None) -> Event | None:
         return None if position is None else self._medium.events[position - 1]

@@ -12,12 +12,14 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+import msgspec
+
 from chronicled.events.envelope import CATEGORIES
 from chronicled.storage.leaf import header, leaf_hash, pack_texts, payload_digest
 from chronicled.storage.record import SessionState, StoredEvent
 from chronicled.storage.tree import Frontier
 
-__all__ = ["Checkpoint", "Finding", "SessionName", "Verification"]
+__all__ = ["Checkpoint", "Finding", "Report", "SessionName", "Verification"]
 
 FINDINGS_MAX: Final = 20
 """Findings after which a verification ends: one is enough to know, twenty to see a pattern."""
@@ -31,6 +33,18 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         return f"position {self.position}: {self.text}"
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a verification found."""
+
+    events: int
+    """How many were checked."""
+    root: str
+    """The tree's root over them, hex; tells nothing when there are problems."""
+    problems: tuple[str, ...]
+    """What is wrong, the first bad position first, at most 20; empty when the log verifies."""
+    first_bad_position: int | None
 
 
 class Checkpoint(NamedTuple):
@@ -95,22 +109,28 @@ class Verification:
             self._find(row.position, f"a column does not hold what it should: {error}")
         self._fold(row)
 
-    def finish(self, head: int | None = None, root: bytes | None = None) -> list[Finding]:
-        """Check what only the end can show; return all findings, the first bad position first.
+    def finish(self, head: int | None = None, root: bytes | None = None) -> Report:
+        """Check what only the end can show; return everything.
 
         Args:
             head: How many events there must be, where that is known from elsewhere.
             root: The tree's root at `head`, where known.
         """
         size = self._next - 1
-        if self._checkpoint is not None and not self.exhausted:
+        if self._checkpoint is not None:
             self._find(self._next, f"missing: the tree had {self._checkpoint.size} leaves at a checkpoint")
-        elif head is not None and size < head and not self.exhausted:
+        elif head is not None and size < head:
             self._find(self._next, f"missing: the log had {head} events")
         elif root is not None and size == head and not self.findings and self.frontier.root() != root:
             self._find(self._sound + 1, f"the tree's root over {size} leaves is not the one expected")
-        self.findings.sort()
-        return self.findings
+        return self.report()
+
+    def report(self) -> Report:
+        """Return what was found so far."""
+        findings = sorted(self.findings)[:FINDINGS_MAX]
+        problems = tuple(str(finding) for finding in findings)
+        first = findings[0].position if findings else None
+        return Report(self.frontier.size, self.frontier.root().hex(), problems, first)
 
     def _find(self, position: int, text: str) -> None:
         if not self.exhausted:

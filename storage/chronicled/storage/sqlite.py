@@ -159,12 +159,12 @@ class SqliteStore(LogStore):
                 loop.call_soon_threadsafe(progress, done, total)
 
         try:
-            findings = await asyncio.to_thread(
+            report = await asyncio.to_thread(
                 verify_file, self.path, tell, head=self.head, root=self.root, stop=over.is_set
             )
         finally:
             over.set()
-        return [str(finding) for finding in findings]
+        return report.problems
 
     async def aclose(self) -> None:
         """Commit what waits, then close. Later calls raise `StoreClosed`; a second `aclose` does nothing."""

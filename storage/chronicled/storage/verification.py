@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from chronicled.events.errors import LogCorrupt
 from chronicled.storage.connection import open_reader
-from chronicled.storage.recomputation import FINDINGS_MAX, Checkpoint, Finding, SessionName, Verification
+from chronicled.storage.recomputation import FINDINGS_MAX, Checkpoint, Finding, Report, SessionName, Verification
 from chronicled.storage.record import StoredEvent
 from chronicled.storage.schema import schema_status
 
-__all__ = ["verify_file"]
+__all__ = ["Report", "verify_file"]
 
 PAGE_ROWS: Final = 1000
 SESSION: Final = (
@@ -45,8 +45,8 @@ def verify_file(
     head: int | None = None,
     root: bytes | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> list[Finding]:
-    """Verify the log in the file at `path`; return what is wrong, the first bad position first, at most 20 findings.
+) -> Report:
+    """Verify the log in the file at `path`; report what is wrong, the first bad position first.
 
     Uses a connection of its own that changes nothing, and reads in short transactions, so that a daemon beside it can
     go on writing and checkpointing. Blocks, for about 10 us an event.
@@ -54,7 +54,7 @@ def verify_file(
     Args:
         path: The database file.
         progress: Called now and then with how many events are done and how many there are.
-        head: How many events there must be, where that is known from elsewhere; later ones are left alone.
+        head: How many events there must be, where that is known from elsewhere; later ones are not looked at.
         root: The tree's root over those `head` events, where known.
         stop: Asked now and then; True ends the verification early, with what was found so far.
 
@@ -81,7 +81,7 @@ def _verify(
     head: int | None,
     root: bytes | None,
     stop: Callable[[], bool],
-) -> list[Finding]:
+) -> Report:
     def session(number: int) -> SessionName | None:
         row = connection.execute(SESSION, (number,)).fetchone()
         return None if row is None else SessionName(*row)
@@ -102,11 +102,11 @@ def _verify(
             if progress is not None:
                 progress(max(0, rows[-1][0]), end)
             if verification.exhausted or stop():
-                return sorted(verification.findings)
+                return verification.report()
         verification.findings += _indexes(connection, end)
     except sqlite3.DatabaseError as error:
         verification.findings.append(Finding(verification.next, f"the database cannot be read from here on: {error}"))
-        return sorted(verification.findings)
+        return verification.report()
     return verification.finish(head, root)
 
 
