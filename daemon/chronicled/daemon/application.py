@@ -4,51 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import anyio
 import structlog
+from anyio import to_thread
 
-from chronicled.daemon.catalogue import Catalogue
 from chronicled.daemon.configuration import Configuration
 from chronicled.daemon.fail_stop import EXIT_FAILED, arm_fault_point, exit_code, stop_now
 from chronicled.daemon.guarded_store import GuardedStore
-from chronicled.daemon.http.action_routes import ActionRoutes
-from chronicled.daemon.http.blob_routes import BlobRoutes
-from chronicled.daemon.http.event_routes import EventRoutes
-from chronicled.daemon.http.follow import Follower
-from chronicled.daemon.http.health_routes import HealthRoutes
 from chronicled.daemon.http.identity import PeerIdentity, TokenIdentity
-from chronicled.daemon.http.openapi import document
-from chronicled.daemon.http.output_routes import LiveOutputs, OutputRoutes
-from chronicled.daemon.http.route import Route, Router
+from chronicled.daemon.http.route import Router
 from chronicled.daemon.http.server import Api, Listener
-from chronicled.daemon.http.session_routes import SessionRoutes
 from chronicled.daemon.http.subscribers import Subscribers
+from chronicled.daemon.http.table import Parts, route_table
 from chronicled.daemon.instance import load_instance
-from chronicled.daemon.lifecycle import Bound, Drain, Journal, on_signals, serve_until_stopped
+from chronicled.daemon.lifecycle import Bound, Drain, Journal, boot_id, on_signals, serve_until_stopped
 from chronicled.daemon.listening import UnixListener, listen_tcp, read_token
+from chronicled.daemon.local_worker_log import LocalWorkerLog
 from chronicled.daemon.locations import make_private
 from chronicled.daemon.logs import configure_logs
 from chronicled.daemon.loop_monitor import watch_loop
 from chronicled.daemon.metrics import Metrics
 from chronicled.daemon.submission import Submission
 from chronicled.daemon.waits import Waits
-from chronicled.events.blobs import BlobStore
+from chronicled.events.clock import SystemClock
 from chronicled.events.codec import Codec
-from chronicled.events.envelope import Event
 from chronicled.events.errors import ChronicledError, Refused
 from chronicled.events.ids import SystemIds
+from chronicled.events.redaction import IdentityRedaction
 from chronicled.events.registry import builtin_registry
 from chronicled.events.store import EventStore
+from chronicled.migrations.builtin import builtin_chain
+from chronicled.runtimes.process import ProcessRuntime
+from chronicled.runtimes.runtime import Runtime
+from chronicled.runtimes.worker.settings import Directories, WorkerSettings
+from chronicled.runtimes.worker.worker import Worker
+from chronicled.storage.blobs import FileBlobStore
+from chronicled.storage.disk import SystemDisk
 from chronicled.storage.lock import DirectoryLock
+from chronicled.storage.projections import Projections, open_projections
 from chronicled.storage.stream import LogStream
 
 __all__ = ["serve"]
 
 log: Any = structlog.get_logger("chronicled")
+WORKER = "local"
 
 
 def serve(configuration: Configuration) -> int:
@@ -65,7 +69,7 @@ def serve(configuration: Configuration) -> int:
     except ChronicledError as error:
         log.error("the daemon cannot run", code=error.code, detail=error.detail)
         return exit_code(error)
-    except BaseExceptionGroup:
+    except Exception:
         log.exception("something failed inside")
         return EXIT_FAILED
     return 0
@@ -92,10 +96,10 @@ class Application:
         self._settings = settings
         self._stack = stack
         self._registry = builtin_registry()
-        self._codec = Codec(self._registry)
+        self._codec = Codec(self._registry, builtin_chain(), IdentityRedaction())
         self._ids = SystemIds()
+        self._disk = SystemDisk()
         self._metrics = Metrics(self._registry)
-        self._catalogue = Catalogue(self._registry)
         self._waits = Waits(self._registry, settings.limits.waits_max)
         self._subscribers = Subscribers(settings.limits.subscribers_max)
 
@@ -108,23 +112,26 @@ class Application:
             SchemaTooNew, LogCorrupt, StoreFailed: the log cannot be opened.
         """
         settings, stack = self._settings, self._stack
-        self._check_isolation()
         data = Path(make_private(settings.data.directory))
         lock = stack.enter_context(DirectoryLock(data))
         self._unix = stack.enter_context(UnixListener(settings.http.socket))
+        directories = self._make_directories(data)
+        self._runtimes: Mapping[str, Runtime] = {"process": ProcessRuntime(directories.sandboxes)}
+        self._check_isolation()
         self._store = GuardedStore(await self._open_store(data, lock), stop_now)
-        self._instance = load_instance(str(data), fresh=self._store.head == 0)
+        instance = load_instance(str(data), fresh=self._store.head == 0)
         self._stream = LogStream(self._store)
         stack.push_async_callback(self._stream.aclose)
         self._journal = Journal(self._store, self._codec, self._ids)
         # Synced before anything is folded or served: what a crash left behind in the log is durable from here on.
-        await self._journal.started(1)
-        await self._catalogue.load(self._store)
-        self._store.listen(self._committed)
-        self._blobs = await self._open_blobs(data)
-        self._outputs = self._make_outputs()
-        self._submission = Submission(self._store, self._codec, self._ids, self._instance.request_key)
-        self._gauges()
+        await self._journal.started()
+        self._projections = await self._open_projections(data)
+        self._store.listen(self._metrics.committed)
+        self._store.listen(self._waits.committed)
+        self._blobs = await to_thread.run_sync(FileBlobStore, str(data / "blobs"), self._disk)
+        self._submission = Submission(self._store, self._codec, self._ids, instance.request_key)
+        self._worker = self._make_worker(directories)
+        self._add_gauges()
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain and record the end."""
@@ -132,25 +139,39 @@ class Application:
         drain = Drain(api, self._subscribers, self._waits)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch_loop, self._metrics)
+            worked = anyio.Event()
+            tasks.start_soon(self._work, worked)
             await serve_until_stopped(self._listeners(api), drain, stop)
+            self._worker.drain()
+            await worked.wait()
             tasks.cancel_scope.cancel()
         await self._journal.stopped("signal")
 
+    async def _work(self, worked: anyio.Event) -> None:
+        await self._worker.run()
+        worked.set()
+
     def _check_isolation(self) -> None:
-        runtimes = self._runtimes()
         settings = self._settings
-        if settings.runtime.default not in runtimes:
-            raise Refused(f"There is no runtime {settings.runtime.default!r}; there is {', '.join(sorted(runtimes))}.")
-        exposed = sorted(name for name, isolated in runtimes.items() if not isolated)
+        if settings.runtime.default not in self._runtimes:
+            known = ", ".join(sorted(self._runtimes))
+            raise Refused(f"There is no runtime {settings.runtime.default!r}; there is {known}.")
+        exposed = sorted(name for name, runtime in self._runtimes.items() if not runtime.isolated)
         if settings.http.address is not None and exposed and not settings.runtime.allow_unisolated:
             raise Refused(
                 f"The runtime {exposed[0]} does not keep sandboxes from the daemon's files and sockets, so it is for "
                 "trusted code: it is not served over TCP unless runtime.allow_unisolated is true."
             )
 
-    @staticmethod
-    def _runtimes() -> dict[str, bool]:
-        return {"process": False}
+    def _make_directories(self, data: Path) -> Directories:
+        runtime = Path(make_private(self._settings.data.runtime_directory))
+        return Directories(
+            spool=make_private(str(data / "spool")),
+            output=make_private(str(data / "output")),
+            journal=make_private(str(data / "journal")),
+            sandboxes=make_private(str(data / "sandboxes")),
+            sockets=make_private(str(runtime / "sandboxes")),
+        )
 
     async def _open_store(self, data: Path, lock: DirectoryLock) -> EventStore:
         # Imported when asked for: the one that is not used costs nothing.
@@ -162,53 +183,66 @@ class Application:
 
         return await self._stack.enter_async_context(await SqliteStore.open(data / LOG_NAME, lock=lock))
 
-    async def _open_blobs(self, data: Path) -> BlobStore:
-        from chronicled.storage.blobs import FileBlobStore
-        from chronicled.storage.disk import SystemDisk
+    async def _open_projections(self, data: Path) -> Projections:
+        path = None if self._settings.data.store == "memory" else data / "projections.sqlite"
+        return await self._stack.enter_async_context(open_projections(path, self._store, self._codec))
 
-        return await anyio.to_thread.run_sync(FileBlobStore, str(data / "blobs"), SystemDisk())
+    def _make_worker(self, directories: Directories) -> Worker:
+        boot = boot_id()
+        clock = SystemClock()
+        worker_log = LocalWorkerLog(self._stream, self._blobs, self._projections, self._codec, self._ids, WORKER, boot)
+        settings = WorkerSettings(
+            name=WORKER,
+            boot_id=boot,
+            command_seconds=self._settings.runtime.command_seconds_default,
+            output_bytes_max=self._settings.limits.output_bytes_max,
+            drain_seconds=self._settings.limits.drain_seconds,
+        )
+        return Worker(
+            worker_log,
+            self._runtimes,
+            directories,
+            settings,
+            self._codec,
+            clock,
+            self._ids,
+            self._disk,
+            IdentityRedaction(),
+        )
 
-    @staticmethod
-    def _make_outputs() -> LiveOutputs:
-        from chronicled.runtimes.output.live import OutputBoard
+    def _add_gauges(self) -> None:
+        metrics, projections = self._metrics, self._projections
 
-        return OutputBoard()
+        def open_actions() -> int:
+            folds = (projections.find(key.tenant, key.session) for key in projections.unfinished())
+            return sum(len(fold) for fold in folds if fold is not None)
 
-    def _committed(self, events: tuple[Event, ...]) -> None:
-        # The fold first: whoever is woken by this commit finds its status told.
-        self._catalogue.committed(events)
-        self._metrics.committed(events)
-        self._waits.committed(events)
-
-    def _gauges(self) -> None:
-        metrics = self._metrics
         metrics.gauge("log_position", "Position of the last event.", lambda: self._store.head)
-        metrics.gauge("actions_open", "Runnable actions that have not ended.", lambda: self._catalogue.open_actions)
+        metrics.gauge("actions_open", "Runnable actions that have not ended.", open_actions)
+        metrics.gauge(
+            "sessions_unfinished", "Sessions that are open or own something.", lambda: len(projections.unfinished())
+        )
         metrics.gauge("waits", "Requests that wait for an action's end.", lambda: self._waits.count)
         metrics.gauge("subscribers", "Event streams and outputs that are followed.", lambda: self._subscribers.count)
 
     def _make_api(self) -> Api:
-        limits = self._settings.limits
-        seconds = limits.write_seconds_max
-        submission, store, catalogue = self._submission, self._store, self._catalogue
-        follower = Follower(self._stream, self._subscribers, seconds)
-        routes: list[Route] = []
-        health = HealthRoutes(
-            self._metrics,
-            lambda: self._unready(api),
-            lambda: document(routes, self._registry, limits.actions_per_request_max),
+        parts = Parts(
+            store=self._store,
+            stream=self._stream,
+            projections=self._projections,
+            blobs=self._blobs,
+            outputs=self._worker.outputs,
+            codec=self._codec,
+            submission=self._submission,
+            waits=self._waits,
+            subscribers=self._subscribers,
+            metrics=self._metrics,
+            limits=self._settings.limits,
+            runtimes={name: runtime.isolated for name, runtime in self._runtimes.items()},
+            runtime_default=self._settings.runtime.default,
+            unready=lambda: self._unready(api),
         )
-        routes += SessionRoutes(
-            submission, catalogue, self._codec, self._runtimes(), self._settings.runtime.default
-        ).routes()
-        routes += ActionRoutes(
-            submission, store, catalogue, self._waits, limits.wait_seconds_max, limits.actions_per_request_max
-        ).routes()
-        routes += OutputRoutes(submission, store, self._outputs, self._blobs, self._subscribers, seconds).routes()
-        routes += EventRoutes(store, follower).routes()
-        routes += BlobRoutes(store, self._blobs, seconds).routes()
-        routes += health.routes()
-        api = Api(Router(routes), limits, self._metrics, stop_now)
+        api = Api(Router(route_table(parts)), self._settings.limits, self._metrics, stop_now)
         return api
 
     def _unready(self, api: Api) -> str | None:

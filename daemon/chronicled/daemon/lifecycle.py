@@ -22,12 +22,14 @@ from chronicled.events.envelope import LIFECYCLE
 from chronicled.events.ids import IdSource
 from chronicled.events.kinds.lifecycle import DaemonStarted, DaemonStopped
 from chronicled.events.store import Append, EventStore
+from chronicled.storage.log_schema import LOG_STEPS
 
 __all__ = ["Bound", "Drain", "Journal", "boot_id", "on_signals", "serve_until_stopped"]
 
 SYSTEM_TENANT: Final = "_system"
 DAEMON_SESSION: Final = "daemon"
 FINISH_SECONDS: Final = 2.0
+SCHEMA: Final = LOG_STEPS[-1].number
 
 log: Any = structlog.get_logger("chronicled")
 
@@ -49,14 +51,14 @@ class Journal:
         self._codec = codec
         self._ids = ids
 
-    async def started(self, schema: int) -> None:
+    async def started(self) -> None:
         """Append `daemon_started`; what a crash left unsynced in the log is durable when this returns."""
         payload = DaemonStarted(
             version=version("chronicled"),
             boot_id=boot_id(),
             pid=os.getpid(),
             incarnation=self._store.incarnation,
-            schema=schema,
+            schema=SCHEMA,
         )
         create = await self._store.last(SYSTEM_TENANT, DAEMON_SESSION) is None
         await self._append("daemon_started", payload, create=create)

@@ -13,7 +13,6 @@ from chronicled.events.errors import (
     ActionNotFound,
     InvalidName,
     InvalidRequest,
-    SessionClosed,
     SessionNotFound,
 )
 from chronicled.events.ids import IdSource, check_name, id_of_key, normal_id
@@ -127,17 +126,19 @@ class Submission:
         return await self._store.append(Append((draft,), create=True))
 
     async def close_session(self, by: Submitter, session: str) -> None:
-        """Append `session_closed`, unless it is closed already.
+        """Append `session_closed`, once.
 
         Raises:
             SessionNotFound: there is no such session.
         """
         check_name(session, "session name")
-        draft = self._lifecycle(by, session, "session_closed", SessionClosedPayload())
-        try:
-            await self._store.append(Append((draft,)))
-        except SessionClosed:
-            return
+        # Under one id for all who close it, so that the log holds one end however many ask for it at one time. Keys of
+        # clients are never empty, so none of them maps to that id.
+        payload = SessionClosedPayload()
+        id = id_of_key(by.tenant, session, "", 0)
+        digest = canonical_request(self._request_key, session, "session_closed", 1, payload, "main", None)
+        draft = self._lifecycle(by, session, "session_closed", payload, id=id, fresh=False, request=digest)
+        await self._store.append(Append((draft,)))
 
     async def cancel(self, by: Submitter, action: Event, payload: CancelRequested, head: Event | None) -> Appended:
         """Append `cancel_requested`; an action that waits behind `head` in its lane ends in the same commit.

@@ -10,7 +10,6 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from chronicled.daemon.catalogue import Catalogue
 from chronicled.daemon.http.bodies import (
     ActionBody,
     ActionRecorded,
@@ -48,6 +47,7 @@ from chronicled.events.errors import (
 )
 from chronicled.events.kinds.lifecycle import CancelRequested, InputSent, InterruptRequested
 from chronicled.events.store import Append, Appended, EventStore
+from chronicled.storage.projections import Projections
 
 __all__ = ["ActionRoutes"]
 
@@ -69,7 +69,7 @@ class ActionRoutes:
     Args:
         submission: Appends what is asked for.
         store: Answers for actions that have ended.
-        catalogue: Tells what is open, and in which order.
+        projections: Tells what is open, and in which order.
         waits: Tells of ends as they come.
         wait_seconds_max: Longest wait.
         actions_max: Most actions in one request.
@@ -79,14 +79,14 @@ class ActionRoutes:
         self,
         submission: Submission,
         store: EventStore,
-        catalogue: Catalogue,
+        projections: Projections,
         waits: Waits,
         wait_seconds_max: float,
         actions_max: int,
     ) -> None:
         self._submission = submission
         self._store = store
-        self._catalogue = catalogue
+        self._projections = projections
         self._waits = waits
         self._wait_seconds_max = wait_seconds_max
         self._actions_max = actions_max
@@ -225,14 +225,15 @@ class ActionRoutes:
             return json_response(ActionView(action=action, status=status))
         observation = await self._store.terminal(action.tenant, action.id)
         if observation is None:
-            return json_response(ActionView(action=action, status="recorded"))
+            status = "queued" if self._submission.runnable(action) else "recorded"
+            return json_response(ActionView(action=action, status=status))
         return json_response(ActionView(action=action, status=outcome_of(observation), observation=observation))
 
     async def cancel(self, call: Call) -> web.Response:
         """Cancel an action."""
         body = await call.body(self._cancel_body) if call.request.body_exists else CancelBody()
         action = await self._find_runnable(call)
-        fold = self._catalogue.find(action.tenant, action.session)
+        fold = self._projections.find(action.tenant, action.session)
         head = fold.head(action.lane) if fold is not None else None
         appended = await self._submission.cancel(submitter(call), action, CancelRequested(reason=body.reason), head)
         request, *end = appended.events
@@ -270,7 +271,7 @@ class ActionRoutes:
         return action
 
     def _status(self, action: Event) -> str | None:
-        fold = self._catalogue.find(action.tenant, action.session)
+        fold = self._projections.find(action.tenant, action.session)
         return None if fold is None else fold.status(action.id)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
 
-from chronicled.daemon.catalogue import Catalogue
 from chronicled.daemon.http.bodies import SessionBody, SessionPage, SessionView
 from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.parameters import idempotency_key, submitter
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.daemon.submission import Submission
-from chronicled.events.codec import Codec, Opaque
-from chronicled.events.envelope import Event
 from chronicled.events.errors import (
     IdReused,
     InvalidName,
@@ -25,8 +23,8 @@ from chronicled.events.errors import (
 )
 from chronicled.events.ids import check_name
 from chronicled.events.kinds.lifecycle import SessionCreated
-from chronicled.events.lanes import SessionFold
 from chronicled.events.limits import PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX
+from chronicled.storage.projections import Projections, SessionSummary
 
 __all__ = ["SessionRoutes", "session_view"]
 
@@ -52,8 +50,7 @@ class SessionRoutes:
 
     Args:
         submission: Appends what is asked for.
-        catalogue: What the log says of sessions.
-        codec: Reads payloads.
+        projections: What the log says of sessions.
         runtimes: Runtimes by name, with whether each isolates.
         runtime_default: Runtime of a session that names none.
     """
@@ -61,14 +58,12 @@ class SessionRoutes:
     def __init__(
         self,
         submission: Submission,
-        catalogue: Catalogue,
-        codec: Codec,
-        runtimes: dict[str, bool],
+        projections: Projections,
+        runtimes: Mapping[str, bool],
         runtime_default: str,
     ) -> None:
         self._submission = submission
-        self._catalogue = catalogue
-        self._codec = codec
+        self._projections = projections
         self._runtimes = runtimes
         self._runtime_default = runtime_default
         self._body: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
@@ -144,9 +139,8 @@ class SessionRoutes:
         except IdReused:
             raise IdReused("The Idempotency-Key was used for another session.") from None
         event = appended.events[0]
-        fold = self._fold(call.caller.tenant, event.session)
         return json_response(
-            session_view(fold, self._codec),
+            await self._view(call.caller.tenant, event.session),
             200 if appended.repeated else 201,
             {"Location": f"/v1/sessions/{event.session}"},
         )
@@ -154,49 +148,41 @@ class SessionRoutes:
     async def list(self, call: Call) -> web.Response:
         """List sessions."""
         query = call.query(SessionQuery)
-        folds, at_end = self._catalogue.page(call.caller.tenant, query.after, query.limit)
-        views = [session_view(fold, self._codec) for fold in folds]
+        found, at_end = await self._projections.page(call.caller.tenant, query.after, query.limit)
+        views = [session_view(summary) for summary in found]
         after = views[-1].position if views else query.after
         return json_response(SessionPage(sessions=views, next=after, at_end=at_end))
 
     async def show(self, call: Call) -> web.Response:
         """Show a session."""
         name = check_name(call.path["session"], "session name")
-        return json_response(session_view(self._fold(call.caller.tenant, name), self._codec))
+        return json_response(await self._view(call.caller.tenant, name))
 
     async def close(self, call: Call) -> web.Response:
         """Close a session."""
         name = call.path["session"]
-        await self._submission.close_session(submitter(call), name)
-        return json_response(session_view(self._fold(call.caller.tenant, name), self._codec))
+        if (await self._view(call.caller.tenant, check_name(name, "session name"))).status == "open":
+            await self._submission.close_session(submitter(call), name)
+        return json_response(await self._view(call.caller.tenant, name))
 
-    def _fold(self, tenant: str, session: str) -> SessionFold:
-        fold = self._catalogue.find(tenant, session)
-        if fold is None:
+    async def _view(self, tenant: str, session: str) -> SessionView:
+        summary = await self._projections.session(tenant, session)
+        if summary is None:
             raise SessionNotFound(f"There is no session {session!r}.")
-        return fold
+        return session_view(summary)
 
 
-def session_view(fold: SessionFold, codec: Codec) -> SessionView:
+def session_view(summary: SessionSummary) -> SessionView:
     """Return the session as the API shows it."""
-    created = fold.created
-    assert created is not None
-    payload: Any = _payload(created, codec)
     return SessionView(
-        session=created.session,
-        tenant=created.tenant,
-        status="open" if fold.closed is None else "closed",
-        runtime=payload.runtime,
-        image=payload.image,
-        labels=payload.labels,
-        isolated=payload.isolated,
-        created=created.time,
-        position=created.position,
-        open_actions=len(fold),
+        session=summary.session,
+        tenant=summary.tenant,
+        status="closed" if summary.closed else "open",
+        runtime=summary.runtime,
+        image=summary.image,
+        labels=summary.labels,
+        isolated=summary.isolated,
+        created=summary.created_time,
+        position=summary.created,
+        open_actions=summary.open_actions,
     )
-
-
-def _payload(created: Event, codec: Codec) -> SessionCreated:
-    payload = codec.decode(created)
-    # What a newer version wrote is still a session: it is shown, with what can be said of it.
-    return SessionCreated(runtime="unknown") if isinstance(payload, Opaque) else payload

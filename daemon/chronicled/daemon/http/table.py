@@ -1,0 +1,77 @@
+"""The route table: every operation of the API, in the order in which the document lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from chronicled.daemon.configuration import LimitSettings
+from chronicled.daemon.http.action_routes import ActionRoutes
+from chronicled.daemon.http.blob_routes import BlobRoutes
+from chronicled.daemon.http.event_routes import EventRoutes
+from chronicled.daemon.http.follow import Follower
+from chronicled.daemon.http.health_routes import HealthRoutes
+from chronicled.daemon.http.openapi import document
+from chronicled.daemon.http.output_routes import LiveOutputs, OutputRoutes
+from chronicled.daemon.http.route import Route
+from chronicled.daemon.http.session_routes import SessionRoutes
+from chronicled.daemon.http.subscribers import Subscribers
+from chronicled.daemon.metrics import Metrics
+from chronicled.daemon.submission import Submission
+from chronicled.daemon.waits import Waits
+from chronicled.events.blobs import BlobStore
+from chronicled.events.codec import Codec
+from chronicled.events.store import EventStore
+from chronicled.events.stream import EventStream
+from chronicled.storage.projections import Projections
+
+__all__ = ["Parts", "route_table"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the API stands on."""
+
+    store: EventStore
+    stream: EventStream
+    projections: Projections
+    blobs: BlobStore
+    outputs: LiveOutputs
+    codec: Codec
+    submission: Submission
+    waits: Waits
+    subscribers: Subscribers
+    metrics: Metrics
+    limits: LimitSettings
+    runtimes: Mapping[str, bool]
+    """By name, whether each isolates."""
+    runtime_default: str
+    unready: Callable[[], str | None]
+    """Tells why the daemon takes no requests; None when it does."""
+
+
+def route_table(parts: Parts) -> tuple[Route, ...]:
+    """Return every route, bound to the parts."""
+    limits = parts.limits
+    seconds = limits.write_seconds_max
+    sessions = SessionRoutes(parts.submission, parts.projections, parts.runtimes, parts.runtime_default)
+    actions = ActionRoutes(
+        parts.submission,
+        parts.store,
+        parts.projections,
+        parts.waits,
+        limits.wait_seconds_max,
+        limits.actions_per_request_max,
+    )
+    outputs = OutputRoutes(parts.submission, parts.store, parts.outputs, parts.blobs, parts.subscribers, seconds)
+    events = EventRoutes(parts.store, Follower(parts.stream, parts.subscribers, seconds))
+    blobs = BlobRoutes(parts.store, parts.blobs, seconds)
+    health = HealthRoutes(
+        parts.metrics,
+        parts.unready,
+        lambda: document(routes, parts.codec.registry, limits.actions_per_request_max),
+    )
+    routes = tuple(
+        route for resource in (sessions, actions, outputs, events, blobs, health) for route in resource.routes()
+    )
+    return routes
