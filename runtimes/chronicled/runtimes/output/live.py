@@ -142,7 +142,7 @@ class Follower:
 
     @property
     def size(self) -> int:
-        """Bytes that are there now."""
+        """Redacted bytes that are there now."""
         return self._output.size
 
     async def read(self, offset: int = 0) -> AsyncIterator[bytes]:

@@ -218,7 +218,7 @@ class SandboxLife:
         session.generation = generation
         generation.recorded = True
         session.advance_all()
-        return await sandbox.wait_ended()
+        return await self._ended(sandbox)
 
     async def _start(self, runtime: Runtime, spec: SandboxSpec, generation: Generation) -> Sandbox:
         sandbox: Sandbox | None = None
@@ -246,13 +246,23 @@ class SandboxLife:
 
             async def watch() -> None:
                 nonlocal died
-                died = await sandbox.wait_ended() or "ended"
+                died = await self._ended(sandbox) or "ended"
                 race.cancel_scope.cancel()
 
             race.start_soon(watch)
             await generation.greeted.wait()
             race.cancel_scope.cancel()
         return died
+
+    async def _ended(self, sandbox: Sandbox) -> str:
+        wait = RETRY_SECONDS_MIN
+        while True:
+            try:
+                return await sandbox.wait_ended()
+            except SandboxUnreachable as error:
+                _log.warning("death_unproven", session=self._session.key.session, detail=error.detail)
+            await anyio.sleep(wait)
+            wait = min(2 * wait, RETRY_SECONDS_MAX)
 
     async def _abort(self, sandbox: Sandbox) -> None:
         # Nothing in the log would find it again by its handle: it must not outlive this attempt.
@@ -348,7 +358,7 @@ class SandboxLife:
                 self.put_down("token_lost")
             else:
                 self._session.advance_all()
-            return await sandbox.wait_ended()
+            return await self._ended(sandbox)
 
     async def _attach(self, started: GenerationStarted, spec: SandboxSpec) -> Sandbox | None:
         wait, began = RETRY_SECONDS_MIN, self._context.clock.monotonic()
@@ -452,9 +462,11 @@ class SandboxLife:
     async def _clear_up(self, requested: SandboxRequested) -> None:
         runtime = self._context.runtimes.get(requested.runtime)
         wait = RETRY_SECONDS_MIN
+        # The set itself, not a copy: what starts while the runtime looks around must not be swept.
+        self._context.sandboxes.discard(requested.sandbox)
         while runtime is not None:
             try:
-                await runtime.sweep(self._context.sandboxes - {requested.sandbox})
+                await runtime.sweep(self._context.sandboxes)
                 break
             except SandboxUnreachable as error:
                 _log.warning("sweep_unproven", session=self._session.key.session, detail=error.detail)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -14,8 +11,9 @@ import anyio
 import structlog
 
 from chronicled.events.errors import ProtocolError
-from chronicled.runtimes.action_server.connection import Connection, ConnectionLost
+from chronicled.runtimes.action_server.connection import ConnectionLost
 from chronicled.runtimes.action_server.frames import ToServer, ToWorker
+from chronicled.runtimes.connection import Listener, ServerConnection, listen
 from chronicled.runtimes.worker.link import Accept
 
 __all__ = ["UnixLink", "listen_unix"]
@@ -24,17 +22,15 @@ UNSENT_BYTES_MAX: Final = 16 << 20
 """A peer that leaves so much unread is cut off."""
 CONNECTIONS_MAX: Final = 8
 """Connections of one sandbox at one time; its action server needs one."""
-UNIX_PATH_BYTES_MAX: Final = 107
-NAME: Final = "worker.sock"
 
 _log = structlog.get_logger("chronicled.worker")
 
 
 class UnixLink:
-    """A link over a connected Unix socket, which it owns."""
+    """A link over a connection, which it owns."""
 
-    def __init__(self, connected: socket.socket) -> None:
-        self._connection: Connection[ToWorker] = Connection(connected, ToWorker)
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
         self._held: list[int] = []
 
     def send(self, frame: ToServer, descriptor: int | None = None) -> None:
@@ -78,7 +74,7 @@ async def listen_unix(directory: str, accept: Accept) -> AsyncGenerator[None]:
 
     Cancellation: safe.
     """
-    listener = _bind(directory)
+    listener = listen(directory)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_accept_all, listener, accept)
@@ -86,48 +82,23 @@ async def listen_unix(directory: str, accept: Accept) -> AsyncGenerator[None]:
             tasks.cancel_scope.cancel()
     finally:
         listener.close()
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(directory, NAME))
 
 
-def _bind(directory: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    path = os.path.join(directory, NAME)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    held = -1
-    try:
-        if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
-            # The kernel takes 107 bytes; through a descriptor any directory is near.
-            held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            path = f"/proc/self/fd/{held}/{NAME}"
-        listener.bind(path)
-        listener.listen(CONNECTIONS_MAX)
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        if held >= 0:
-            os.close(held)
-    return listener
-
-
-async def _accept_all(listener: socket.socket, accept: Accept) -> None:
-    loop = asyncio.get_running_loop()
+async def _accept_all(listener: Listener, accept: Accept) -> None:
     room = anyio.CapacityLimiter(CONNECTIONS_MAX)
     async with anyio.create_task_group() as connections:
         while True:
             try:
-                connected, _ = await loop.sock_accept(listener)
+                connection = await listener.accept()
             except OSError as error:
                 # Out of descriptors, or the peer was gone already: the next one may be luckier.
                 _log.warning("accept_failed", error=error.strerror)
                 await anyio.sleep(0.1)
                 continue
             if room.available_tokens < 1:
-                connected.close()
+                connection.close()
                 continue
-            connections.start_soon(_serve, UnixLink(connected), accept, room)
+            connections.start_soon(_serve, UnixLink(connection), accept, room)
 
 
 async def _serve(link: UnixLink, accept: Accept, room: anyio.CapacityLimiter) -> None:

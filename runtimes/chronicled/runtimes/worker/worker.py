@@ -186,7 +186,8 @@ class Worker:
             return  # a session could not be claimed: what is its own is not known, so nothing is swept
         for runtime in self._runtimes.values():
             try:
-                removed = await runtime.sweep(frozenset(context.sandboxes))
+                # The set itself, not a copy: what starts while the runtime looks around must not be swept.
+                removed = await runtime.sweep(context.sandboxes)
             except SandboxUnreachable as error:
                 _log.warning("sweep_unproven", runtime=runtime.name, detail=error.detail)
                 continue

@@ -1,0 +1,49 @@
+"""A worker over a store in memory and the real process runtime."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from chronicled.events.clock import SystemClock
+from chronicled.runtimes.process import ProcessRuntime
+from chronicled.runtimes.worker.settings import WorkerSettings
+from chronicled.runtimes.worker.worker import Worker
+from chronicled.storage.disk import SystemDisk
+from chronicled.storage.memory import MemoryStore
+from tests.unit.worker.world import World, running
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class Machine(World):
+    """The world of the unit tests with real sandboxes in it; whatever lives at its end is swept."""
+
+    def __init__(self, root: Path, store: MemoryStore) -> None:
+        super().__init__(root, store)
+        self.runtime = ProcessRuntime(self.directories.sandboxes)
+
+    def worker(self, log: Any = None, disk: Any = None, **settings: Any) -> Worker:
+        return Worker(
+            log or self.log,
+            {"process": self.runtime},
+            self.directories,
+            WorkerSettings(name="tester", boot_id=BOOT_ID, **settings),
+            self.codec,
+            SystemClock(),
+            self.ids,
+            disk or SystemDisk(),
+            self.redaction,
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, root: Path) -> AsyncIterator[Machine]:
+        async with super().open(root) as world:
+            assert isinstance(world, Machine)
+            try:
+                yield world
+            finally:
+                await world.runtime.sweep(())
