@@ -53,8 +53,8 @@ class ProcessRuntime:
         fault_point: Handed to action servers, for crash tests; None takes it from this process's environment.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, fault_point: str | None = None) -> None:
-        self._directory = os.path.abspath(os.fspath(directory))
+    def __init__(self, directory: str, *, fault_point: str | None = None) -> None:
+        self._directory = os.path.abspath(directory)
         self._fault_point = os.environ.get(FAULT_POINT_VARIABLE, "") if fault_point is None else fault_point
 
     @property
@@ -193,8 +193,7 @@ class ProcessSandbox:
                     await anyio.wait_readable(descriptor)
             finally:
                 os.close(descriptor)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._process[0], os.WNOHANG)
+        _collect(self._process[0])
         await self._prove(END_SECONDS)
         return process_proof.last_words(self._folder)[0]
 
@@ -225,6 +224,12 @@ class ProcessSandbox:
             await anyio.sleep(0.005)
 
 
+def _collect(pid: int) -> None:
+    # Ours to collect if it was started here; after the worker's restart it is init's.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
 def clean_environment(home: str, own: Mapping[str, str]) -> dict[str, str]:
     """Return what a shell starts with: a few facts of this machine, nothing of this process's own."""
     user = own.get("USER") or own.get("LOGNAME") or ("root" if os.geteuid() == 0 else f"uid{os.geteuid()}")
@@ -240,7 +245,7 @@ def clean_environment(home: str, own: Mapping[str, str]) -> dict[str, str]:
 
 
 def _import_paths() -> list[str]:
-    """Folders from which this process has the action server, the events and msgspec: its child takes them from there."""
+    """Folders from which this process has the action server, the events and msgspec: its child uses them too."""
     files = (bootstrap.__file__, chronicled.events.outcome.__file__)
     # chronicled/runtimes/action_server/bootstrap.py and chronicled/events/outcome.py below their roots.
     roots = [os.path.abspath(files[0]).rsplit("/", 4)[0], os.path.abspath(files[1]).rsplit("/", 3)[0]]

@@ -1,7 +1,8 @@
-"""Start of an action server: `python -I -S bootstrap.py SANDBOX GENERATION`, settings on descriptor 3, lock on 4, "up" on 5.
+"""Start of an action server: `python -I -S bootstrap.py SANDBOX GENERATION`.
 
-`-I -S` keeps the image's Python settings and packages out, and with them the project's own: this file puts back the
-folders that the settings name. SANDBOX and GENERATION are only there to be seen in a process listing.
+Descriptor 3 holds the settings, 4 is the lock, 5 takes a line once the server is up. `-I -S` keeps the image's Python
+settings and packages out, and with them the project's own: this file puts back the folders that the settings name.
+SANDBOX and GENERATION are only there to be seen in a process listing.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from chronicled.events.errors import ChronicledError, ProtocolError
 from chronicled.events.limits import FRAME_BYTES_MAX
 from chronicled.runtimes.action_server.frames import Frame
 
-__all__ = ["Connection", "ConnectionLost", "Peer", "QUEUE_BYTES_MAX", "encode"]
+__all__ = ["QUEUE_BYTES_MAX", "Connection", "ConnectionLost", "Peer", "encode"]
 
 QUEUE_BYTES_MAX: Final = 4 << 20
 """A sender waits while more than this is unsent; a reader stops reading while more than this is unclaimed."""

@@ -42,7 +42,11 @@ async def end_command(
     if not await _over(finished, INTERRUPT_SECONDS):
         await supervisor.ask_to_end(spared, shell.pid)
         await _over(finished, TERMINATE_SECONDS)
-    killed, left = await supervisor.end(spared, shell.pid)
+    # A shell that ignores SIGINT would go on with the rest of its command once it has lost its child.
+    yields = finished.done() or not shell.ignores_interrupts
+    if yields and not finished.done():
+        shell.interrupt_all()
+    killed, left = await supervisor.end(spared, shell.pid if yields else 0)
     if not finished.done():
         shell.interrupt_all()
         if not await _over(finished, YIELD_SECONDS):

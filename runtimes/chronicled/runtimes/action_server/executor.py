@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
@@ -54,6 +55,10 @@ class LaneState:
         self.name = name
         self.working_directory = working_directory
         """Where the lane's last command ended; relative paths start here."""
+
+    def resolve(self, path: str) -> str:
+        """Return the path as seen from where the lane is."""
+        return os.path.join(self.working_directory, path)
 
 
 class Context:

@@ -48,15 +48,15 @@ class FileExecutor:
             return error("bad_arguments", f"the payload of the {request.kind} action is not valid: {problem}")
         if "\0" in arguments.path:
             return error("bad_arguments", "a path cannot hold a NUL character")
-        path = os.path.join(context.lane.working_directory, arguments.path)
+        path = context.lane.resolve(arguments.path)
         if isinstance(arguments, Write):
             try:
                 data = _content(arguments)
             except (ValueError, binascii.Error) as problem:
                 return error("bad_arguments", f"the content cannot be decoded: {problem}")
-            work = _writing(path, data)
+            work: _Writing | _Reading = _Writing(path, data)
         else:
-            work = _reading(path, arguments)
+            work = _Reading(path, arguments.line_first, arguments.line_last)
         context.begin()
         try:
             fields = await asyncio.to_thread(work.act)
@@ -163,14 +163,6 @@ class _Reading(NamedTuple):
             "line_count": lines if encoding == "utf-8" else None,
             "truncated": more or cut,
         }
-
-
-def _writing(path: str, data: bytes) -> _Writing:
-    return _Writing(path, data)
-
-
-def _reading(path: str, arguments: Read) -> _Reading:
-    return _Reading(path, arguments.line_first, arguments.line_last)
 
 
 def _content(arguments: Write) -> bytes:

@@ -119,10 +119,25 @@ def end(
     """Kill the descendants of `root` until none lives; return how many were killed, and who is left after `seconds`.
 
     They are stopped first, all of them, and only then killed: what is stopped cannot fork, nor start again a child that
-    it sees die. With `collect` the caller is `root` itself, and the kernel's word that no child is left ends the loop.
+    it sees die. `passed` is stopped while this lasts and goes on afterwards: a shell that watched would take its stopped
+    child for a suspended one and run the next command. With `collect` the caller is `root` itself, and the kernel's word
+    that no child is left ends the loop.
     """
-    killed: set[Process] = set()
     deadline = time.monotonic() + seconds
+    held = identify(passed) if passed else None
+    if held is not None:
+        send(held[0], signal.SIGSTOP)
+    try:
+        return _end(root, deadline, spared, passed, collect=collect)
+    finally:
+        if held is not None:
+            send(held[0], signal.SIGCONT)
+
+
+def _end(
+    root: int, deadline: float, spared: frozenset[Process], passed: int, *, collect: bool
+) -> tuple[int, list[Process]]:
+    killed: set[Process] = set()
     clean_scans = 0
     while True:
         stopped: set[Process] = set()

@@ -59,8 +59,8 @@ class RunExecutor:
             return error("bad_arguments", refusal)
         directory = None
         if run.working_directory is not None:
-            directory = os.path.join(context.lane.working_directory, run.working_directory)
-            if not os.path.isdir(directory) or not os.access(directory, os.X_OK):
+            directory = context.lane.resolve(run.working_directory)
+            if not _is_accessible(directory):
                 return error("bad_arguments", f"the working directory {directory} is not there or not accessible")
         if self._program is None:
             return error("no_shell", "there is no bash in the sandbox")
@@ -151,6 +151,8 @@ async def _end(
 
 
 def _refusal(run: Run) -> str | None:
+    if "\0" in (run.working_directory or ""):
+        return "a working directory cannot hold a NUL character"
     if "\0" in run.command:
         return "a command cannot hold a NUL character"
     if any("\0" in value for value in run.environment.values()):
@@ -158,6 +160,10 @@ def _refusal(run: Run) -> str | None:
     if forbidden := _READ_ONLY.intersection(run.environment):
         return f"bash does not let {sorted(forbidden)[0]} be set"
     return None
+
+
+def _is_accessible(directory: str) -> bool:
+    return os.path.isdir(directory) and os.access(directory, os.X_OK)
 
 
 def _ended(result: Finished, toll: Toll, context: Context, shell: Shell) -> Ended:

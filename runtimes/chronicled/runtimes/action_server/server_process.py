@@ -8,9 +8,6 @@ import signal
 import socket
 import sys
 
-# Nothing here speaks TLS; without it asyncio takes half the time and memory to load.
-sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # None is how the import system is told "not there"
-
 from chronicled.events import faultpoint
 from chronicled.runtimes.action_server import frames, process_tree
 from chronicled.runtimes.action_server.dial import Dialler

@@ -1,9 +1,9 @@
 """One persistent bash, driven without prompts, markers in its output, polls or sleeps.
 
-Bash reads its own commands from a control pipe; its controlling terminal is on a private descriptor, its own output goes
-nowhere. A command is one line, `eval '<quoted>'` with the terminal as its input and the output pipe (or the terminal)
-as its output, then a line that writes exit code and directory to a status pipe. So nothing that a command prints, reads,
-or sets (PS1, traps, `set -x`) is taken for ours, and an unclosed quote is bash's own to report.
+Bash reads its own commands from a control pipe; its controlling terminal is on a private descriptor, its own output
+goes nowhere. A command is one line, `eval '<quoted>'` with the terminal as its input and the output pipe (or the
+terminal) as its output, then a line that writes exit code and directory to a status pipe. So nothing that a command
+prints, reads or sets (PS1, traps, `set -x`) is taken for ours, and an unclosed quote is bash's own to report.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class Shell:
         fails. One command at a time.
         """
         self._terminal.make_sane()
-        line = bytearray()
+        # Bash tells of jobs that have ended when it has run this, to nowhere; else it would tell amidst the output.
+        line = bytearray(b":\n")
         if self._exit_code:
             # `echo $?` tells of the command before it, as in any shell, and not of our own status line.
             line += b"(\\builtin exit %d)\n" % self._exit_code
@@ -166,6 +167,16 @@ class Shell:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
         self._repeat_status()
+
+    @property
+    def ignores_interrupts(self) -> bool:
+        """Whether a command has made bash itself ignore SIGINT."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb") as file:
+                ignored = next((line for line in file if line.startswith(b"SigIgn:")), b"SigIgn: 0")
+        except OSError:
+            return False
+        return bool(int(ignored.split()[1], 16) & 1 << (signal.SIGINT - 1))
 
     def died(self, code: int) -> None:
         """Take note that the shell has ended: exit code, or negative the signal."""

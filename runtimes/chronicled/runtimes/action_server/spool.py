@@ -1,4 +1,4 @@
-"""The result spool: every result of a generation, written before it is sent. The worker reads it when the server is dead.
+"""The result spool: every result of a generation, written before it is sent, read by the worker if the server dies.
 
 A record is its length (u32, big endian), the CRC-32 of its body (u32), and the body: the `Result` frame as MessagePack.
 A record that was cut off by a crash is the last one, and is ignored. Nothing is synced: the spool has to outlive the

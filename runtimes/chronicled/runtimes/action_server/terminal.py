@@ -28,7 +28,7 @@ class MarkFilter:
     def __init__(self, mark: bytes) -> None:
         self.passed = False
         self._mark = mark
-        self._held = b""
+        self._held: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
         """Return what of the stream so far is certainly not the marker."""
@@ -40,9 +40,9 @@ class MarkFilter:
             self.passed = True
             self._held = b""
             return data[:at] + data[at + len(self._mark) :]
-        keep = next(
-            (n for n in range(min(len(self._mark) - 1, len(data)), 0, -1) if self._mark.startswith(data[-n:])), 0
-        )
+        keep = min(len(self._mark) - 1, len(data))
+        while keep and not self._mark.startswith(data[len(data) - keep :]):
+            keep -= 1
         self._held = data[len(data) - keep :]
         return data[: len(data) - keep]
 

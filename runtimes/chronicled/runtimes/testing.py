@@ -1,0 +1,435 @@
+"""What an author of a runtime tests with: a worker reduced to frames, and the contract that every runtime keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import pytest
+
+from chronicled.events.errors import ChronicledError
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.runtimes.action_server import frames, process_tree, spool
+from chronicled.runtimes.connection import Listener, ServerConnection, greet, listen
+from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
+
+__all__ = ["FrameWorker", "RuntimeContract", "eventually", "make_spec"]
+
+WAIT_SECONDS: Final = 20.0
+
+SomeFrame = TypeVar("SomeFrame", bound=frames.Frame)
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+    """Return the condition's first true value; fail when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {condition}")
+        await asyncio.sleep(0.005)
+    return value
+
+
+def make_spec(directory: Path, **changes: Any) -> SandboxSpec:
+    """Return what to start, with all its folders below the directory; the socket's folder exists already."""
+    sandbox = str(changes.pop("sandbox", f"sandbox-{uuid.uuid4().hex[:8]}"))
+    sockets = directory / "sockets" / sandbox
+    sockets.mkdir(parents=True, exist_ok=True)
+    values: dict[str, Any] = {
+        "tenant": "default",
+        "session": "contract",
+        "sandbox": sandbox,
+        "generation": uuid.uuid4().hex,
+        "token": uuid.uuid4().hex,
+        "socket_directory": str(sockets),
+        "working_directory": str(directory / "sandboxes" / sandbox / "home"),
+    }
+    return SandboxSpec(**{**values, **changes})
+
+
+class FrameWorker:
+    """A worker that only speaks frames: it listens, welcomes the generation's server, dispatches, and keeps what comes.
+
+    Args:
+        spec: The sandbox that it serves.
+        directory: Where its spools go; a second worker on the same directory finds those of the first.
+    """
+
+    def __init__(self, spec: SandboxSpec, directory: Path) -> None:
+        self.spec = spec
+        self.seen: list[frames.Frame] = []
+        self.results: dict[str, frames.Result] = {}
+        self.lost: ChronicledError | None = None
+        self.hello: frames.Hello | None = None
+        self.fence = 0
+        self.connection: ServerConnection | None = None
+        self._directory = directory
+        self._listener: Listener | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def spool_path(self) -> Path:
+        """The generation's result spool."""
+        return self._directory / f"{self.spec.generation}.results"
+
+    def listen(self) -> None:
+        """Listen at the sandbox's socket, in place of who did before."""
+        self._listener = listen(self.spec.socket_directory)
+
+    async def connect(self, fence: int = 1, unclaimed_seconds_max: float = 900.0) -> frames.Hello:
+        """Wait for the server, welcome it, and take its frames from now on."""
+        assert self._listener is not None
+        async with asyncio.timeout(WAIT_SECONDS):
+            self.connection = await self._listener.accept()
+            self.hello = await greet(self.connection, generation=self.spec.generation, token=self.spec.token)
+        self.fence = fence
+        descriptor = os.open(self.spool_path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            welcome = frames.Welcome(protocol=frames.PROTOCOL, fence=fence, unclaimed_seconds_max=unclaimed_seconds_max)
+            await self.connection.send(welcome, [descriptor])
+        finally:
+            os.close(descriptor)
+        self.lost = None
+        self._reading = asyncio.create_task(self._read(self.connection))
+        return self.hello
+
+    async def dispatch(
+        self,
+        kind: str,
+        payload: dict[str, Any] | bytes,
+        *,
+        action: str | None = None,
+        lane: str = "main",
+        fence: int | None = None,
+        timeout_seconds: float | None = 30.0,
+        quiet_seconds: float | None = None,
+        output_bytes_max: int = 256 << 20,
+    ) -> str:
+        """Send an action; return its id."""
+        assert self.connection is not None
+        name = action or str(uuid.uuid4())
+        descriptor = os.open(self.output_path(name), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            await self.connection.send(
+                frames.Dispatch(
+                    action=name,
+                    fence=self.fence if fence is None else fence,
+                    lane=lane,
+                    kind=kind,
+                    version=1,
+                    payload=payload if isinstance(payload, bytes) else msgspec.json.encode(payload),
+                    timeout_seconds=timeout_seconds,
+                    quiet_seconds=quiet_seconds,
+                    output_bytes_max=output_bytes_max,
+                ),
+                [descriptor],
+            )
+        finally:
+            os.close(descriptor)
+        return name
+
+    async def result(self, action: str, seconds: float = WAIT_SECONDS) -> frames.Result:
+        """Return the action's result once it has come."""
+        await self.until(lambda: action in self.results, seconds)
+        return self.results[action]
+
+    async def run(self, command: str, **options: Any) -> tuple[frames.Result, bytes]:
+        """Run a command, settle it, return its result and its output."""
+        names = ("lane", "timeout_seconds", "quiet_seconds", "output_bytes_max")
+        dispatch = {name: options.pop(name) for name in names if name in options}
+        action = await self.dispatch("run", {"command": command, **options}, **dispatch)
+        result = await self.result(action, seconds=60.0)
+        await self.send(frames.Settle(action=action))
+        return result, self.output(action)
+
+    async def send(self, frame: frames.Frame) -> None:
+        """Send any other frame."""
+        assert self.connection is not None
+        await self.connection.send(frame)
+
+    async def frame(self, kind: type[SomeFrame], seconds: float = WAIT_SECONDS, **fields: Any) -> SomeFrame:
+        """Return the first frame seen of this kind and with these fields, once it has come."""
+
+        def found() -> SomeFrame | None:
+            for frame in self.seen:
+                if isinstance(frame, kind) and all(getattr(frame, name) == value for name, value in fields.items()):
+                    return frame
+            return None
+
+        await self.until(lambda: found() is not None, seconds)
+        frame = found()
+        assert frame is not None
+        return frame
+
+    async def until(self, condition: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
+        """Wait for something that frames bring about."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    def output_path(self, action: str) -> Path:
+        """Where the action's output is spooled."""
+        return self._directory / f"{action}.out"
+
+    def output(self, action: str) -> bytes:
+        """Return what the action's spool holds now."""
+        return self.output_path(action).read_bytes()
+
+    def spooled(self) -> list[frames.Result]:
+        """Return what the result spool holds now."""
+        descriptor = os.open(self.spool_path, os.O_RDONLY)
+        try:
+            return list(spool.read_results(descriptor))
+        finally:
+            os.close(descriptor)
+
+    async def close(self) -> None:
+        """Go away without a word, as a killed worker does."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait((self._reading,))
+        if self.connection is not None:
+            self.connection.close()
+        if self._listener is not None:
+            self._listener.close()
+
+    async def _read(self, connection: ServerConnection) -> None:
+        try:
+            while True:
+                frame, _ = await connection.receive()
+                self.seen.append(frame)
+                if isinstance(frame, frames.Result):
+                    self.results[frame.action] = frame
+                self._changed.set()
+        except ChronicledError as error:
+            self.lost = error
+            self._changed.set()
+
+
+class RuntimeContract:
+    """What every runtime promises. Subclass it with fixtures `runtime` and, if need be, `directory`."""
+
+    @pytest.fixture
+    def directory(self, tmp_path: Path) -> Path:
+        """Folder for sandboxes, sockets and spools; a runtime with an engine of its own may need another."""
+        return tmp_path
+
+    @pytest.fixture
+    def spec(self, directory: Path) -> SandboxSpec:
+        """What the tests start."""
+        return make_spec(directory)
+
+    @pytest.fixture
+    async def worker(self, spec: SandboxSpec, directory: Path) -> AsyncIterator[FrameWorker]:
+        """A worker that listens."""
+        worker = FrameWorker(spec, directory)
+        worker.listen()
+        yield worker
+        await worker.close()
+
+    @pytest.fixture
+    async def sandbox(self, runtime: Runtime, spec: SandboxSpec, worker: FrameWorker) -> AsyncIterator[Sandbox]:
+        """A started sandbox that has been welcomed."""
+        sandbox = await runtime.start(spec)
+        await worker.connect()
+        yield sandbox
+        await sandbox.kill()
+
+    async def test_hello_names_generation_build_and_kinds(self, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """The first frame says which generation dials, what it speaks, and what it can execute."""
+        assert worker.hello is not None
+        assert worker.hello.generation == worker.spec.generation
+        assert worker.hello.protocol_min <= frames.PROTOCOL <= worker.hello.protocol
+        assert {"run", "read", "write"} <= set(worker.hello.kinds)
+        assert worker.hello.fence == 0
+
+    async def test_run_keeps_the_shell_from_action_to_action(self, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """Variables and directory of a lane last; exit code, directory and output are exact."""
+        result, output = await worker.run("cd /; name=value; echo out; echo err >&2; (exit 7)")
+        assert (result.outcome, result.effects, output) == (Outcome.FAILED, Effects.COMPLETE, b"out\nerr\n")
+        assert (result.fields["exit_code"], result.fields["working_directory"]) == (7, "/")
+        result, output = await worker.run("echo $? $name $PWD")
+        assert (result.outcome, output) == (Outcome.OK, b"7 value /\n")
+
+    async def test_lanes_run_side_by_side(self, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """An action of one lane ends while an earlier one of another lane still runs."""
+        waiting = await worker.dispatch("run", {"command": "read line; echo $line"}, lane="slow")
+        await worker.frame(frames.Started, action=waiting)
+        result, _ = await worker.run("true", lane="fast")
+        assert result.outcome is Outcome.OK
+        assert waiting not in worker.results
+        await worker.send(frames.Input(action=waiting, data=b"typed\n"))
+        assert (await worker.result(waiting)).outcome is Outcome.OK
+        assert worker.output(waiting) == b"typed\n"
+
+    async def test_read_returns_what_write_wrote(self, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """A written file reads back, with relative paths from where the lane is; a missing one is a failure."""
+        await worker.run("mkdir -p inner && cd inner")
+        written = await worker.dispatch("write", {"path": "a/b.txt", "content": "one\ntwo\nthree\n"})
+        assert (await worker.result(written)).fields["existed"] is False
+        read = await worker.dispatch("read", {"path": "a/b.txt", "line_first": 2, "line_last": 2})
+        fields = (await worker.result(read)).fields
+        assert (fields["content"], fields["line_count"], fields["encoding"]) == ("two\n", 3, "utf-8")
+        missing = await worker.result(await worker.dispatch("read", {"path": "none"}))
+        assert (missing.outcome, missing.reason) == (Outcome.FAILED, "not_found")
+
+    async def test_output_is_announced_while_the_action_runs(self, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """What a running action printed is in its spool, and announced, before the action ends."""
+        action = await worker.dispatch("run", {"command": "echo early; read line"})
+        await worker.frame(frames.Output, action=action, size=6)
+        assert worker.output(action) == b"early\n"
+        await worker.send(frames.Cancel(action=action))
+        await worker.result(action)
+
+    async def test_cancel_ends_what_the_action_started(self, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """A cancelled action leaves no process, not even a detached one; what ran before it stays."""
+        _, before = await worker.run("sleep 3001 & echo $!")
+        action = await worker.dispatch("run", {"command": "setsid nohup sleep 3002 & echo up; sleep 3003"})
+        await worker.until(lambda: worker.output_path(action).exists() and b"up" in worker.output(action))
+        await worker.send(frames.Cancel(action=action))
+        result = await worker.result(action, seconds=3.0)
+        assert (result.outcome, result.effects) == (Outcome.CANCELLED, Effects.POSSIBLE)
+        _, listed = await worker.run("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '", lane="other")
+        assert b"sleep 3002" not in listed
+        assert b"sleep 3003" not in listed
+        result, _ = await worker.run(f"kill -0 {before.split()[-1].decode()}")
+        assert result.fields["exit_code"] == 0
+
+    async def test_command_deadline_is_kept_and_named(self, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """An action over its deadline is over two seconds later, and the result names the deadline."""
+        begun = time.monotonic()
+        result, _ = await worker.run("trap '' INT TERM; while :; do sleep 1; done", timeout_seconds=0.3)
+        assert (result.outcome, result.deadline, result.effects) == (Outcome.TIMEOUT, "command", Effects.POSSIBLE)
+        assert time.monotonic() - begun < 2.3
+
+    async def test_an_action_is_executed_once(self, worker: FrameWorker, sandbox: Sandbox, directory: Path) -> None:
+        """The same id again, running, done or settled, is answered and not executed."""
+        action = await worker.dispatch("run", {"command": "echo once >>count; read line"})
+        await worker.frame(frames.Started, action=action)
+        await worker.dispatch("run", {"command": "echo once >>count"}, action=action)
+        status = await worker.frame(frames.Status)
+        assert status.running == [action]
+        await worker.send(frames.Input(action=action, data=b"\n"))
+        first = await worker.result(action)
+        for settled in (False, True):
+            if settled:
+                await worker.send(frames.Settle(action=action))
+            worker.results.clear()
+            await worker.dispatch("run", {"command": "echo once >>count"}, action=action)
+            assert await worker.result(action) == first
+        _, output = await worker.run("cat count")
+        assert output == b"once\n"
+
+    async def test_an_unknown_kind_ends_as_an_error(self, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """A kind that nothing executes never ran, and the result says so."""
+        result = await worker.result(await worker.dispatch("acme.probe", {}))
+        assert (result.outcome, result.effects, result.reason) == (Outcome.ERROR, Effects.NONE, "no_executor")
+
+    async def test_results_survive_the_worker(
+        self, runtime: Runtime, worker: FrameWorker, sandbox: Sandbox, directory: Path
+    ) -> None:
+        """What ends while no worker is there is in the spool, and is told to the next worker until it settles."""
+        action = await worker.dispatch("run", {"command": "read -t 0.3 line; echo late; exit 0"})
+        await worker.frame(frames.Started, action=action)
+        await worker.close()
+        await eventually(lambda: [result for result in worker.spooled() if result.action == action])
+        successor = FrameWorker(worker.spec, directory)
+        successor.listen()
+        try:
+            hello = await successor.connect(fence=2)
+            assert hello.fence == 1
+            result = await successor.result(action)
+            assert result.outcome is Outcome.OK
+            assert successor.output(action).startswith(b"late\n")
+            await successor.send(frames.Query())
+            assert (await successor.frame(frames.Status)).done == [action]
+            attached = await runtime.attach(sandbox.handle, worker.spec)
+            assert attached is not None
+        finally:
+            await successor.close()
+
+    async def test_a_higher_fence_takes_over(self, worker: FrameWorker, sandbox: Sandbox, directory: Path) -> None:
+        """A newer worker gets the server even while the older one still holds its connection; the older is cut off."""
+        successor = FrameWorker(worker.spec, directory)
+        successor.listen()
+        try:
+            await successor.connect(fence=7)
+            await worker.until(lambda: worker.lost is not None)
+            action = await successor.dispatch("run", {"command": "true"}, fence=6)
+            await successor.until(lambda: successor.lost is not None)
+            assert action not in successor.results
+            assert (await successor.frame(frames.Refusal)).code == "stale-fence"
+        finally:
+            await successor.close()
+
+    async def test_kill_leaves_no_process(self, runtime: Runtime, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """After `kill` nothing of the generation lives, and `attach` says that it is dead."""
+        await worker.run("env -i setsid sleep 4001 & (setsid nohup sleep 4002 &); trap '' TERM; sleep 4003 &")
+        waiting = asyncio.create_task(sandbox.wait_ended())
+        await sandbox.kill()
+        assert await waiting
+        assert not _sleeping("4001", "4002", "4003")
+        assert await runtime.attach(sandbox.handle, worker.spec) is None
+        await sandbox.kill()
+
+    async def test_the_servers_death_ends_the_generation(
+        self, runtime: Runtime, worker: FrameWorker, sandbox: Sandbox
+    ) -> None:
+        """When the action server is killed, nothing that it ran lives once `wait_ended` returns."""
+        await worker.run("env -i setsid sleep 4011 & (setsid nohup sleep 4012 &)")
+        assert worker.hello is not None
+        os.kill(worker.hello.pid, signal.SIGKILL)
+        async with asyncio.timeout(WAIT_SECONDS):
+            await sandbox.wait_ended()
+        assert not _sleeping("4011", "4012")
+        assert await runtime.attach(sandbox.handle, worker.spec) is None
+
+    async def test_shutdown_ends_the_generation(self, worker: FrameWorker, sandbox: Sandbox) -> None:
+        """A `Shutdown` frame ends the server and everything below it."""
+        await worker.run("sleep 4021 &")
+        await worker.send(frames.Shutdown())
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert await sandbox.wait_ended() == "ended"
+        assert not _sleeping("4021")
+
+    async def test_an_unclaimed_sandbox_ends_itself(self, worker: FrameWorker, runtime: Runtime) -> None:
+        """Without a worker for the time that the last one named, the generation ends."""
+        sandbox = await runtime.start(worker.spec)
+        await worker.connect(unclaimed_seconds_max=0.2)
+        await worker.close()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await sandbox.wait_ended()
+
+    async def test_sweep_removes_what_is_not_known(
+        self, runtime: Runtime, worker: FrameWorker, sandbox: Sandbox
+    ) -> None:
+        """Sweeping spares known sandboxes, ends and removes the others, and names them."""
+        assert worker.spec.sandbox not in await runtime.sweep([worker.spec.sandbox])
+        result, _ = await worker.run("true")
+        assert result.outcome is Outcome.OK
+        assert worker.spec.sandbox in await runtime.sweep([])
+        async with asyncio.timeout(WAIT_SECONDS):
+            await sandbox.wait_ended()
+
+
+def _sleeping(*seconds: str) -> list[process_tree.Process]:
+    """Return the living `sleep` processes with one of these arguments."""
+    found: list[process_tree.Process] = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{name}/cmdline").read_bytes().decode(errors="replace").split("\0")
+                known = process_tree.identify(int(name))
+                if words[:1] == ["sleep"] and words[1] in seconds and known is not None and known[2] not in b"ZX":
+                    found.append(known[0])
+    return found

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chronicled.runtimes.process import ProcessRuntime
+from chronicled.runtimes.testing import RuntimeContract
+
+
+class TestProcessRuntime(RuntimeContract):
+    @pytest.fixture
+    def runtime(self, directory: Path) -> ProcessRuntime:
+        return ProcessRuntime(str(directory / "sandboxes"))
