@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.unit.worker.world import World
 
 from chronicled.events.clock import SystemClock
 from chronicled.runtimes.process import ProcessRuntime
@@ -13,7 +15,6 @@ from chronicled.runtimes.worker.settings import WorkerSettings
 from chronicled.runtimes.worker.worker import Worker
 from chronicled.storage.disk import SystemDisk
 from chronicled.storage.memory import MemoryStore
-from tests.unit.worker.world import World, running
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
@@ -26,6 +27,7 @@ class Machine(World):
         self.runtime = ProcessRuntime(self.directories.sandboxes)
 
     def worker(self, log: Any = None, disk: Any = None, **settings: Any) -> Worker:
+        """Return a worker over the process runtime."""
         return Worker(
             log or self.log,
             {"process": self.runtime},
@@ -40,7 +42,8 @@ class Machine(World):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, root: Path) -> AsyncIterator[Machine]:
+    async def open(cls, root: Path) -> AsyncGenerator[Machine]:
+        """Open a machine; no sandbox outlives it."""
         async with super().open(root) as world:
             assert isinstance(world, Machine)
             try:

@@ -1,8 +1,12 @@
 """Scripted sandboxes in memory: an action server that keeps the protocol's promises and counts every effect.
 
-What an action does is its command: `ok`, `fail`, `say TEXT`, `hang` (until cancelled), `deaf` (hang, and do not answer
-a cancel), `slow` (yields a few times), `restart` (ok, but the lane's shell is lost), `die` (the server dies over it).
+What an action does is its command: `ok`, `fail`, `say TEXT`, `talk TEXT` (and go on for a while), `hang` (until it is
+cancelled), `deaf` (hang, and do not answer a cancel), `slow N` (yields N times), `restart` (ok, but the lane's shell is
+lost), `die` (the server dies over it).
 """
+
+# The protocols say what each method promises; repeated here it would be noise.
+# ruff: noqa: D102
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import os
 import struct
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,6 +59,7 @@ class Pipe:
 
 
 def pipes() -> tuple[Pipe, Pipe]:
+    """Return both ends of a new link."""
     one, two = Pipe(), Pipe()
     one.other, two.other = two, one
     return one, two
@@ -81,7 +86,7 @@ class Server:
         while True:
             accept = await self.host.listener(self.spec.socket_directory)
             link, far = pipes()
-            serving = asyncio.get_running_loop().create_task(accept(far))
+            serving = asyncio.ensure_future(accept(far))
             try:
                 await self._converse(link)
             finally:
@@ -124,7 +129,10 @@ class Server:
                         link.send(result)
             case frames.Query():
                 done = [action for action in self.results if action not in self.settled]
-                link.send(frames.Status(running=list(self.tasks), done=done))
+                running = list(self.tasks)
+                if not self.host.dedupes:
+                    running, done = [], []
+                link.send(frames.Status(running=running, done=done))
             case frames.Dispatch():
                 self._dispatch(frame, descriptor)
             case frames.Cancel():
@@ -157,13 +165,13 @@ class Server:
         try:
             if command == "fail":
                 outcome = Outcome.FAILED
-            elif command == "say":
+            elif command in {"say", "talk"}:
                 size = os.write(descriptor, rest.encode())
                 if self.link is not None:
                     self.link.send(frames.Output(action=frame.action, size=size))
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.02 if command == "talk" else 0)
             elif command == "slow":
-                for _ in range(3):
+                for _ in range(int(rest or 3)):
                     await asyncio.sleep(0.001)
             elif command in {"hang", "deaf"}:
                 if command == "deaf":
@@ -266,7 +274,7 @@ class Host:
         return self.accepts[directory]
 
     @asynccontextmanager
-    async def listen(self, directory: str, accept: Accept) -> AsyncIterator[None]:
+    async def listen(self, directory: str, accept: Accept) -> AsyncGenerator[None]:
         links: list[Any] = []
 
         async def serve(link: Any) -> None:

@@ -1,5 +1,8 @@
 """The log as a worker sees it, over any event store in this process."""
 
+# The protocols say what each method promises; repeated here it would be noise.
+# ruff: noqa: D102
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
+
+from tests.unit.worker.world import World, running
 
 from chronicled.events.kinds.actions import Browse
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
-from tests.unit.worker.world import World, running
 
 
 async def test_an_action_runs_and_its_outcome_is_told(tmp_path: Path) -> None:
@@ -163,8 +165,8 @@ async def test_a_closed_session_ends_everything(tmp_path: Path) -> None:
             "generation_ended",
             "sandbox_removed",
         ]
-        assert not list(Path(world.directories.sandboxes).iterdir())
-        assert not list(Path(world.directories.spool).iterdir())
+        assert not os.listdir(world.directories.sandboxes)
+        assert not os.listdir(world.directories.spool)
 
 
 async def test_the_life_deadline_is_named(tmp_path: Path) -> None:

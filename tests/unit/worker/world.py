@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.unit.worker.sandboxes import Host
+from tests.unit.worker.stream_log import StreamWorkerLog
 
 from chronicled.events.clock import SystemClock
 from chronicled.events.codec import Codec
@@ -27,8 +29,6 @@ from chronicled.storage.disk import SystemDisk
 from chronicled.storage.memory import MemoryStore
 from chronicled.storage.memory_blobs import MemoryBlobStore
 from chronicled.storage.stream import LogStream
-from tests.unit.worker.sandboxes import Host
-from tests.unit.worker.stream_log import StreamWorkerLog
 
 TENANT = "default"
 WAIT_SECONDS = 10.0
@@ -58,7 +58,8 @@ class World:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, root: Path) -> AsyncIterator[World]:
+    async def open(cls, root: Path) -> AsyncGenerator[World]:
+        """Open a world whose log and directories are empty."""
         world = cls(root, await MemoryStore.open())
         try:
             yield world
@@ -67,6 +68,7 @@ class World:
             await world.store.aclose()
 
     def worker(self, log: WorkerLog | None = None, disk: Disk | None = None, **settings: Any) -> Worker:
+        """Return a worker for this world, not running yet."""
         return Worker(
             log or self.log,
             {"process": self.host},
@@ -81,26 +83,31 @@ class World:
         )
 
     @asynccontextmanager
-    async def working(self, **settings: Any) -> AsyncIterator[Worker]:
+    async def working(self, **settings: Any) -> AsyncGenerator[Worker]:
         """A worker that runs for as long as the context lasts, then is cancelled as if it had crashed."""
         worker = self.worker(**settings)
         async with running(worker):
             yield worker
 
-    async def create(self, session: str = "s", **fields: Any) -> Event:
-        payload = SessionCreated(runtime="process", **fields)
+    async def create(self, session: str = "s", runtime: str = "process", **fields: Any) -> Event:
+        """Create a session."""
+        payload = SessionCreated(runtime=runtime, **fields)
         return await self._append(self._draft(LIFECYCLE, "session_created", payload, session), create=True)
 
     async def close(self, session: str = "s") -> Event:
+        """Close a session."""
         return await self._append(self._draft(LIFECYCLE, "session_closed", SessionClosed(), session))
 
     async def submit(self, command: str = "ok", session: str = "s", lane: str = "main", **fields: Any) -> Event:
+        """Submit a `run`."""
         return await self.submit_kind("run", Run(command=command, **fields), session, lane)
 
     async def submit_kind(self, kind: str, payload: Any, session: str = "s", lane: str = "main") -> Event:
+        """Submit an action of any kind."""
         return await self._append(self._draft(ACTION, kind, payload, session, lane=lane, source="client"))
 
     async def ask(self, action: Event, kind: str = "cancel_requested", payload: Any = None) -> Event:
+        """Ask something of an action: by default that it be cancelled."""
         payload = payload or CancelRequested()
         draft = self._draft(LIFECYCLE, kind, payload, action.session, lane=action.lane, cause=action.id)
         return await self._append(draft)
@@ -127,16 +134,18 @@ class World:
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait until the condition holds, looking again after each commit and each millisecond; bounded."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while not await condition():
+            # Polled, since what is waited for is in more places than one could wait on.
+            while not await condition():  # noqa: ASYNC110 - see above
                 await asyncio.sleep(0.001)
 
     async def events(self, *kinds: str) -> list[Event]:
+        """Return the log, or its events of some kinds."""
         page = await self.store.read(0, 1000)
         return [event for event in page.events if not kinds or event.kind in kinds]
 
 
 @asynccontextmanager
-async def running(worker: Worker) -> AsyncIterator[None]:
+async def running(worker: Worker) -> AsyncGenerator[None]:
     """Run the worker in a task of its own; leaving cancels it."""
     task = asyncio.get_running_loop().create_task(worker.run())
     try:
