@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -91,8 +92,7 @@ class Projections:
             Unavailable: it is over, so its row has to be read, and the file cannot be.
         """
         key = (tenant, session)
-        if self._summaries.find(key) is None and key in self._summaries.missing():
-            await self._save_quietly()
+        await self._read_missing()
         row = self._summaries.find(key)
         if row is None:
             rows: list[SessionRow | None] = await self._read(self._summaries.read_missing, [key])
@@ -105,6 +105,7 @@ class Projections:
         Raises:
             Unavailable: the file cannot be read.
         """
+        await self._read_missing()
         unsaved = self._summaries.unsaved(tenant, after)
         rows: list[SessionRow] = await self._read(self._summaries.page, tenant, after, limit + 1)
         merged = {row.created: row for row in rows}
@@ -172,7 +173,8 @@ class Projections:
 
     # -- start and save --------------------------------------------------------------------------------------------
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
+        """Load the rows, or make them anew; fold the tail; listen."""
         try:
             await self._load()
         except (sqlite3.Error, msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -212,23 +214,25 @@ class Projections:
                 self._apply(event)
             self.events_folded += len(page.events)
             if self._position - self._saved >= SAVE_EVENTS:
-                await self._save_quietly()
+                await self.save()
         self._stop_listening = self._store.listen(self._committed)
 
-    async def _save_for_ever(self) -> None:
+    async def save_for_ever(self) -> None:
+        """Bring the rows up to date a while after each commit; never returns."""
         pause = self._save_seconds
         while True:
             await self._wake.wait()
             await anyio.sleep(pause)
             self._wake = anyio.Event()
-            await self._save_quietly()
+            await self.save()
             if self.failure is None:
                 pause = self._save_seconds
             else:
                 pause = min(max(pause, 0.1) * 2, RETRY_SECONDS_MAX)
                 self._wake.set()
 
-    async def _save_quietly(self) -> None:
+    async def save(self) -> None:
+        """Bring the rows up to date now; `failure` says why that could not be done. They follow by themselves too."""
         try:
             async with self._lock:
                 await self._save()
@@ -241,8 +245,7 @@ class Projections:
     async def _save(self) -> None:
         if self._unsaved is None:
             for _ in range(MISSING_ROUNDS_MAX):
-                keys = self._summaries.missing()
-                if not keys:
+                if not (keys := self._summaries.missing()):
                     break
                 self._summaries.restore_missing(keys, await self._file.run(self._summaries.read_missing, keys))
             else:
@@ -266,6 +269,12 @@ class Projections:
         self._summaries.saved()
         self._open_work.saved()
 
+    async def _read_missing(self) -> None:
+        if self._summaries.missing():
+            async with self._lock:
+                keys = self._summaries.missing()
+                self._summaries.restore_missing(keys, await self._read(self._summaries.read_missing, keys))
+
     async def _read(self, job: Callable[..., list[T]], *arguments: Any) -> list[T]:
         try:
             found: list[T] = await self._file.run(job, *arguments)
@@ -276,10 +285,11 @@ class Projections:
                 f"The list of sessions cannot be read ({error}); the log is whole, and a restart makes the list again."
             ) from error
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Stop listening, save for a bounded time, close the file."""
         self._stop_listening()
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            await self._save_quietly()
+            await self.save()
         with anyio.CancelScope(shield=True):
             if self._damaged:
                 self._file = await self._file.start_anew()
@@ -308,12 +318,14 @@ async def open_projections(
     """
     projections = Projections(store, codec, await ProjectionFile.open(path), save_seconds)
     try:
-        await projections._start()  # pyright: ignore[reportPrivateUsage] -- the two are one concept
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(projections._save_for_ever)  # pyright: ignore[reportPrivateUsage] -- as above
-            try:
-                yield projections
-            finally:
-                tasks.cancel_scope.cancel()
+        await projections.start()
+        # A task and not a task group: a group would wrap what the body raises, and tie the context to one task.
+        saver = asyncio.create_task(projections.save_for_ever(), name="projections")
+        try:
+            yield projections
+        finally:
+            saver.cancel()
+            with suppress(asyncio.CancelledError):
+                await saver
     finally:
-        await projections._close()  # pyright: ignore[reportPrivateUsage] -- as above
+        await projections.close()
