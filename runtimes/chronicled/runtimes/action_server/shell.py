@@ -31,7 +31,7 @@ _MARK_SECONDS: Final = 1.0
 _PIPE_BYTES: Final = 1 << 20
 _STATUS_BYTES_MAX: Final = 1 << 16
 _INITIAL: Final = (
-    b"set +H +o history; shopt -u checkwinsize; PS1= PS2= PS0= ; unset PROMPT_COMMAND MAILCHECK HISTFILE\n"
+    b"set +H +o history; history -c; shopt -u checkwinsize; PS1= PS2= PS0= ; unset PROMPT_COMMAND MAILCHECK HISTFILE\n"
 )
 _STATUS: Final = re.compile(rb"(\d+)\0(\d+)\0([^\0]*)\0")
 
