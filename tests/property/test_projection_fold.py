@@ -74,6 +74,7 @@ class Scene:
 
     async def check(self, projections: Projections) -> None:
         """Compare everything with a fold from the start."""
+        await projections.settle()
         log = await everything(self.store) if self.store.head else []
         fresh = fresh_folds(log)
         for key, fold in fresh.items():

@@ -61,6 +61,7 @@ class LocalWorkerLog:
 
     async def unfinished(self) -> Sequence[SessionKey]:
         """Return every session that is open, or has a sandbox or open actions, in the order of creation."""
+        await self._projections.settle()
         return self._projections.unfinished()
 
     async def claim(self, key: SessionKey) -> Claim:

@@ -26,6 +26,9 @@ DELETE: Final = "DELETE FROM held_event WHERE position = ?"
 UPSERT_FOLD: Final = "INSERT OR REPLACE INTO fold (tenant, session, position, fence) VALUES (?, ?, ?, ?)"
 DELETE_FOLD: Final = "DELETE FROM fold WHERE tenant = ? AND session = ?"
 
+REVIVING: Final = frozenset({"sandbox_requested", "generation_started"})
+"""What gives a session that is over something to do again: a worker may have decided on it before the end."""
+
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Event)
 
@@ -55,6 +58,8 @@ class OpenWork:
         self._saving: dict[Key, None] = {}
         self._held: dict[Key, dict[int, Event]] = {}
         """What the database holds of each session, by position."""
+        self._revived: dict[Key, list[Event]] = {}
+        """Sessions that were over and are not any more, until their fold is made again, and what came meanwhile."""
 
     def apply(self, event: Event) -> None:
         """Take the next event."""
@@ -62,9 +67,27 @@ class OpenWork:
         fold = self._folds.get(key)
         if fold is None:
             if event.kind != "session_created":
-                return  # of a session that is over, or of the daemon itself: nothing is open there
+                self._apply_to_what_is_over(key, event)
+                return
             fold = self._folds[key] = SessionFold(SessionKey(*key), self._registry)
         fold.apply(event)
+        self._changed[key] = None
+
+    def _apply_to_what_is_over(self, key: Key, event: Event) -> None:
+        waiting = self._revived.get(key)
+        if waiting is not None:
+            waiting.append(event)
+        elif event.kind in REVIVING:
+            self._revived[key] = [event]
+
+    def revived(self) -> list[Key]:
+        """Return sessions that were over and are not any more: their fold has to be made from the log again."""
+        return list(self._revived)
+
+    def adopt(self, key: Key, fold: SessionFold) -> None:
+        """Take the fold of a revived session, made from the log at least up to the event that revived it."""
+        fold.extend(self._revived.pop(key))
+        self._folds[key] = fold
         self._changed[key] = None
 
     # -- what readers ask ------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from chronicled.events.codec import Codec
 from chronicled.events.envelope import Event
 from chronicled.events.errors import LogCorrupt, Unavailable
 from chronicled.events.lanes import SessionFold
-from chronicled.events.store import EventStore
+from chronicled.events.store import EventStore, Filter
 from chronicled.events.worker_log import Claim, SessionKey
 from chronicled.storage.projections.file import ProjectionFile, is_damage
 from chronicled.storage.projections.open_work import OpenWork
@@ -80,6 +80,12 @@ class Projections:
         The fold is the engine's own: read it, never change it.
         """
         return self._open_work.find((tenant, session))
+
+    async def settle(self) -> None:
+        """Make the folds of sessions that were over and have something to do again; `unfinished` has them then."""
+        if self._open_work.revived():
+            async with self._lock:
+                await self._revive()
 
     def unfinished(self) -> list[SessionKey]:
         """Return every session that is open, or has a sandbox or open actions, in the order of creation."""
@@ -216,6 +222,7 @@ class Projections:
             if self._position - self._saved >= SAVE_EVENTS:
                 await self.save()
         self._stop_listening = self._store.listen(self._committed)
+        await self.settle()
 
     async def save_for_ever(self) -> None:
         """Bring the rows up to date a while after each commit; never returns."""
@@ -245,9 +252,12 @@ class Projections:
     async def _save(self) -> None:
         if self._unsaved is None:
             for _ in range(MISSING_ROUNDS_MAX):
-                if not (keys := self._summaries.missing()):
+                if keys := self._summaries.missing():
+                    self._summaries.restore_missing(keys, await self._file.run(self._summaries.read_missing, keys))
+                elif self._open_work.revived():
+                    await self._revive()
+                else:
                     break
-                self._summaries.restore_missing(keys, await self._file.run(self._summaries.read_missing, keys))
             else:
                 return  # events keep coming for sessions that are over: another time
             if self._position <= self._saved:
@@ -268,6 +278,16 @@ class Projections:
         self._unsaved = None
         self._summaries.saved()
         self._open_work.saved()
+
+    async def _revive(self) -> None:
+        for key in self._open_work.revived():
+            fold = SessionFold(SessionKey(*key), self._codec.registry)
+            where, after, at_end = Filter(tenant=key[0], session=key[1]), 0, False
+            while not at_end:
+                page = await self._store.read(after, READ_EVENTS, where)
+                fold.extend(event for event in page.events if event.position <= self._position)
+                after, at_end = page.next, page.at_end or page.next >= self._position
+            self._open_work.adopt(key, fold)
 
     async def _read_missing(self) -> None:
         if self._summaries.missing():
