@@ -118,6 +118,9 @@ class DaemonProcess:
             with contextlib.suppress(aiohttp.ClientError, OSError):
                 for session in (await self.get("/v1/sessions?limit=1000")).json["sessions"]:
                     await self.call("DELETE", f"/v1/sessions/{session['session']}")
+                async with asyncio.timeout(END_SECONDS_MAX):
+                    while await self.metric("sessions_unfinished"):
+                        await asyncio.sleep(0.02)
             await self.stop()
         if self._client is not None:
             await self._client.close()
@@ -156,25 +159,25 @@ class DaemonProcess:
         finally:
             writer.close()
 
-    async def head(self) -> int:
-        """Return the position of the log's last event."""
-        after = 0
-        while True:
-            page = (await self.get(f"/v1/events?after={after}&limit=1000")).json
-            after = page["next"]
-            if page["at_end"]:
-                return int(after)
+    async def written(self) -> list[int]:
+        """Return the positions of all events that clients have submitted."""
+        return [event["position"] for event in await self.events("/v1/events", "source=client")]
 
-    async def events(self, path: str = "/v1/events") -> list[dict[str, Any]]:
-        """Return all events."""
+    async def events(self, path: str = "/v1/events", query: str = "") -> list[dict[str, Any]]:
+        """Return all events that the query asks for."""
         events: list[dict[str, Any]] = []
         after = 0
         while True:
-            page = (await self.get(f"{path}?after={after}&limit=1000")).json
+            page = (await self.get(f"{path}?after={after}&limit=1000&{query}")).json
             events += page["events"]
             after = page["next"]
             if page["at_end"]:
                 return events
+
+    async def metric(self, name: str) -> float:
+        """Return the value of `chronicled_NAME`."""
+        text = (await self.get("/metrics")).data.decode()
+        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"chronicled_{name} "))
 
     def log_text(self) -> str:
         """Return what the daemon said."""

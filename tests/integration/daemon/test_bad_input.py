@@ -64,12 +64,12 @@ async def test_a_wrong_action_is_refused_by_name(
     daemon: DaemonProcess, session: str, body: Any, code: str, named: str
 ) -> None:
     """What is wrong with a submission is named, and nothing of it is written."""
-    head = await daemon.head()
+    before = await daemon.written()
     headers = {"Content-Type": "application/json"}
     answer = await daemon.call("POST", ACTIONS, data=json.dumps(body), headers=headers)
     assert_problem(answer, 400, code)
     assert named in answer.json["detail"]
-    assert await daemon.head() == head
+    assert await daemon.written() == before
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ async def test_a_wrong_action_is_refused_by_name(
 )
 async def test_a_body_that_is_not_json_is_refused(daemon: DaemonProcess, session: str, data: bytes, named: str) -> None:
     """Malformed JSON is a 400 that says where, however deep or strange it is."""
-    head = await daemon.head()
+    before = await daemon.written()
     answer = await daemon.call("POST", ACTIONS, data=data, headers={"Content-Type": "application/json"})
     assert_problem(answer, 400)
     assert named in answer.json["detail"]
-    assert await daemon.head() == head
+    assert await daemon.written() == before
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_too_much_is_413(launch: Launch) -> None:
     """A body over its limit is a 413, announced or not; so is a payload over its own; nothing is written."""
     daemon = await launch("limits.body_bytes_max=1500000")
     await daemon.post("/v1/sessions", {"session": "s"})
-    head = await daemon.head()
+    before = await daemon.written()
     big = json.dumps({"kind": "think", "payload": {"thought": "x" * 2_000_000}}).encode()
     kind = {"Content-Type": "application/json"}
     assert_problem(await daemon.call("POST", ACTIONS, data=io.BytesIO(big), headers=kind), 413, "payload-too-large")
@@ -129,7 +129,7 @@ async def test_too_much_is_413(launch: Launch) -> None:
     payload = json.dumps({"kind": "think", "payload": {"thought": "x" * 1_060_000}}).encode()
     answer = await daemon.call("POST", ACTIONS, data=io.BytesIO(payload), headers=kind)
     assert_problem(answer, 413, "payload-too-large")
-    assert await daemon.head() == head
+    assert await daemon.written() == before
     assert (await daemon.post(ACTIONS, {"kind": "think", "payload": {"thought": "x"}})).status == 202
 
 
@@ -154,7 +154,7 @@ async def test_too_much_is_413(launch: Launch) -> None:
 )
 async def test_a_name_is_never_a_path(daemon: DaemonProcess, name: str) -> None:
     """Separators, dots, encodings and control characters in a session's name are refused on every route."""
-    head = await daemon.head()
+    before = await daemon.written()
     for tail in ("", "/events", f"/actions/{ID}"):
         data = await daemon.raw(
             f"GET /v1/sessions/{name}{tail} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
@@ -163,7 +163,7 @@ async def test_a_name_is_never_a_path(daemon: DaemonProcess, name: str) -> None:
         assert b"application/problem+json" in data
     created = await daemon.post("/v1/sessions", {"session": name})
     assert_problem(created, 400)
-    assert await daemon.head() == head
+    assert await daemon.written() == before
 
 
 async def test_reserved_names_are_refused(daemon: DaemonProcess) -> None:
@@ -252,9 +252,9 @@ async def test_another_method_is_405_with_allow(daemon: DaemonProcess) -> None:
 )
 async def test_a_wrong_header_is_400(daemon: DaemonProcess, session: str, headers: Any) -> None:
     """Headers that carry meaning are checked like everything else."""
-    head = await daemon.head()
+    before = await daemon.written()
     assert_problem(await daemon.post(ACTIONS, RUN, headers=headers), 400, "invalid-request")
-    assert await daemon.head() == head
+    assert await daemon.written() == before
 
 
 async def test_key_and_id_exclude_each_other(daemon: DaemonProcess, session: str) -> None:
@@ -289,12 +289,12 @@ async def test_key_and_id_exclude_each_other(daemon: DaemonProcess, session: str
 )
 async def test_malformed_http_is_answered_with_a_problem(daemon: DaemonProcess, data: bytes) -> None:
     """Bytes that are not HTTP get a problem document; the daemon lives on, nothing is written."""
-    head = await daemon.head()
+    before = await daemon.written()
     answer = await daemon.raw(data)
     status = int(answer.split(b" ", 2)[1])
     assert 400 <= status < 500, answer
     assert b"application/problem+json" in answer
-    assert await daemon.head() == head
+    assert await daemon.written() == before
     assert (await daemon.get("/readyz")).status == 200
 
 
@@ -307,18 +307,18 @@ async def test_http_1_0_and_absolute_targets_are_served(daemon: DaemonProcess) -
 async def test_a_body_that_never_comes_is_408(launch: Launch) -> None:
     """A stalled body ends in a 408 within its limit and frees the connection."""
     daemon = await launch("limits.body_seconds_max=0.3")
-    head = await daemon.head()
+    before = await daemon.written()
     async with asyncio.timeout(5):
         answer = await daemon.raw(
             b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
         )
     assert b" 408 " in answer
-    assert await daemon.head() == head
+    assert await daemon.written() == before
 
 
 async def test_a_body_that_breaks_off_writes_nothing(daemon: DaemonProcess, session: str) -> None:
     """A client that goes away in the middle of its body leaves nothing behind."""
-    head = await daemon.head()
+    before = await daemon.written()
     _, writer = await asyncio.open_unix_connection(str(daemon.socket))
     writer.write(
         f"POST {ACTIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode() + json.dumps(RUN).encode()
@@ -327,7 +327,7 @@ async def test_a_body_that_breaks_off_writes_nothing(daemon: DaemonProcess, sess
     writer.close()
     await writer.wait_closed()
     assert (await daemon.get("/readyz")).status == 200
-    assert await daemon.head() == head
+    assert await daemon.written() == before
 
 
 async def test_expect_continue_is_honoured(daemon: DaemonProcess, session: str) -> None:

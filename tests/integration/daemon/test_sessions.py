@@ -31,10 +31,10 @@ async def test_session_without_a_name_gets_one(daemon: DaemonProcess) -> None:
 async def test_session_name_is_taken_once(daemon: DaemonProcess) -> None:
     """A second creation of a name is a 409, also after the session was closed; nothing is written."""
     assert (await daemon.post("/v1/sessions", {"session": "a"})).status == 201
-    head = await daemon.head()
+    before = await daemon.written()
     again = await daemon.post("/v1/sessions", {"session": "a"})
     assert (again.status, again.json["code"]) == (409, "session-exists")
-    assert await daemon.head() == head
+    assert await daemon.written() == before
 
 
 async def test_creation_is_retried_safely_under_a_key(daemon: DaemonProcess) -> None:
