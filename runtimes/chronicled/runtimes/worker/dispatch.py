@@ -7,6 +7,7 @@ import binascii
 import errno
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chronicled.events import faultpoint
@@ -106,7 +107,7 @@ class Dispatcher:
 
     def _arm(self, flight: Flight, seconds: float, stop: Stop) -> None:
         # The backstop: the action server keeps these deadlines itself, unless it does not answer.
-        flight.timers.append(self._context.timers.after(seconds, lambda: self._overdue(flight, stop)))
+        flight.timers.append(self._session.later(seconds, partial(self._overdue, flight, stop)))
 
     def _overdue(self, flight: Flight, stop: Stop) -> None:
         if not flight.ending and flight.event.id in self._session.flights:

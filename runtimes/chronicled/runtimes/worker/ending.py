@@ -52,6 +52,8 @@ class Collector:
         try:
             await self._session.publisher.publish(drafts)
         except ActionEnded:
+            if len(drafts) > 1:
+                await self._session.publisher.publish(drafts[:1])
             event, said = flight.event, ending.message or ""
             await self._session.publisher.late_result(event.id, event.lane, ending.outcome, said)
         generation.send(Settle(action=flight.event.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import anyio
@@ -20,6 +21,10 @@ _log = structlog.get_logger("chronicled.worker")
 
 class Crew(Protocol):
     """Who acts on what a generation says. All of it on the event loop, none of it may raise."""
+
+    def known_kinds(self, kinds: Sequence[str]) -> Sequence[str]:
+        """Return those of the kinds that a server claims to run which this worker knows as runnable."""
+        ...
 
     def on_frame(self, generation: Generation, frame: ToWorker) -> None:
         """Take a frame."""
@@ -93,7 +98,7 @@ class Generation:
         if self.link is not None:
             self.link.close()
         self.link, self.hello = link, hello
-        self.kinds = frozenset(hello.kinds)
+        self.kinds = frozenset(self._crew.known_kinds(hello.kinds))
         try:
             await self._converse(link)
         except ProtocolError as error:

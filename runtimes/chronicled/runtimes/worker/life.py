@@ -72,6 +72,11 @@ class SandboxLife:
         return payload
 
     @property
+    def doomed(self) -> bool:
+        """Whether the present generation is being ended: nothing more is sent to it."""
+        return self._killing
+
+    @property
     def idle(self) -> bool:
         """Whether there is no sandbox, and none on its way."""
         return not self._busy
@@ -206,7 +211,7 @@ class SandboxLife:
                 runtime=runtime.name,
                 boot_id=hello.boot_id,
                 handle=sandbox.handle,
-                kinds=sorted(hello.kinds),
+                kinds=sorted(generation.kinds),
                 start_seconds=round(context.clock.monotonic() - began, 6),
             )
             # Before its first dispatch: the journal says that it knows all that will be sent.
@@ -357,6 +362,7 @@ class SandboxLife:
             if not token:
                 self.put_down("token_lost")
             else:
+                # It dials by itself; should it stay away while something waits, it is put down.
                 self._session.advance_all()
             return await self._ended(sandbox)
 

@@ -22,7 +22,7 @@ from chronicled.events.kinds.lifecycle import BackgroundOutput, GenerationStarte
 from chronicled.events.lanes import SessionFold
 from chronicled.events.outcome import Deadline, Outcome
 from chronicled.events.worker_log import Claim, SessionKey
-from chronicled.runtimes.action_server.frames import Background, Output, Result, Settle, Status, ToWorker
+from chronicled.runtimes.action_server.frames import Background, Cancel, Output, Result, Settle, Status, ToWorker
 from chronicled.runtimes.worker.background import BackgroundTeller
 from chronicled.runtimes.worker.context import Context
 from chronicled.runtimes.worker.dispatch import Dispatcher
@@ -39,6 +39,7 @@ __all__ = ["SessionWorker"]
 
 ID_CHARS_MAX: Final = 64
 BATCH_MAX: Final = 200
+SWEEPING: Final = frozenset({"session_closed", "generation_ended", "lane_restarted"})
 
 _log = structlog.get_logger("chronicled.worker")
 
@@ -80,7 +81,7 @@ class SessionWorker:
         self._over = anyio.Event()
         self._failure: Exception | None = None
         self._draining = False
-        self._background = BackgroundTeller(context.clock, context.timers.after, self._tell_background, self.spawn)
+        self._background = BackgroundTeller(context.clock, self.later, self._tell_background, self.spawn)
 
     # -- life of the session ---------------------------------------------------------------------------------------
 
@@ -120,6 +121,17 @@ class SessionWorker:
         if self._tasks is not None:
             self._tasks.start_soon(work)
 
+    def later(self, seconds: float, act: Callable[[], None]) -> Timer:
+        """Have `act` called in `seconds`; what it raises ends the session's run, not the worker."""
+
+        def guarded() -> None:
+            try:
+                act()
+            except Exception as error:
+                self.on_failure(error)
+
+        return self.context.timers.after(seconds, guarded)
+
     def on_failure(self, error: Exception) -> None:
         """Stop working on the session with this error."""
         if self._failure is None:
@@ -153,8 +165,8 @@ class SessionWorker:
             if self.fold.find(action.id) is None:
                 self._on_ended(action)
         elif event.category == LIFECYCLE:
-            # Perhaps a close, or a loss of state: every lane is concerned, and all that queues in it.
-            self._whole = True
+            # A close, or a loss of state: every lane is concerned, and all that queues in it.
+            self._whole = self._whole or event.kind in SWEEPING
 
     def settle_up(self) -> None:
         """Do what the events taken since the last call ask for."""
@@ -177,7 +189,9 @@ class SessionWorker:
             timer.cancel()
         flight = self.flights.get(action.id)
         if flight is not None and not flight.ending:
-            # Somebody else ended it: what the server still says of it is late.
+            # Somebody else ended it: it must not go on, and what the server still says of it is late.
+            if self.generation is not None:
+                self.generation.send(Cancel(action=action.id))
             self.land(flight, heard=False)
         self.context.board.end((self.key.tenant, self.key.session, action.id))
 
@@ -211,8 +225,12 @@ class SessionWorker:
             self.dispatcher.pass_on(flight)
             return
         self._refuse([head])
-        if head.id not in self._ending and self._may_send:
+        if head.id in self._ending:
+            return
+        if self._may_send:
             self._send(head)
+        elif self.life.undecided and self.generation is not None:
+            self._watch_absence(self.generation)
 
     @property
     def _may_send(self) -> bool:
@@ -241,6 +259,8 @@ class SessionWorker:
         generation = self.generation
         if generation is None:
             self.life.want()
+        elif self.life.doomed:
+            return  # it is being ended: the next one takes it, or nobody
         elif not generation.ready:
             self._watch_absence(generation)
         elif head.kind not in generation.kinds:
@@ -252,7 +272,7 @@ class SessionWorker:
                 self.dispatcher.send(generation, head)
             except StorageFull as error:
                 _log.warning("dispatch_waits", session=self.key.session, detail=error.detail)
-                self.context.timers.after(0.5, lambda: self.advance(head.lane))
+                self.later(0.5, partial(self.advance, head.lane))
 
     def _close_if_done(self) -> None:
         if len(self.fold):
@@ -263,6 +283,11 @@ class SessionWorker:
             self.life.put_down("session_closed")
 
     # -- what the action server says -------------------------------------------------------------------------------
+
+    def known_kinds(self, kinds: Sequence[str]) -> Sequence[str]:
+        """Return those of the kinds that are runnable here."""
+        registry = self.context.codec.registry
+        return [kind for kind in kinds if (spec := registry.find_current(ACTION, kind)) is not None and spec.runnable]
 
     def on_frame(self, generation: Generation, frame: ToWorker) -> None:
         """Take a frame of the generation; everything in it is checked."""
@@ -330,12 +355,15 @@ class SessionWorker:
     def _watch_absence(self, generation: Generation) -> None:
         if self._absence is None:
             seconds = self.context.settings.unreachable_seconds
-            self._absence = self.context.timers.after(seconds, lambda: self._give_up(generation))
+            self._absence = self.later(seconds, partial(self._give_up, generation))
 
     def _give_up(self, generation: Generation) -> None:
         self._absence = None
         if generation is self.generation and not generation.ready and len(self.fold):
-            self.life.put_down("unreachable")
+            if generation.sandbox is None:
+                self._watch_absence(generation)  # it is being looked for, by its runtime
+            else:
+                self.life.put_down("unreachable")
 
     def start_pump(self, flight: Flight) -> None:
         """Have the flight's output followed."""
@@ -354,14 +382,14 @@ class SessionWorker:
         seconds = seconds or self.context.settings.queue_seconds
         if seconds:
             left = self._left(event, seconds)
-            self._queue_timers[event.id] = self.context.timers.after(left, lambda: self._on_queue_deadline(event))
+            self._queue_timers[event.id] = self.later(left, partial(self._on_queue_deadline, event))
 
     def _on_queue_deadline(self, event: Event) -> None:
         if self.fold.find(event.id) is None or event.id in self.flights or event.id in self._ending:
             return
         if self.life.undecided:
             # It may have been sent before the crash; look again when that is known.
-            self._queue_timers[event.id] = self.context.timers.after(1.0, lambda: self._on_queue_deadline(event))
+            self._queue_timers[event.id] = self.later(1.0, partial(self._on_queue_deadline, event))
             return
         message = "Its turn did not come within its queue deadline."
         ending = never_ran(Outcome.REJECTED, "queue_deadline", message, Deadline.QUEUE)
@@ -371,7 +399,7 @@ class SessionWorker:
         seconds = None if self.created is None else self.created.life_seconds
         if seconds and self.fold.closed is None:
             left = self._left(self.claim.created, seconds)
-            self._life_deadline = self.context.timers.after(left, self._on_life_deadline)
+            self._life_deadline = self.later(left, self._on_life_deadline)
 
     def _on_life_deadline(self) -> None:
         if self.fold.closed is None:

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable
+from typing import Final
 
 import anyio
 
@@ -13,19 +14,24 @@ from chronicled.events.clock import Clock
 
 __all__ = ["Timer", "Timers"]
 
+DROPPED_MAX: Final = 256
+
 
 class Timer:
     """One deadline; `cancel` it when it no longer matters."""
 
-    __slots__ = ("act", "at")
+    __slots__ = ("act", "at", "owner")
 
-    def __init__(self, at: float, act: Callable[[], None] | None) -> None:
+    def __init__(self, at: float, act: Callable[[], None], owner: Timers) -> None:
         self.at = at
-        self.act = act
+        self.act: Callable[[], None] | None = act
+        self.owner = owner
 
     def cancel(self) -> None:
         """See to it that it never fires. Idempotent."""
-        self.act = None
+        if self.act is not None:
+            self.act = None
+            self.owner.dropped()
 
 
 class Timers:
@@ -37,10 +43,19 @@ class Timers:
         self._order = itertools.count()
         self._sooner = anyio.Event()
         self._wake_at = math.inf
+        self._dropped = 0
+
+    def dropped(self) -> None:
+        """Count a cancelled timer; once most are, they are swept out: deadlines are long and actions short."""
+        self._dropped += 1
+        if self._dropped > DROPPED_MAX and 2 * self._dropped > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].act is not None]
+            heapq.heapify(self._heap)
+            self._dropped = 0
 
     def after(self, seconds: float, act: Callable[[], None]) -> Timer:
         """Have `act` called in `seconds`, at once (but not from here) when that is past. It must not block or raise."""
-        timer = Timer(self._clock.monotonic() + max(0.0, seconds), act)
+        timer = Timer(self._clock.monotonic() + max(0.0, seconds), act, self)
         heapq.heappush(self._heap, (timer.at, next(self._order), timer))
         if timer.at < self._wake_at:
             self._sooner.set()

@@ -108,7 +108,7 @@ class Worker:
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._ceded: set[tuple[str, str]] = set()
         self._claims = CapacityLimiter(settings.claims_max)
-        self._unclaimed = 0
+        self._unclaimed: set[SessionKey] = set()
         self._all_claimed = anyio.Event()
         self._draining = anyio.Event()
 
@@ -130,10 +130,14 @@ class Worker:
                 tasks.start_soon(timers.run)
                 await tasks.start(self._follow, context, tasks)
                 keys = await self._log.unfinished()
-                self._unclaimed = len(keys)
+                self._unclaimed = set(keys)
                 for key in keys:
-                    self._adopt(context, tasks, key)
-                if keys:
+                    # The follower may have met it already.
+                    if (key.tenant, key.session) not in self._slots:
+                        self._adopt(context, tasks, key)
+                    elif self._slots[key.tenant, key.session].session is not None:
+                        self._unclaimed.discard(key)
+                if self._unclaimed:
                     await self._all_claimed.wait()
                 await self._sweep(context)
                 self._forget_dead_generations(journal)
@@ -247,38 +251,37 @@ class Worker:
 
     async def _tend(self, context: Context, slot: _Slot) -> None:
         wait = RETRY_SECONDS_MIN
-        counted = False
-        failure: Exception | None
         while not self._draining.is_set():
-            try:
-                session = await self._claim(context, slot)
-            except Exception as error:
-                failure = error
-                slot.waiting.clear()  # the next claim covers them
-            else:
-                if not counted:
-                    counted = True
-                    self._count_claim()
-                failure = await _run(session)
-                slot.session = None
-                slot.waiting.clear()
-                if failure is None:
-                    break
+            began = self._clock.monotonic()
+            failure = await self._hold(context, slot)
+            if failure is None:
+                break
             if isinstance(failure, StoreFailed | StoreClosed):
                 raise failure
             if isinstance(failure, StaleFence | SessionNotFound):
                 self._ceded.add((slot.key.tenant, slot.key.session))
                 break
+            if self._clock.monotonic() - began > RETRY_SECONDS_MAX:
+                wait = RETRY_SECONDS_MIN
             _log.error("session_failed", session=slot.key.session, error=repr(failure), retry_seconds=wait)
-            if not counted:
-                counted = True
-                self._count_claim()
             await anyio.sleep(wait)
             wait = min(2 * wait, RETRY_SECONDS_MAX)
-        if not counted:
-            self._count_claim()
         if not self._draining.is_set():
             self._slots.pop((slot.key.tenant, slot.key.session), None)
+
+    async def _hold(self, context: Context, slot: _Slot) -> Exception | None:
+        """Claim the session and run it; return why that ended, None when the session is over."""
+        try:
+            session = await self._claim(context, slot)
+        except Exception as error:
+            slot.waiting.clear()  # the next claim covers them
+            return error
+        finally:
+            self._count_claim(slot.key)
+        failure = await _run(session)
+        slot.session = None
+        slot.waiting.clear()
+        return failure
 
     async def _claim(self, context: Context, slot: _Slot) -> SessionWorker:
         async with self._claims:
@@ -290,9 +293,10 @@ class Worker:
         slot.session = session
         return session
 
-    def _count_claim(self) -> None:
-        self._unclaimed -= 1
-        if self._unclaimed <= 0:
+    def _count_claim(self, key: SessionKey) -> None:
+        # Claimed, or failed once: either way the start has looked at it.
+        self._unclaimed.discard(key)
+        if not self._unclaimed:
             self._all_claimed.set()
 
     async def _wind_up(self) -> None:
