@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Raw
 
@@ -21,9 +22,12 @@ from chronicled.events.store import Appended
 from chronicled.storage.entry import ActionKey, Entry, SessionKey
 from chronicled.storage.leaf import header, leaf_hash, payload_digest
 from chronicled.storage.medium import Batch, Found, LogState
-from chronicled.storage.record import CATEGORY_NUMBERS, SessionState, StoredEvent
+from chronicled.storage.record import CATEGORY_NUMBERS, LabelKey, SessionState
 
 __all__ = ["Assembly"]
+
+LABELS_MAX: Final = 65_536
+"""Labels kept in memory; past them, known ones are stored once more."""
 
 
 class Assembly:
@@ -52,6 +56,7 @@ class Assembly:
         self._time_text = format_time(self._time)
         self._salts = salts
         self._tenants: dict[str, int] = {}
+        self._labels: dict[LabelKey, int] = {}
         self._session_number = log.session_number
         self._ids: dict[ActionKey, tuple[Event, bytes | None]] = {}
         self._ended: set[ActionKey] = set()
@@ -86,6 +91,11 @@ class Assembly:
         log.frontier = self._frontier
         log.tenants.update(self._tenants)
         log.session_number = self._session_number
+        if self._labels:
+            if len(log.labels) > LABELS_MAX:
+                log.labels.clear()
+            log.labels.update(self._labels)
+            log.label_number += len(self._labels)
         if self.batch.checkpoint is not None:
             log.checkpoint = self.batch.checkpoint[0]
 
@@ -151,42 +161,66 @@ class Assembly:
                 closed.add(key)
 
     def _write(self, draft: Draft, raw: bytes, cause: bytes | None, texts: bytes) -> None:
-        key = (draft.tenant, draft.session)
+        tenant = draft.tenant
+        key = (tenant, draft.session)
         state = self.states.get(key)
         if state is None:
             state = self.states[key] = self._enter(key)
         batch = self.batch
         self._head = position = self._head + 1
         sequence = state.sequence + 1
+        kind, version, source, payload = draft.kind, draft.version, draft.source, draft.payload
+        request, traceparent = draft.request, draft.traceparent
         category = CATEGORY_NUMBERS[draft.category]
         start = 16 * len(batch.rows)
         salt = self._salts[start : start + 16]
-        payload = draft.payload
         leaf = leaf_hash(
             header(
                 position,
                 sequence,
                 self._time,
-                draft.version,
+                version,
                 category,
                 draft.terminal,
                 raw,
                 cause,
-                draft.request,
-                draft.traceparent,
+                request,
+                traceparent,
                 state.leaf,
                 texts,
             ),
             payload_digest(salt, payload),
         )
         self._frontier.append(leaf)
-        state.advance(position, category, draft.kind, draft.source, leaf)
-        batch.rows.append(self._row(draft, raw, cause, state, category, position, salt))
+        state.advance(position, category, kind, source, leaf)
+        label = (category, kind, version, draft.lane, source, draft.actor)
+        number = self._log.labels.get(label) or self._labels.get(label) or self._label(label)
+        batch.rows.append(
+            (
+                position,
+                state.number,
+                sequence,
+                state.tenant,
+                raw,
+                number,
+                cause,
+                draft.terminal,
+                self._time,
+                request,
+                traceparent,
+                state.client_sequence,
+                state.fence,
+                state.closed,
+                leaf,
+                salt,
+                payload,
+            )
+        )
         event = self._event(draft, sequence, position, leaf)
         batch.events.append(event)
-        self._ids[draft.tenant, raw] = (event, draft.request)
+        self._ids[tenant, raw] = (event, request)
         if draft.terminal and cause is not None:
-            self._ended.add((draft.tenant, cause))
+            self._ended.add((tenant, cause))
         for blob in draft.blobs:
             batch.blobs.append((state.number, bytes.fromhex(blob), position))
 
@@ -202,40 +236,11 @@ class Assembly:
         self.batch.sessions.append((self._session_number, tenant, key[1]))
         return SessionState(self._session_number, tenant)
 
-    def _row(
-        self,
-        draft: Draft,
-        raw: bytes,
-        cause: bytes | None,
-        state: SessionState,
-        category: int,
-        position: int,
-        salt: bytes,
-    ) -> StoredEvent:
-        return StoredEvent(
-            position,
-            state.number,
-            state.sequence,
-            state.tenant,
-            raw,
-            category,
-            draft.kind,
-            draft.version,
-            draft.lane,
-            draft.source,
-            draft.actor,
-            cause,
-            draft.terminal,
-            self._time,
-            draft.request,
-            draft.traceparent,
-            state.client_sequence,
-            state.fence,
-            state.closed,
-            state.leaf,
-            salt,
-            draft.payload,
-        )
+    def _label(self, label: LabelKey) -> int:
+        number = self._log.label_number + len(self._labels) + 1
+        self._labels[label] = number
+        self.batch.labels.append((number, *label))
+        return number
 
     def _event(self, draft: Draft, sequence: int, position: int, leaf: bytes) -> Event:
         return Event(

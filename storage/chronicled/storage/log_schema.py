@@ -36,12 +36,7 @@ CREATE TABLE event (
   sequence INTEGER NOT NULL,
   tenant INTEGER NOT NULL,
   id BLOB NOT NULL,
-  category INTEGER NOT NULL,
-  kind TEXT NOT NULL,
-  version INTEGER NOT NULL,
-  lane TEXT NOT NULL,
-  source TEXT NOT NULL,
-  actor TEXT NOT NULL,
+  label INTEGER NOT NULL,
   cause BLOB,
   terminal INTEGER NOT NULL,
   time INTEGER NOT NULL,
@@ -63,8 +58,7 @@ CREATE TRIGGER event_update BEFORE UPDATE ON event WHEN NOT (
   old.payload IS NOT NULL AND old.erased_digest IS NULL
   AND new.payload IS NULL AND new.salt IS NULL AND length(new.erased_digest) = 32
   AND new.position = old.position AND new.session = old.session AND new.sequence = old.sequence
-  AND new.tenant = old.tenant AND new.id = old.id AND new.category = old.category AND new.kind = old.kind
-  AND new.version = old.version AND new.lane = old.lane AND new.source = old.source AND new.actor = old.actor
+  AND new.tenant = old.tenant AND new.id = old.id AND new.label = old.label
   AND new.cause IS old.cause AND new.terminal = old.terminal AND new.time = old.time AND new.request IS old.request
   AND new.traceparent IS old.traceparent AND new.client_sequence = old.client_sequence AND new.fence = old.fence
   AND new.closed = old.closed AND new.leaf = old.leaf
@@ -82,6 +76,8 @@ LOG_STEPS: Final[tuple[Step, ...]] = (
             "CREATE TABLE tenant (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT",
             "CREATE TABLE session (number INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, name TEXT NOT NULL,"
             " UNIQUE (tenant, name)) STRICT",
+            "CREATE TABLE label (number INTEGER PRIMARY KEY, category INTEGER NOT NULL, kind TEXT NOT NULL,"
+            " version INTEGER NOT NULL, lane TEXT NOT NULL, source TEXT NOT NULL, actor TEXT NOT NULL) STRICT",
             _EVENT,
             "CREATE UNIQUE INDEX event_session ON event (session, sequence)",
             "CREATE UNIQUE INDEX event_id ON event (tenant, id)",
@@ -95,6 +91,7 @@ LOG_STEPS: Final[tuple[Step, ...]] = (
             *_append_only("incarnation"),
             *_append_only("tenant"),
             *_append_only("session"),
+            *_append_only("label"),
             *_append_only("blob_reference"),
             *_append_only("tree_checkpoint"),
         ),

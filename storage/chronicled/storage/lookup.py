@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from chronicled.events.errors import StoreFailed
 from chronicled.storage.connection import failure
+from chronicled.storage.event_row import EVENT_COLUMNS, LABEL_COLUMN, event_of, label_of
 from chronicled.storage.medium import Found, Wanted
-from chronicled.storage.record import SessionState, StoredEvent, event_of
+from chronicled.storage.record import SessionState
 
 __all__ = ["look_up"]
 
@@ -25,7 +26,7 @@ CROSS JOIN event ON event.session = session.number
   AND event.sequence = (SELECT max(sequence) FROM event AS newest WHERE newest.session = session.number)
 """
 EVENTS: Final = f"""
-SELECT wanted.tenant, wanted.key, session.name, {", ".join("event." + name for name in StoredEvent._fields)}
+SELECT wanted.tenant, wanted.key, session.name, event.request, {EVENT_COLUMNS}
 FROM wanted CROSS JOIN tenant ON tenant.name = wanted.tenant
 CROSS JOIN event ON event.tenant = tenant.number AND event.id = wanted.key
 CROSS JOIN session ON session.number = event.session
@@ -50,9 +51,9 @@ def look_up(connection: sqlite3.Connection, wanted: Wanted) -> Found:
             found.sessions[tenant, name] = SessionState(
                 number, tenant_number, sequence, client_sequence, fence, bool(closed), leaf
             )
-        for tenant, id, session, *columns in _select(connection, EVENTS, wanted.ids):
-            row = StoredEvent(*columns)
-            found.events[tenant, id] = (event_of(row, tenant, session), row.request)
+        for tenant, id, session, request, *columns in _select(connection, EVENTS, wanted.ids):
+            label = label_of(connection, columns[LABEL_COLUMN])
+            found.events[tenant, id] = (event_of(columns, label, tenant, session), request)
         found.ended.update((tenant, action) for tenant, action in _select(connection, ENDED, wanted.actions))
     except sqlite3.Error as error:
         raise StoreFailed(failure(error).detail) from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from chronicled.events.envelope import Event
 from chronicled.storage.entry import ActionKey, SessionKey
-from chronicled.storage.record import SessionState, StoredEvent
+from chronicled.storage.record import LabelKey, SessionState
 from chronicled.storage.tree import Frontier
 
 __all__ = ["Batch", "Collision", "Found", "LogState", "Medium", "Wanted"]
@@ -29,6 +29,10 @@ class LogState(msgspec.Struct):
     """Every tenant's number."""
     session_number: int
     """The newest session's."""
+    labels: dict[LabelKey, int]
+    """Numbers of labels; one that is missing here is stored once more, under another number."""
+    label_number: int
+    """The newest label's."""
     checkpoint: int
     """Size of the tree at its newest checkpoint."""
 
@@ -54,11 +58,14 @@ class Found(msgspec.Struct):
 class Batch(msgspec.Struct):
     """One commit."""
 
-    rows: list[StoredEvent] = []
+    rows: list[tuple[Any, ...]] = []
+    """Columns in the order of `StoredEvent`; bare tuples, since they are bound faster."""
     events: list[Event] = []
     tenants: list[tuple[int, str]] = []
     sessions: list[tuple[int, int, str]] = []
     """Number, tenant's number and name of each new session."""
+    labels: list[tuple[int, int, str, int, str, str, str]] = []
+    """Number and fields of each new label."""
     blobs: list[tuple[int, bytes, int]] = []
     """Session, digest and position of each blob that is named."""
     checkpoint: tuple[int, bytes, bytes] | None = None

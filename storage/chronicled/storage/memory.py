@@ -15,7 +15,7 @@ from chronicled.storage.entry import SessionKey
 from chronicled.storage.log_store import LogStore
 from chronicled.storage.medium import Batch, Collision, Found, LogState, Wanted
 from chronicled.storage.recomputation import Checkpoint, SessionName, Verification
-from chronicled.storage.record import SessionState, StoredEvent
+from chronicled.storage.record import Label, SessionState, StoredEvent
 from chronicled.storage.tree import Frontier
 from chronicled.storage.writer import LogWriter
 
@@ -34,6 +34,7 @@ class MemoryMedium:
         self.rows: list[StoredEvent] = []
         self.events: list[Event] = []
         self.names: dict[int, SessionKey] = {}
+        self.labels: dict[int, Label] = {}
         self.checkpoints: list[tuple[int, bytes, bytes]] = []
         self.sessions: dict[SessionKey, list[int]] = {}
         """Positions of each session's events."""
@@ -61,20 +62,23 @@ class MemoryMedium:
         Raises:
             Collision: an id or a terminal observation is there already.
         """
-        for row, event in zip(batch.rows, batch.events, strict=True):
+        rows = [StoredEvent._make(row) for row in batch.rows]
+        for row, event in zip(rows, batch.events, strict=True):
             ended = row.terminal and row.cause is not None and (event.tenant, row.cause) in self.terminals
             if (event.tenant, row.id) in self.ids or ended:
                 raise Collision(event.id)
         for number, tenant in batch.tenants:
             self.tenants[number] = tenant
+        for number, *fields in batch.labels:
+            self.labels[number] = Label._make(fields)
         for number, tenant_number, name in batch.sessions:
             self.names[number] = (self.tenants[tenant_number], name)
-        for row, event in zip(batch.rows, batch.events, strict=True):
+        for row, event in zip(rows, batch.events, strict=True):
             self.sessions.setdefault((event.tenant, event.session), []).append(row.position)
             self.ids[event.tenant, row.id] = row.position
             if row.terminal and row.cause is not None:
                 self.terminals[event.tenant, row.cause] = row.position
-        self.rows += batch.rows
+        self.rows += rows
         self.events += batch.events
         self.blobs.update((session, digest) for session, digest, _ in batch.blobs)
         if batch.checkpoint is not None:
@@ -107,7 +111,7 @@ class MemoryStore(LogStore):
     ) -> MemoryStore:
         """Return a new, empty store."""
         medium = MemoryMedium()
-        log = LogState(0, 0, Frontier(), {}, 0, 0)
+        log = LogState(0, 0, Frontier(), {}, 0, {}, 0, 0)
         writer = LogWriter(medium, log, clock or SystemClock(), randomness or SystemRandomness())
         writer.start()
         return cls(medium, writer, (ids or SystemIds()).new())
@@ -165,7 +169,7 @@ class MemoryStore(LogStore):
             key = medium.names.get(number)
             return None if key is None else SessionName(number, names[key[0]], *key)
 
-        verification = Verification(session, [Checkpoint(*kept) for kept in medium.checkpoints])
+        verification = Verification(session, medium.labels.get, [Checkpoint(*kept) for kept in medium.checkpoints])
         for row in medium.rows[:head]:
             verification.take(row, None)
             if row.position % YIELD_EVENTS == 0:

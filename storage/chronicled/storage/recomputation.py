@@ -16,7 +16,7 @@ import msgspec
 
 from chronicled.events.envelope import CATEGORIES
 from chronicled.storage.leaf import header, leaf_hash, pack_texts, payload_digest
-from chronicled.storage.record import SessionState, StoredEvent
+from chronicled.storage.record import Label, SessionState, StoredEvent
 from chronicled.storage.tree import Frontier
 
 __all__ = ["Checkpoint", "Finding", "Report", "SessionName", "Verification"]
@@ -71,13 +71,20 @@ class Verification:
 
     Args:
         sessions: What each session's number stands for.
+        labels: What each label's number stands for.
         checkpoints: The kept states of the tree, in order of size.
     """
 
-    def __init__(self, sessions: Callable[[int], SessionName | None], checkpoints: Iterable[Checkpoint]) -> None:
+    def __init__(
+        self,
+        sessions: Callable[[int], SessionName | None],
+        labels: Callable[[int], Label | None],
+        checkpoints: Iterable[Checkpoint],
+    ) -> None:
         self.findings: list[Finding] = []
         self.frontier = Frontier()
         self._sessions = sessions
+        self._labels = labels
         self._checkpoints = iter(checkpoints)
         self._checkpoint = next(self._checkpoints, None)
         self._sound = 0
@@ -152,10 +159,13 @@ class Verification:
         if row.time < self._time:
             self._find(position, "the time is earlier than that of the event before")
         self._time = row.time
-        if self._leaf(row, erased_digest, state, name) != row.leaf:
+        label = self._labels(row.label)
+        if label is None:
+            return self._find(position, f"label number {row.label} has no fields")
+        if self._leaf(row, label, erased_digest, state, name) != row.leaf:
             self._find(position, "the leaf does not follow from header and payload")
         state.sequence = row.sequence - 1
-        state.advance(position, row.category, row.kind, row.source, row.leaf)
+        state.advance(position, label.category, label.kind, label.source, row.leaf)
         if (row.client_sequence, row.fence, row.closed) != (state.client_sequence, state.fence, int(state.closed)):
             self._find(position, "the running columns do not follow from the session's events")
         if row.terminal and row.cause is None:
@@ -163,23 +173,23 @@ class Verification:
         return None
 
     def _leaf(
-        self, row: StoredEvent, erased_digest: bytes | None, state: SessionState, name: SessionName
+        self, row: StoredEvent, label: Label, erased_digest: bytes | None, state: SessionState, name: SessionName
     ) -> bytes | None:
         if row.payload is None:
             digest = erased_digest
         else:
             digest = payload_digest(row.salt or b"", row.payload) if erased_digest is None else None
-        if digest is None or not 1 <= row.category <= len(CATEGORIES) or row.terminal not in {0, 1}:
+        if digest is None or not 1 <= label.category <= len(CATEGORIES) or row.terminal not in {0, 1}:
             return None
         if len(row.id) != 16 or len(row.cause or bytes(16)) != 16 or len(row.request or bytes(32)) != 32:
             return None
-        texts = pack_texts(name.tenant, name.session, row.kind, row.lane, row.source, row.actor)
+        texts = pack_texts(name.tenant, name.session, label.kind, label.lane, label.source, label.actor)
         head = header(
             row.position,
             row.sequence,
             row.time,
-            row.version,
-            row.category,
+            label.version,
+            label.category,
             bool(row.terminal),
             row.id,
             row.cause,

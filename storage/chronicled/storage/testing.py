@@ -10,6 +10,7 @@ class TestMyStore(EventStoreContract):
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -324,7 +325,7 @@ class EventStoreContract:
         ids=str,
     )
     async def test_what_the_log_cannot_hold_fails_alone(
-        self, store: EventStore, make: DraftMaker, changes: dict[str, object]
+        self, store: EventStore, make: DraftMaker, changes: dict[str, Any]
     ) -> None:
         """A malformed draft is its caller's error; what is appended beside it is written."""
         await store.append(make.create("s"))

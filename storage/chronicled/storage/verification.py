@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from chronicled.events.errors import LogCorrupt
 from chronicled.storage.connection import open_reader
 from chronicled.storage.recomputation import FINDINGS_MAX, Checkpoint, Finding, Report, SessionName, Verification
-from chronicled.storage.record import StoredEvent
+from chronicled.storage.record import Label, StoredEvent
 from chronicled.storage.schema import schema_status
 
 __all__ = ["Report", "verify_file"]
@@ -86,6 +87,11 @@ def _verify(
         row = connection.execute(SESSION, (number,)).fetchone()
         return None if row is None else SessionName(*row)
 
+    @lru_cache(maxsize=4096)
+    def label(number: int) -> Label | None:
+        row = connection.execute("SELECT * FROM label WHERE number = ?", (number,)).fetchone()
+        return None if row is None else Label(*row[1:])
+
     # One snapshot for both: a checkpoint of events that came after the count would look like missing events.
     connection.execute("BEGIN")
     (end,) = connection.execute("SELECT coalesce(max(position), 0) FROM event").fetchone()
@@ -94,7 +100,7 @@ def _verify(
     if head is not None:
         end = head
         kept = [checkpoint for checkpoint in kept if checkpoint.size <= head]
-    verification = Verification(session, kept)
+    verification = Verification(session, label, kept)
     try:
         for rows in _pages(connection, end):
             for *columns, erased_digest in rows:
