@@ -114,7 +114,7 @@ CASES: dict[str, list[Step]] = {
         Step("pwd", output=b"/usr\n"),
     ],
     "exec of a redirection lasts for one command": [Step("exec >/dev/null 2>&1; echo hidden"), ALIVE],
-    "closing our descriptors does nothing": [Step("exec 60>&- 61>&- 62>&-"), ALIVE],
+    "closing our descriptors does nothing": [Step("exec 147>&- 148>&- 149>&-"), ALIVE],
     "closing every descriptor costs the shell": [Step('for n in {3..255}; do eval "exec $n>&-"; done', -1, ANY), ALIVE],
     "background job": [
         Step("sleep 30 & echo $!", output=like(rb".*\d+\n")),
@@ -128,6 +128,16 @@ CASES: dict[str, list[Step]] = {
     ],
     "wait": [Step("(exit 5) & wait $!", 5, ANY)],
     "coproc": [Step("coproc cat; echo hi >&${COPROC[1]}; read l <&${COPROC[0]}; echo $l", output=like(b".*hi\n"))],
+    "coproc is left running": [
+        Step("coproc sleep 30; exec 9<>/dev/null 200>/dev/null", output=ANY),
+        Step("kill %1; wait", output=ANY, code=-1),
+        ALIVE,
+        ALIVE,
+    ],
+    "losing a descriptor of ours is told by the command that did it": [
+        Step("exec 10>&- 11>&- 12>&- 13>&-", 125, ANY, restarted=True),
+        ALIVE,
+    ],
     "no input": [Step("cat </dev/null"), Step("test -t 0", 0)],
     "unread input is no command": [Step("true"), ALIVE],
     "stty raw": [

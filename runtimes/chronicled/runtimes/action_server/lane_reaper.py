@@ -29,10 +29,11 @@ from chronicled.runtimes.action_server.process_tree import Process
 __all__ = ["CONTROL_DESCRIPTOR", "OUTPUT_DESCRIPTOR", "PACKET_BYTES_MAX", "STATUS_DESCRIPTOR", "TTY_DESCRIPTOR", "main"]
 
 CONTROL_DESCRIPTOR = 0
-TTY_DESCRIPTOR = 60
-STATUS_DESCRIPTOR = 61
-OUTPUT_DESCRIPTOR = 62
-"""Numbers in the shell: its own input is the control pipe; the others are out of the way of what commands use."""
+TTY_DESCRIPTOR = 147
+STATUS_DESCRIPTOR = 148
+OUTPUT_DESCRIPTOR = 149
+"""Numbers in the shell: its own input is the control pipe. The others are out of the way of bash, which takes 10 upwards,
+63 downwards (process substitution) and 255 downwards (coprocesses), and of what scripts like to use (`exec 200>lock`)."""
 PACKET_BYTES_MAX = 64 << 10
 _KILL_SECONDS = 1.2
 _END_SECONDS = 10.0
@@ -162,8 +163,8 @@ class LaneReaper:
         os.setsid()
         fcntl.ioctl(descriptors[0], termios.TIOCSCTTY, 0)
         # Out of the way of the numbers that they are to get.
-        tty, output, control, status = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 100) for number in descriptors)
-        null = fcntl.fcntl(os.open("/dev/null", os.O_RDWR), fcntl.F_DUPFD_CLOEXEC, 100)
+        tty, output, control, status = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 300) for number in descriptors)
+        null = fcntl.fcntl(os.open("/dev/null", os.O_RDWR), fcntl.F_DUPFD_CLOEXEC, 300)
         for source, target in (
             (control, CONTROL_DESCRIPTOR),
             (null, 1),
@@ -174,7 +175,7 @@ class LaneReaper:
         ):
             os.dup2(source, target)
         os.closerange(3, TTY_DESCRIPTOR)
-        os.closerange(OUTPUT_DESCRIPTOR + 1, 100)
+        os.closerange(OUTPUT_DESCRIPTOR + 1, 300)
         try:
             os.chdir(directory)
         except OSError:

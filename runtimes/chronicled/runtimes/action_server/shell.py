@@ -197,10 +197,14 @@ class Shell:
         self._output = self._control = self._status = -1
 
     def _tail(self) -> bytes:
-        # Plain commands, no helper function: they survive `unset -f`, aliases and a parser upset by a bad eval. Without
-        # its status descriptor (a command closed it) the shell is of no use to anybody and exits.
-        return b'\n\\builtin printf \'%d\\0%%d\\0%%s\\0\' "$?" "${PWD-}" >&%d || \\builtin exit 125\n' % (
+        # Plain commands, no helper function: they survive `unset -f`, aliases and a parser upset by a bad eval. The two
+        # needless redirections are a check: a shell that has lost a descriptor of ours would fail to run the next
+        # command and blame it, so it exits now, and the command that closed the descriptor is told.
+        return b'\n\\builtin printf \'%d\\0%%d\\0%%s\\0\' "$?" "${PWD-}" <&%d %d>&%d >&%d || \\builtin exit 125\n' % (
             self._serial,
+            TTY_DESCRIPTOR,
+            OUTPUT_DESCRIPTOR + 1,
+            OUTPUT_DESCRIPTOR,
             STATUS_DESCRIPTOR,
         )
 

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.runtimes.action_server import frames, process_tree
+from chronicled.runtimes.action_server.process_tree import Process
+from chronicled.runtimes.process import ProcessRuntime, ProcessSandbox
+from chronicled.runtimes.testing import FrameWorker, eventually
+
+DEADLINE_SECONDS = 0.4
+
+
+def living(directory: Path) -> dict[Process, str]:
+    """Return every process that lives somewhere in a directory, however it was detached, with its command line.
+
+    The working directory is the one thing that `env -i`, `setsid` and a double fork all leave as it was.
+    """
+    found: dict[Process, str] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        known = process_tree.identify(int(name))
+        try:
+            place = os.readlink(f"/proc/{name}/cwd")
+            words = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if known is not None and known[2] not in b"ZX" and Path(place).is_relative_to(directory):
+            found[known[0]] = words
+    return found
+
+
+PYTHON_DOUBLE_FORK = (
+    "python3 -c 'import os,time\n"
+    "if os.fork()==0:\n os.setsid()\n if os.fork()==0:\n  time.sleep(600)\n os._exit(0)\n"
+    "time.sleep(600)'"
+)
+RESPAWN = (
+    "python3 -c 'import os,signal\nwhile True:\n pid=os.fork()\n if pid==0:\n  signal.pause()\n os.waitpid(pid,0)'"
+)
+HOP = "python3 -c 'import os,time\nend=time.time()+30\nwhile time.time()<end:\n if os.fork(): os._exit(0)\n time.sleep(0.001)'"
+
+NASTY = {
+    "sleep": "sleep 600",
+    "loop of bash": "while :; do :; done",
+    "background job": "sleep 600 & sleep 600",
+    "nohup": "nohup sleep 600 >/dev/null 2>&1 & wait",
+    "disown": "sleep 600 & disown -a; sleep 600",
+    "setsid": "setsid sleep 600 & sleep 600",
+    "setsid with fork": "setsid -f sleep 600; sleep 600",
+    "clean environment": "env -i setsid sleep 600 & sleep 600",
+    "double fork": "(sleep 600 & (sleep 600 &)); sleep 600",
+    "double fork with setsid": PYTHON_DOUBLE_FORK,
+    "detached and silent": "(setsid nohup env -i sleep 600 </dev/null >/dev/null 2>&1 &) ; sleep 600",
+    "trap of everything": "trap '' HUP INT QUIT TERM TSTP; while :; do sleep 1; done",
+    "trap that goes on": "trap 'echo no' INT TERM; while :; do sleep 600; done",
+    "child that ignores": "sh -c \"trap '' HUP INT TERM; while :; do sleep 1; done\"",
+    "child that catches": "python3 -c 'import signal,time\nfor n in (1,2,15): signal.signal(n,lambda *a:None)\nwhile 1: time.sleep(9)'",
+    "grandchildren that ignore": "sh -c \"trap '' TERM INT; sh -c 'sh -c \\\"sleep 600\\\" & sleep 600' & wait; sleep 600\"",
+    "stopped child": "sh -c 'kill -STOP $$; sleep 600' & sleep 600",
+    "stopped detached child": "setsid sh -c 'kill -STOP $$' & sleep 600",
+    "stopped shell": "kill -STOP $$",
+    "stopped lane reaper": "kill -STOP $PPID; sleep 600",
+    "killed lane reaper": "setsid sleep 600 & kill -9 $PPID; sleep 600",
+    "pipeline": "yes | grep -v y | cat",
+    "output without end": "yes",
+    "reads for ever": "cat",
+    "reads the terminal raw": "stty raw -isig -echo; cat",
+    "coproc": "coproc sleep 600; sleep 600",
+    "respawning child": f"{RESPAWN} & {RESPAWN} & sleep 600",
+    "hopping pid": f"setsid {HOP} & sleep 600",
+    "fork storm": "storm() { for i in 1 2 3 4 5 6 7 8 9 10; do sleep 600 & done; }; "
+    "for j in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do (storm) & done; wait",
+    "subshell tower": "(((((((sleep 600; echo) & sleep 600) & sleep 600) & sleep 600)))); sleep 600",
+    "exec that ignores": "trap '' INT TERM; exec sleep 600",
+    "parent that dies early": "sh -c '(sleep 600; sleep 600) & exit'; sleep 600",
+    "xargs": "seq 20 | xargs -P 20 -I{} sleep 60{}",
+    "daemon of its own": "python3 -c 'import os,signal,time\nos.fork() and os._exit(0)\nos.setsid()\n"
+    "[signal.signal(n,signal.SIG_IGN) for n in (1,2,3,15)]\nos.fork()\nos.fork()\ntime.sleep(600)'; sleep 600",
+}
+
+
+@pytest.mark.parametrize("name", NASTY)
+async def test_a_nasty_command_is_over_at_its_deadline(worker: FrameWorker, tmp_path: Path, name: str) -> None:
+    """Two seconds after the deadline it is over, no process of it lives, what ran before does, and the lane goes on."""
+    _, output = await worker.run("sleep 700 & echo $!", lane="main")
+    before = int(output.split()[-1])
+    await worker.run("true", lane="other")
+    known = set(living(tmp_path))
+    assert len(known) == 3
+    begun = time.monotonic()
+    result, _ = await worker.run(NASTY[name], timeout_seconds=DEADLINE_SECONDS, output_bytes_max=1 << 20)
+    assert time.monotonic() - begun < DEADLINE_SECONDS + 2.0
+    if name == "killed lane reaper":
+        assert (result.outcome, result.effects) == (Outcome.KILLED, Effects.POSSIBLE)
+    else:
+        assert (result.outcome, result.deadline, result.effects) == (Outcome.TIMEOUT, "command", Effects.POSSIBLE)
+    spared = {process for process in known if process[0] == before} if name not in _LOSE_LANE else set[Process]()
+    left = {process: words for process, words in living(tmp_path).items() if process not in known}
+    assert left == {}
+    assert spared <= set(living(tmp_path))
+    assert (await worker.run("echo alive"))[1] == b"alive\n"
+
+
+_LOSE_LANE = {"killed lane reaper"}
+
+
+async def test_the_search_finds_a_survivor(worker: FrameWorker, tmp_path: Path) -> None:
+    """Negative control: a process that nobody ends, detached in every way, is found by the search."""
+    home = worker.spec.working_directory
+    command = "(setsid nohup env -i sleep 600 </dev/null >/dev/null 2>&1 & echo $!)"
+    pid = int(subprocess.run(["bash", "-c", command], cwd=home, capture_output=True, check=True).stdout)
+    try:
+        await eventually(lambda: any(process[0] == pid for process in living(tmp_path)))
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+STAYING = "env -i setsid sleep 600 & (setsid nohup sleep 600 &) ; trap '' TERM HUP; sleep 600 & " + HOP + " &"
+
+
+@pytest.mark.parametrize("victim", ["server", "reaper", "lane reaper and server", "shell and server"])
+async def test_whoever_is_killed_the_generation_ends_whole(
+    worker: FrameWorker, sandbox: ProcessSandbox, tmp_path: Path, victim: str
+) -> None:
+    """With any part of the sandbox's own processes killed, nothing of it lives once its end is reported."""
+    _, output = await worker.run(STAYING + "\necho $$ $PPID", output_bytes_max=1 << 20)
+    shell, lane_reaper = map(int, output.split()[-2:])
+    await worker.run("setsid sleep 600 &", lane="second")
+    assert worker.hello is not None
+    pids = {
+        "server": [worker.hello.pid],
+        "reaper": [int(sandbox.handle["pid"])],
+        "lane reaper and server": [lane_reaper, worker.hello.pid],
+        "shell and server": [shell, worker.hello.pid],
+    }[victim]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        reason = await sandbox.wait_ended()
+    assert living(tmp_path) == {}
+    assert reason == ("killed" if victim == "reaper" else "server-signal-9")
+
+
+async def test_a_lost_lane_reaper_costs_its_lane_alone(worker: FrameWorker, tmp_path: Path) -> None:
+    """Killing a lane's reaper ends that lane's processes; other lanes and the server go on."""
+    _, output = await worker.run("setsid sleep 600 & echo $PPID")
+    await worker.run("v=kept", lane="other")
+    os.kill(int(output.split()[-1]), signal.SIGKILL)
+    await eventually(lambda: not any("sleep" in words for words in living(tmp_path).values()))
+    assert (await worker.run("echo $v", lane="other"))[1] == b"kept\n"
+    assert (await worker.run("echo a"))[0].reason == "state_lost"
+    assert (await worker.run("echo a"))[1] == b"a\n"
+
+
+async def test_attach_kills_what_outlived_every_supervisor(
+    worker: FrameWorker, sandbox: ProcessSandbox, tmp_path: Path
+) -> None:
+    """With server, reaper and lane reaper killed at once, orphans are found by their environment before None is said."""
+    _, output = await worker.run("setsid sleep 600 & echo $PPID")
+    assert worker.hello is not None
+    handle = sandbox.handle
+    victims = (int(output.split()[-1]), int(handle["pid"]), worker.hello.pid)
+    for pid in victims:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not sandbox.alive)
+    runtime = ProcessRuntime(str(tmp_path / "sandboxes"))
+    assert await runtime.attach(handle, worker.spec) is None
+    assert living(tmp_path) == {}
+
+
+async def test_cancel_while_waiting_for_its_lane_has_no_effects(worker: FrameWorker) -> None:
+    """An action that waits for its lane in the server is cancelled without having run."""
+    first = await worker.dispatch("run", {"command": "read line"})
+    second = await worker.dispatch("run", {"command": "echo ran >ran"})
+    await worker.send(frames.Cancel(action=second))
+    result = await worker.result(second)
+    assert (result.outcome, result.effects) == (Outcome.CANCELLED, Effects.NONE)
+    await worker.send(frames.Cancel(action=first))
+    assert (await worker.result(first)).outcome is Outcome.CANCELLED
+    assert (await worker.run("ls"))[1] == b""
