@@ -107,12 +107,14 @@ class Pump:
         Cancellation: safe; a new pump starts over from the spool.
         """
         while not self.finished:
-            with anyio.move_on_after(self._until_glimpse()):
-                await self._noticed.wait()
+            if self._taken >= self._wanted:
+                with anyio.move_on_after(self._until_glimpse()):
+                    await self._noticed.wait()
             self._noticed = anyio.Event()
             async with self._lock:
                 if not self.finished:
-                    await self._advance()
+                    # One step at a time, so that an action that never stops printing is glimpsed too.
+                    await self._advance(steps_max=1)
                     await self._glimpse()
 
     async def finish(self, size: int | None) -> None:
@@ -131,20 +133,21 @@ class Pump:
             await self._advance()
             self._pending = self._redactor.finish()
             await self._advance()
-            self.finished = True
-            self.close()
+            self.stop()
             self.live.announce()
-            self._noticed.set()
 
-    def close(self) -> None:
-        """Close the spool. Idempotent."""
+    def stop(self) -> None:
+        """Have `run` end, and close the spool; what was not taken stays in the spool. Idempotent."""
+        self.finished = True
+        self._noticed.set()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    async def _advance(self) -> None:
-        wait = 0.05
-        while self._taken < self._wanted or self._pending:
+    async def _advance(self, steps_max: int | None = None) -> None:
+        wait, steps = 0.05, 0
+        while (self._taken < self._wanted or self._pending) and steps != steps_max:
+            steps += 1
             before, start = self._taken, self.live.size
             if self._wanted - self._taken <= INLINE_BYTES and self.live.path is None:
                 stored = self._move(INLINE_BYTES)

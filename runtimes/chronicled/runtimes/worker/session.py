@@ -112,7 +112,7 @@ class SessionWorker:
                     timer.cancel()
             for flight in self.flights.values():
                 flight.rest()
-                flight.pump.close()
+                flight.pump.stop()
         if self._failure is not None:
             raise self._failure
 
@@ -198,8 +198,7 @@ class SessionWorker:
     def land(self, flight: Flight, *, heard: bool) -> None:
         """Forget a flight, whose terminal observation is in the log."""
         flight.rest()
-        flight.pump.close()
-        flight.pump.finished = True
+        flight.pump.stop()
         self.flights.pop(flight.event.id, None)
         flight.done.set()
         if not heard:
