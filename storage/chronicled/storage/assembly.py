@@ -101,9 +101,10 @@ class Assembly:
 
     def _earlier(self, entry: Entry) -> Appended | None:
         known: list[tuple[Event, bytes | None]] = []
-        for draft, raw in zip(entry.request.drafts, entry.ids, strict=True):
+        ids, events = self._ids, self._found.events
+        for draft, raw in zip(entry.request.drafts, entry.ids):  # noqa: B905 -- as long as each other, and this is hot
             key = (draft.tenant, raw)
-            earlier = self._ids.get(key) or self._found.events.get(key)
+            earlier = ids.get(key) or events.get(key)
             if earlier is not None:
                 known.append(earlier)
         if not known:
@@ -126,22 +127,27 @@ class Assembly:
                 raise SessionExists(f"There is a session {first.session!r} already.")
         elif state is None:
             raise _missing(first.session)
-        for key in entry.keys:
-            if key != home and self._state(key) is None:
-                raise _missing(key[1])
+        if len(entry.keys) > 1:
+            for key in entry.keys:
+                if key != home and self._state(key) is None:
+                    raise _missing(key[1])
         if request.fence is not None and (state is None or state.fence != request.fence):
             raise StaleFence(f"Claim {request.fence} on session {first.session!r} is not its newest.")
-        last = -1 if state is None else state.client_sequence
-        if request.expected_sequence is not None and request.expected_sequence != last:
-            raise SequenceMismatch(
-                f"The last submitted event of session {first.session!r} has sequence {last}, "
-                f"not {request.expected_sequence}.",
-                sequence=last,
-            )
+        if request.expected_sequence is not None:
+            last = -1 if state is None else state.client_sequence
+            if request.expected_sequence != last:
+                raise SequenceMismatch(
+                    f"The last submitted event of session {first.session!r} has sequence {last}, "
+                    f"not {request.expected_sequence}.",
+                    sequence=last,
+                )
         for action in entry.opens:
             if action in self._ended or action in self._found.ended:
                 raise ActionEnded("The action has ended already.")
-        self._judge_drafts(entry)
+        if len(request.drafts) > 1 or entry.actions:
+            self._judge_drafts(entry)
+        elif first.category == ACTION and first.source == "client" and state is not None and state.closed:
+            raise _closed(first.session)
 
     def _judge_drafts(self, entry: Entry) -> None:
         closed: set[SessionKey] = set()
@@ -156,7 +162,7 @@ class Assembly:
             if draft.category == ACTION and draft.source == "client":
                 state = self._state(key)
                 if key in closed or (state is not None and state.closed):
-                    raise SessionClosed(f"Session {draft.session!r} is closed and takes no more actions.")
+                    raise _closed(draft.session)
             elif draft.kind == "session_closed":
                 closed.add(key)
 
@@ -277,3 +283,7 @@ def _same(draft: Draft, known: tuple[Event, bytes | None]) -> bool:
 
 def _missing(session: str) -> SessionNotFound:
     return SessionNotFound(f"There is no session {session!r}.")
+
+
+def _closed(session: str) -> SessionClosed:
+    return SessionClosed(f"Session {session!r} is closed and takes no more actions.")

@@ -68,42 +68,47 @@ class Entry:
         self.unsure: list[ActionKey] = []
         """Ids that may be known already."""
         self.opens: list[ActionKey] = []
-        """Actions that must be open; `actions` adds those which this request ends."""
+        """Actions that must be open; `actions` has those which this request ends too."""
+        self.actions: list[ActionKey] = []
         self.size = 0
         for draft in drafts:
             self._add(draft)
         tenant = drafts[0].tenant
-        if len(drafts) > 1 and len(set(zip((d.tenant for d in drafts), self.ids, strict=True))) < len(drafts):
-            raise InvalidRequest("An append has the same event id twice.")
-        if request.fence is not None and len(self.keys) > 1:
-            raise InvalidRequest("An append under a fence writes to one session.")
+        if len(drafts) > 1:
+            if len(set(zip((draft.tenant for draft in drafts), self.ids, strict=True))) < len(drafts):
+                raise InvalidRequest("An append has the same event id twice.")
+            if request.fence is not None and len(self.keys) > 1:
+                raise InvalidRequest("An append under a fence writes to one session.")
         if self.size > QUEUE_BYTES_MAX:
             raise PayloadTooLarge(f"An append has {self.size} bytes; {QUEUE_BYTES_MAX} are allowed.")
-        self.opens = [(tenant, _canonical(id)) for id in request.open_actions]
-        self.actions = self.opens + [
-            (draft.tenant, cause)
-            for draft, cause in zip(drafts, self.causes, strict=True)
-            if draft.terminal and cause is not None
-        ]
+        if request.open_actions:
+            self.opens = [(tenant, _canonical(id)) for id in request.open_actions]
+            self.actions += self.opens
 
     def _add(self, draft: Draft) -> None:
-        raw = id_bytes(draft.id) if draft.fresh else _canonical(draft.id)
-        self.ids.append(raw)
-        if not draft.fresh:
-            self.unsure.append((draft.tenant, raw))
-        self.causes.append(None if draft.cause is None else _canonical(draft.cause))
-        if draft.terminal and draft.cause is None:
-            raise InvalidRequest(f"The terminal observation {draft.kind} names no action.")
+        tenant = draft.tenant
+        if draft.fresh:
+            raw = id_bytes(draft.id)
+        else:
+            raw = _canonical(draft.id)
+            self.unsure.append((tenant, raw))
+        cause = draft.cause
+        raw_cause = None if cause is None else _canonical(cause)
+        if draft.terminal:
+            if raw_cause is None:
+                raise InvalidRequest(f"The terminal observation {draft.kind} names no action.")
+            self.actions.append((tenant, raw_cause))
         if draft.request is not None and len(draft.request) != 32:
             raise InvalidRequest("The digest of a request has 32 bytes.")
         try:
-            texts = _texts(draft.tenant, draft.session, draft.kind, draft.lane, draft.source, draft.actor)
+            self.texts.append(_texts(tenant, draft.session, draft.kind, draft.lane, draft.source, draft.actor))
             if draft.traceparent is not None:
                 pack_texts(draft.traceparent)
         except ValueError as error:
             raise InvalidRequest(f"The log cannot hold a name of this event: {error}.") from None
-        self.texts.append(texts)
-        self.keys.add((draft.tenant, draft.session))
+        self.ids.append(raw)
+        self.causes.append(raw_cause)
+        self.keys.add((tenant, draft.session))
         self.size += len(draft.payload)
         for blob in draft.blobs:
             _digest(blob)

@@ -234,13 +234,16 @@ class LogWriter:
 
     async def _find(self, entries: list[Entry], *, trust: bool) -> Found:
         wanted = Wanted([], [], [])
+        states = self._states
         for entry in entries:
             for key in entry.keys:
-                if key not in self._states:
+                if key not in states:
                     wanted.sessions.append(key)
-            wanted.actions += entry.actions
+            if entry.actions:
+                wanted.actions += entry.actions
             if trust:
-                wanted.ids += entry.unsure
+                if entry.unsure:
+                    wanted.ids += entry.unsure
             else:
                 wanted.ids += [(d.tenant, raw) for d, raw in zip(entry.request.drafts, entry.ids, strict=True)]
         if wanted.sessions or wanted.ids or wanted.actions:
