@@ -9,16 +9,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 
-__all__ = ["Answer", "DaemonProcess", "ServerSentEvent", "server_sent_events"]
+__all__ = ["Answer", "DaemonProcess", "ServerSentEvent", "server_sent_events", "until"]
 
 READY_SECONDS_MAX = 20.0
 END_SECONDS_MAX = 20.0
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds_max: float = 20.0) -> None:
+    """Return once the condition holds; fail when that takes too long."""
+    end = time.monotonic() + seconds_max
+    while not await condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        await asyncio.sleep(0.01)
 
 
 class Answer:
@@ -118,12 +126,13 @@ class DaemonProcess:
             with contextlib.suppress(aiohttp.ClientError, OSError):
                 for session in (await self.get("/v1/sessions?limit=1000")).json["sessions"]:
                     await self.call("DELETE", f"/v1/sessions/{session['session']}")
-                async with asyncio.timeout(END_SECONDS_MAX):
-                    while await self.metric("sessions_unfinished"):
-                        await asyncio.sleep(0.02)
+                await until(self._nothing_left, END_SECONDS_MAX)
             await self.stop()
         if self._client is not None:
             await self._client.close()
+
+    async def _nothing_left(self) -> bool:
+        return await self.metric("sessions_unfinished") == 0
 
     @property
     def client(self) -> aiohttp.ClientSession:
