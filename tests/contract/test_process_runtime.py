@@ -9,6 +9,9 @@ from chronicled.runtimes.testing import RuntimeContract
 
 
 class TestProcessRuntime(RuntimeContract):
+    """The process runtime keeps the contract."""
+
     @pytest.fixture
     def runtime(self, directory: Path) -> ProcessRuntime:
+        """The runtime under test."""
         return ProcessRuntime(str(directory / "sandboxes"))

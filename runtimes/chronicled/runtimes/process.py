@@ -27,7 +27,7 @@ from chronicled.runtimes.action_server import bootstrap, process_tree, settings
 from chronicled.runtimes.action_server.process_tree import Process
 from chronicled.runtimes.runtime import Handle, SandboxSpec
 
-__all__ = ["ProcessRuntime", "ProcessSandbox"]
+__all__ = ["ProcessRuntime", "ProcessSandbox", "clean_environment", "import_paths"]
 
 START_SECONDS: Final = 20.0
 END_SECONDS: Final = 25.0
@@ -153,7 +153,7 @@ class ProcessRuntime:
         told.socket_directory = os.path.abspath(spec.socket_directory)
         told.working_directory = os.path.abspath(spec.working_directory)
         told.fault_point = self._fault_point
-        told.import_paths = _import_paths()
+        told.import_paths = import_paths()
         environment = clean_environment(told.working_directory, os.environ) | spec.environment
         environment[GENERATION_VARIABLE] = spec.generation
         told.environment = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
@@ -244,7 +244,7 @@ def clean_environment(home: str, own: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _import_paths() -> list[str]:
+def import_paths() -> list[str]:
     """Folders from which this process has the action server, the events and msgspec: its child uses them too."""
     files = (bootstrap.__file__, chronicled.events.outcome.__file__)
     # chronicled/runtimes/action_server/bootstrap.py and chronicled/events/outcome.py below their roots.

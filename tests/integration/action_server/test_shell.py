@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,10 +21,11 @@ class Step(NamedTuple):
     code: int | None = 0
     output: bytes | re.Pattern[bytes] = b""
     restarted: bool = False
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def like(pattern: bytes) -> re.Pattern[bytes]:
+    """Return a pattern in which a dot is any byte."""
     return re.compile(pattern, re.DOTALL)
 
 

@@ -44,7 +44,10 @@ PYTHON_DOUBLE_FORK = (
 RESPAWN = (
     "python3 -c 'import os,signal\nwhile True:\n pid=os.fork()\n if pid==0:\n  signal.pause()\n os.waitpid(pid,0)'"
 )
-HOP = "python3 -c 'import os,time\nend=time.time()+30\nwhile time.time()<end:\n if os.fork(): os._exit(0)\n time.sleep(0.001)'"
+HOP = (
+    "python3 -c 'import os,time\nend=time.time()+30\n"
+    "while time.time()<end:\n if os.fork(): os._exit(0)\n time.sleep(0.001)'"
+)
 
 NASTY = {
     "sleep": "sleep 600",
@@ -61,8 +64,10 @@ NASTY = {
     "trap of everything": "trap '' HUP INT QUIT TERM TSTP; while :; do sleep 1; done",
     "trap that goes on": "trap 'echo no' INT TERM; while :; do sleep 600; done",
     "child that ignores": "sh -c \"trap '' HUP INT TERM; while :; do sleep 1; done\"",
-    "child that catches": "python3 -c 'import signal,time\nfor n in (1,2,15): signal.signal(n,lambda *a:None)\nwhile 1: time.sleep(9)'",
-    "grandchildren that ignore": "sh -c \"trap '' TERM INT; sh -c 'sh -c \\\"sleep 600\\\" & sleep 600' & wait; sleep 600\"",
+    "child that catches": "python3 -c 'import signal,time\n"
+    "for n in (1,2,15): signal.signal(n,lambda *a:None)\nwhile 1: time.sleep(9)'",
+    "grandchildren that ignore": "sh -c \"trap '' TERM INT; "
+    'sh -c \'sh -c \\"sleep 600\\" & sleep 600\' & wait; sleep 600"',
     "stopped child": "sh -c 'kill -STOP $$; sleep 600' & sleep 600",
     "stopped detached child": "setsid sh -c 'kill -STOP $$' & sleep 600",
     "stopped shell": "kill -STOP $$",
@@ -115,7 +120,8 @@ async def test_the_search_finds_a_survivor(worker: FrameWorker, tmp_path: Path) 
     """Negative control: a process that nobody ends, detached in every way, is found by the search."""
     home = worker.spec.working_directory
     command = "(setsid nohup env -i sleep 600 </dev/null >/dev/null 2>&1 & echo $!)"
-    pid = int(subprocess.run(["bash", "-c", command], cwd=home, capture_output=True, check=True).stdout)
+    started = await asyncio.create_subprocess_exec("bash", "-c", command, cwd=home, stdout=subprocess.PIPE)
+    pid = int((await started.communicate())[0])
     try:
         await eventually(lambda: any(process[0] == pid for process in living(tmp_path)))
     finally:
@@ -162,7 +168,7 @@ async def test_a_lost_lane_reaper_costs_its_lane_alone(worker: FrameWorker, tmp_
 async def test_attach_kills_what_outlived_every_supervisor(
     worker: FrameWorker, sandbox: ProcessSandbox, tmp_path: Path
 ) -> None:
-    """With server, reaper and lane reaper killed at once, orphans are found by their environment before None is said."""
+    """With all supervisors killed at once, orphans are found by their environment before None is said."""
     _, output = await worker.run("setsid sleep 600 & echo $PPID")
     assert worker.hello is not None
     handle = sandbox.handle

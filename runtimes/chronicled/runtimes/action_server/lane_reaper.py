@@ -32,8 +32,8 @@ CONTROL_DESCRIPTOR = 0
 TTY_DESCRIPTOR = 147
 STATUS_DESCRIPTOR = 148
 OUTPUT_DESCRIPTOR = 149
-"""Numbers in the shell: its own input is the control pipe. The others are out of the way of bash, which takes 10 upwards,
-63 downwards (process substitution) and 255 downwards (coprocesses), and of what scripts like to use (`exec 200>lock`)."""
+"""Numbers in the shell: its own input is the control pipe. The others are out of the way of bash, which takes 10 and
+up, 63 and down (process substitution), 255 and down, and of what scripts like to use (`exec 200>lock`)."""
 PACKET_BYTES_MAX = 64 << 10
 _KILL_SECONDS = 1.2
 _END_SECONDS = 10.0

@@ -118,10 +118,10 @@ def end(
 ) -> tuple[int, list[Process]]:
     """Kill the descendants of `root` until none lives; return how many were killed, and who is left after `seconds`.
 
-    They are stopped first, all of them, and only then killed: what is stopped cannot fork, nor start again a child that
-    it sees die. `passed` is stopped while this lasts and goes on afterwards: a shell that watched would take its stopped
-    child for a suspended one and run the next command. With `collect` the caller is `root` itself, and the kernel's word
-    that no child is left ends the loop.
+    They are stopped first, all of them, and only then killed: what is stopped cannot fork, nor start a child again that
+    it sees die. `passed` is stopped while this lasts and goes on afterwards: a shell that watched would take its
+    stopped child for a suspended one and run the next command. With `collect` the caller is `root` itself, and the
+    kernel's word that no child is left ends the loop.
     """
     deadline = time.monotonic() + seconds
     held = identify(passed) if passed else None

@@ -16,11 +16,12 @@ import select
 import signal
 import socket
 import sys
+from types import ModuleType
 
 from chronicled.runtimes.action_server import kernel, lane_reaper, process_tree
 from chronicled.runtimes.action_server.settings import Settings
 
-__all__ = ["main"]
+__all__ = ["load_server", "main"]
 
 _END_SECONDS = 20.0
 _STRAYS_SECONDS = 1.0
@@ -42,6 +43,20 @@ def main(settings: Settings, lock_descriptor: int, up_descriptor: int) -> None:
         status = reaper.run()
     finally:
         os._exit(status)
+
+
+def load_server() -> ModuleType:
+    """Import the server, which the reaper itself has no use for.
+
+    Nothing in it speaks TLS; without TLS asyncio loads in half the time and memory.
+    """
+    # None means "not there" to the import system.
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # what typeshed does not know
+    try:
+        from chronicled.runtimes.action_server import server_process
+    finally:
+        del sys.modules["ssl"]
+    return server_process
 
 
 class Reaper:
@@ -90,11 +105,7 @@ class Reaper:
                 kernel.die_with_parent(signal.SIGKILL, parent)
                 self._leave_loop()
                 self._socket.close()
-                # Nothing in the server speaks TLS; without it asyncio loads in half the time and memory. To the import
-                # system None means "not there".
-                sys.modules["ssl"] = None  # type: ignore[assignment]
-                from chronicled.runtimes.action_server import server_process
-
+                server_process = load_server()
                 status = server_process.main(self._settings, self._server_side, self._up_descriptor)
             except BaseException as error:
                 sys.excepthook(type(error), error, error.__traceback__)

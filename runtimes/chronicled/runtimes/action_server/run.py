@@ -124,7 +124,7 @@ class RunExecutor:
             context.take_input, context.take_signal = shell.type, shell.interrupt
             context.on_end(end)
             result = await finished
-            toll = await ending if ending is not None else Toll(0, 0)
+            toll = await _toll(ending)
         finally:
             context.take_input = context.take_signal = None
             if ending is not None:
@@ -133,6 +133,10 @@ class RunExecutor:
         if supervisor is not lane_shell.lane:
             toll = Toll(toll.killed + await lane_shell.end_strays(), 0)
         return _ended(result, toll, context, shell)
+
+
+async def _toll(ending: asyncio.Task[Toll] | None) -> Toll:
+    return Toll(0, 0) if ending is None else await ending
 
 
 async def _end(
