@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import uuid
 from typing import Final, Protocol
 
@@ -28,6 +29,11 @@ KIND: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 # Fixed for ever: changing it would turn retries of old requests into new actions.
 KEY_NAMESPACE: Final = uuid.UUID("6f1b2b0e-5a0c-5d5e-9c36-0a4f3d6c7e11")
+
+# The last 64 bits of a UUID: two of variant, the others random.
+TAIL: Final = struct.Struct(">Q")
+TAIL_MASK: Final = 0x3FFF_FFFF_FFFF_FFFF
+VARIANT: Final = 0x8000_0000_0000_0000
 
 
 class Randomness(Protocol):
@@ -64,22 +70,22 @@ class SystemIds:
         self._clock = clock or SystemClock()
         self._randomness = randomness or SystemRandomness()
         self._last = 0
-        self._pool = b""
+        self._tails: list[str] = []
 
     def new(self) -> str:
         """Return a new UUIDv7 as text."""
-        if len(self._pool) < 8:
-            self._pool = self._randomness.bytes(4096)
-        tail = int.from_bytes(self._pool[:8], "big") & 0x3FFF_FFFF_FFFF_FFFF
-        self._pool = self._pool[8:]
+        if not self._tails:
+            self._tails = [
+                f"{tail & TAIL_MASK | VARIANT:016x}" for (tail,) in TAIL.iter_unpack(self._randomness.bytes(4096))
+            ]
         # 48 bits of milliseconds, 12 of sub-millisecond time (RFC 9562, method 3), bumped when time stands still.
         micros = self._clock.now_us()
         stamp = ((micros // 1000) << 12) | (micros % 1000 * 4096 // 1000)
         if stamp <= self._last:
             stamp = self._last + 1
         self._last = stamp
-        value = ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | tail
-        return id_text(value.to_bytes(16, "big"))
+        time, tail = f"{stamp:015x}", self._tails.pop()
+        return f"{time[:8]}-{time[8:12]}-7{time[12:]}-{tail[:4]}-{tail[4:]}"
 
 
 def id_text(raw: bytes) -> str:

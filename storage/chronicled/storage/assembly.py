@@ -61,8 +61,8 @@ class Assembly:
         self._ids: dict[ActionKey, tuple[Event, bytes | None]] = {}
         self._ended: set[ActionKey] = set()
 
-    def admit(self, entry: Entry) -> Appended | range:
-        """Write the request into the batch; return the range of its events there, or what it had written before.
+    def admit(self, entry: Entry) -> Appended | slice:
+        """Write the request into the batch; return the slice of its events there, or what it had written before.
 
         Raises:
             Conflict, SessionNotFound: a precondition does not hold; the batch is as if the request had never been.
@@ -74,7 +74,7 @@ class Assembly:
         start = len(self.batch.events)
         for index, draft in enumerate(entry.request.drafts):
             self._write(draft, entry.ids[index], entry.causes[index], entry.texts[index])
-        return range(start, len(self.batch.events))
+        return slice(start, len(self.batch.events))
 
     def seal(self, interval: int) -> Batch:
         """Return the finished batch, with a checkpoint of the tree when `interval` events have come since the last."""
@@ -120,7 +120,7 @@ class Assembly:
     def _judge(self, entry: Entry) -> None:
         request = entry.request
         first = request.drafts[0]
-        home = (first.tenant, first.session)
+        home = entry.home
         state = self._state(home)
         if request.create:
             if state is not None:

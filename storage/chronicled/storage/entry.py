@@ -53,7 +53,7 @@ class Entry:
         PayloadTooLarge: its payloads together are more than the queue holds.
     """
 
-    __slots__ = ("actions", "causes", "future", "ids", "keys", "opens", "request", "size", "texts", "unsure")
+    __slots__ = ("actions", "causes", "future", "home", "ids", "keys", "opens", "request", "size", "texts", "unsure")
 
     def __init__(self, request: Append, future: asyncio.Future[Appended]) -> None:
         drafts = request.drafts
@@ -64,16 +64,17 @@ class Entry:
         self.ids: list[bytes] = []
         self.causes: list[bytes | None] = []
         self.texts: list[bytes] = []
-        self.keys: set[SessionKey] = set()
-        self.unsure: list[ActionKey] = []
+        self.home: SessionKey = (drafts[0].tenant, drafts[0].session)
+        """The session that the preconditions are about."""
+        self.keys: set[SessionKey] = {self.home}
+        self.unsure: list[ActionKey] | tuple[()] = ()
         """Ids that may be known already."""
-        self.opens: list[ActionKey] = []
+        self.opens: list[ActionKey] | tuple[()] = ()
         """Actions that must be open; `actions` has those which this request ends too."""
-        self.actions: list[ActionKey] = []
+        self.actions: list[ActionKey] | tuple[()] = ()
         self.size = 0
         for draft in drafts:
             self._add(draft)
-        tenant = drafts[0].tenant
         if len(drafts) > 1:
             if len(set(zip((draft.tenant for draft in drafts), self.ids, strict=True))) < len(drafts):
                 raise InvalidRequest("An append has the same event id twice.")
@@ -82,8 +83,8 @@ class Entry:
         if self.size > QUEUE_BYTES_MAX:
             raise PayloadTooLarge(f"An append has {self.size} bytes; {QUEUE_BYTES_MAX} are allowed.")
         if request.open_actions:
-            self.opens = [(tenant, _canonical(id)) for id in request.open_actions]
-            self.actions += self.opens
+            self.opens = [(self.home[0], _canonical(id)) for id in request.open_actions]
+            self.actions = [*self.actions, *self.opens]
 
     def _add(self, draft: Draft) -> None:
         tenant = draft.tenant
@@ -91,13 +92,13 @@ class Entry:
             raw = id_bytes(draft.id)
         else:
             raw = _canonical(draft.id)
-            self.unsure.append((tenant, raw))
+            self.unsure = [*self.unsure, (tenant, raw)]
         cause = draft.cause
         raw_cause = None if cause is None else _canonical(cause)
         if draft.terminal:
             if raw_cause is None:
                 raise InvalidRequest(f"The terminal observation {draft.kind} names no action.")
-            self.actions.append((tenant, raw_cause))
+            self.actions = [*self.actions, (tenant, raw_cause)]
         if draft.request is not None and len(draft.request) != 32:
             raise InvalidRequest("The digest of a request has 32 bytes.")
         try:
@@ -108,7 +109,8 @@ class Entry:
             raise InvalidRequest(f"The log cannot hold a name of this event: {error}.") from None
         self.ids.append(raw)
         self.causes.append(raw_cause)
-        self.keys.add((tenant, draft.session))
+        if (key := (tenant, draft.session)) != self.home:
+            self.keys.add(key)
         self.size += len(draft.payload)
         for blob in draft.blobs:
             _digest(blob)

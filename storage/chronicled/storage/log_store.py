@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from chronicled.events.errors import InvalidCursor, InvalidRequest
 from chronicled.events.limits import PAGE_EVENTS_MAX
@@ -39,13 +39,13 @@ class LogStore:
         """RFC 6962 tree hash over the leaves of positions 1 to `head`."""
         return self._writer.log.frontier.root()
 
-    async def append(self, request: Append) -> Appended:
-        """Append; see `EventStore.append`.
+    def append(self, request: Append) -> Coroutine[Any, Any, Appended]:
+        """Append; see `EventStore.append`. The writer's own coroutine: one frame less for each append.
 
         Raises:
             InvalidRequest: the request cannot be written whatever the log holds.
         """
-        return await self._writer.append(request)
+        return self._writer.append(request)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Have `listener` called after each commit; returns a function that ends it."""

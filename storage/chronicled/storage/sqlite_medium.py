@@ -37,6 +37,7 @@ class SqliteMedium:
         self._connection = connection
         self._reserve = reserve
         self._wal_pages = 0
+        self._checkpointing: asyncio.Task[None] | None = None
 
     async def find(self, wanted: Wanted) -> Found:
         """Return what is known of the wanted."""
@@ -44,7 +45,13 @@ class SqliteMedium:
 
     async def write(self, batch: Batch) -> None:
         """Commit the batch; see `Medium.write`."""
+        if self._checkpointing is not None:
+            await self._checkpointing
+            self._checkpointing = None
         await self._connection.run(self._write, batch)
+        if self._wal_pages >= WAL_PAGES_MAX:
+            # Runs in the connection's thread while the batch is acked and the next one judged; that one waits for it.
+            self._checkpointing = asyncio.create_task(self._connection.run(self._checkpoint), name="log-checkpoint")
 
     async def release_reserve(self) -> bool:
         """Give up a piece of the reserve."""
@@ -57,6 +64,8 @@ class SqliteMedium:
     async def aclose(self, log: LogState, *, failed: bool) -> None:
         """Keep a last checkpoint of the tree, unless the log has failed; then close the connection."""
         try:
+            if self._checkpointing is not None and not failed:
+                await self._checkpointing
             if not failed and log.checkpoint < log.head:
                 frontier = log.frontier
                 batch = Batch(checkpoint=(frontier.size, frontier.dump(), frontier.root()))
@@ -67,8 +76,6 @@ class SqliteMedium:
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
         try:
-            if self._wal_pages >= WAL_PAGES_MAX:
-                self._checkpoint(connection)
             connection.execute("BEGIN IMMEDIATE")
             if batch.tenants:
                 connection.executemany("INSERT INTO tenant VALUES (?, ?)", batch.tenants)
@@ -96,7 +103,7 @@ class SqliteMedium:
         except sqlite3.Error as error:
             # Without room for the copy, the WAL goes on holding what it holds; it is durable there.
             if not isinstance(failure(error), StorageFull):
-                raise
+                raise _refusal(connection, error) from None
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:

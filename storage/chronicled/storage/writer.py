@@ -75,7 +75,8 @@ class LogWriter:
 
     async def append(self, request: Append) -> Appended:
         """Append; see `EventStore.append`."""
-        self.check()
+        if self._closing or self._failure is not None:
+            self.check()
         entry = Entry(request, asyncio.get_running_loop().create_future())
         events = self._queue_events + len(request.drafts)
         size = self._queue_bytes + entry.size
@@ -132,6 +133,12 @@ class LogWriter:
         self._queue.clear()
 
     def _take(self) -> list[Entry]:
+        if self._queue_events <= BATCH_EVENTS_MAX and self._queue_bytes <= BATCH_BYTES_MAX:
+            # All that waits; whoever was cancelled meanwhile is left out, and nothing of it is written.
+            everything = [entry for entry in self._queue if not entry.future.done()]
+            self._queue.clear()
+            self._queue_events = self._queue_bytes = 0
+            return everything
         entries: list[Entry] = []
         events = size = 0
         while self._queue:
@@ -142,7 +149,7 @@ class LogWriter:
             self._queue.popleft()
             self._queue_events -= count
             self._queue_bytes -= entry.size
-            if not entry.future.done():  # else its caller was cancelled: nothing of it is written
+            if not entry.future.done():
                 entries.append(entry)
                 events += count
                 size += entry.size
@@ -208,7 +215,7 @@ class LogWriter:
         count = sum(len(entry.request.drafts) for entry in entries)
         salts = self._randomness.bytes(16 * count)
         assembly = Assembly(self.log, self._states, found, self._clock.now_us(), salts)
-        written: list[tuple[Entry, Appended | range]] = []
+        written: list[tuple[Entry, Appended | slice]] = []
         refused: list[tuple[Entry, ChronicledError]] = []
         for entry in entries:
             try:
@@ -216,18 +223,17 @@ class LogWriter:
             except ChronicledError as error:
                 refused.append((entry, error))
         batch = assembly.seal(CHECKPOINT_EVENTS)
+        events = tuple(batch.events)
         if batch.rows:
             faultpoint.reached("before_append")
             await self._medium.write(batch)
             faultpoint.reached("commit_to_ack")
             assembly.settle()
             self._remember(assembly.states)
-            self._tell(tuple(batch.events))
+            self._tell(events)
         for entry, result in written:
             if not entry.future.done():
-                if isinstance(result, range):
-                    result = Appended(tuple(batch.events[result.start : result.stop]))
-                entry.future.set_result(result)
+                entry.future.set_result(Appended(events[result]) if type(result) is slice else result)
         for entry, reason in refused:
             if not entry.future.done():
                 entry.future.set_exception(reason)
@@ -236,15 +242,13 @@ class LogWriter:
         wanted = Wanted([], [], [])
         states = self._states
         for entry in entries:
-            for key in entry.keys:
-                if key not in states:
-                    wanted.sessions.append(key)
+            if entry.home not in states or len(entry.keys) > 1:
+                wanted.sessions += [key for key in entry.keys if key not in states]
             if entry.actions:
                 wanted.actions += entry.actions
-            if trust:
-                if entry.unsure:
-                    wanted.ids += entry.unsure
-            else:
+            if entry.unsure and trust:
+                wanted.ids += entry.unsure
+            if not trust:
                 wanted.ids += [(d.tenant, raw) for d, raw in zip(entry.request.drafts, entry.ids, strict=True)]
         if wanted.sessions or wanted.ids or wanted.actions:
             return await self._medium.find(wanted)
