@@ -201,8 +201,7 @@ class ProcessSandbox:
         """End the generation, every process of it; see `Sandbox.kill`."""
         process_tree.send(self._process, signal.SIGTERM)
         process_tree.send(self._process, signal.SIGCONT)
-        with anyio.move_on_after(END_SECONDS), anyio.CancelScope(shield=True) as scope:
-            scope.deadline = anyio.current_time() + END_SECONDS
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + END_SECONDS):
             await self.wait_ended()
             return process_proof.last_words(self._folder)[1]
         process_tree.send(self._process, signal.SIGKILL)

@@ -184,7 +184,7 @@ async def test_attach_kills_what_outlived_every_supervisor(
 
 
 async def test_cancel_while_waiting_for_its_lane_has_no_effects(worker: FrameWorker) -> None:
-    """An action that waits for its lane in the server is cancelled without having run."""
+    """An action that waits for its lane in the server, or has just come, is cancelled without having run."""
     first = await worker.dispatch("run", {"command": "read line"})
     second = await worker.dispatch("run", {"command": "echo ran >ran"})
     await worker.send(frames.Cancel(action=second))

@@ -45,6 +45,19 @@ def test_results_read_back_in_order_and_by_offset(tmp_path: Path) -> None:
     assert read(path) == RESULTS
 
 
+def test_a_cleared_spool_starts_again(tmp_path: Path) -> None:
+    """After clearing, nothing is read but what is written then."""
+    path = tmp_path / "results"
+    spool = write(path)
+    spool.append(RESULTS[0])
+    assert spool.bytes_total == path.stat().st_size > 0
+    spool.clear()
+    assert (spool.bytes_total, read(path)) == (0, [])
+    spool.append(RESULTS[1])
+    spool.close()
+    assert read(path) == [RESULTS[1]]
+
+
 @given(cut=st.integers(0, 1500))
 def test_a_torn_tail_is_ignored_and_written_over(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     """However the file is cut, the whole records before the cut are read, and the next one follows them."""

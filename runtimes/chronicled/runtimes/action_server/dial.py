@@ -112,8 +112,12 @@ class Dialler:
         if refusal is None and isinstance(frame, frames.Welcome):
             self._socket_file = found
             self._unclaimed_seconds_max = frame.unclaimed_seconds_max
-            self._server.adopt(connection, frame.fence, descriptors[0])
-            return connection
+            try:
+                self._server.adopt(connection, frame.fence, descriptors[0])
+            except OSError:
+                refusal = frames.Refusal(code="protocol-error", message="the result spool cannot be used")
+            else:
+                return connection
         for descriptor in descriptors:
             os.close(descriptor)
         with contextlib.suppress(ChronicledError):

@@ -123,7 +123,7 @@ class Dispatch(Frame, frozen=True, kw_only=True):
 
 
 class Started(Frame, frozen=True, kw_only=True):
-    """The action runs now."""
+    """The action runs now. Not sent for what is over within 2 ms: then the result alone says that it ran."""
 
     action: str
 

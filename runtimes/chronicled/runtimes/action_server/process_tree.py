@@ -85,11 +85,14 @@ def descendants(root: int, spared: frozenset[Process] = frozenset(), passed: int
                 if pid in seen:
                     continue
                 seen.add(pid)
+                if pid == passed:
+                    following.append(pid)
+                    continue
                 known = identify(pid)
                 if known is None or known[0] in spared:
                     continue
                 following.append(pid)
-                if pid != passed and known[2] not in _DEAD_STATES:
+                if known[2] not in _DEAD_STATES:
                     found.append(known[0])
         level = following
     return found

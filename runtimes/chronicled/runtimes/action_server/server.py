@@ -33,7 +33,10 @@ WorkerConnection = Connection[frames.ToServer]
 OPEN_ACTIONS_MAX: Final = 256
 """Actions that may run or wait at once; a worker sends one per lane."""
 LANES_MAX: Final = 128
+SPOOL_BYTES_MAX: Final = 8 << 20
+"""The result spool is emptied once it is larger and all of it is settled."""
 _STOP_SECONDS: Final = 5.0
+_STARTED_SECONDS: Final = 0.002
 
 
 class _Record:
@@ -45,7 +48,9 @@ class _Record:
         self.context: Context | None = None
         self.task: asyncio.Task[None] | None = None
         self.cause: Cause | None = None
-        """Why it is to end, while it waits for its lane."""
+        """Why it is to end, before its turn has come."""
+        self.waits = False
+        """Its task has begun; a task that is cancelled before that would end without a word."""
 
 
 class _Lane:
@@ -84,15 +89,20 @@ class ActionServer:
             connection: Where frames go from now on.
             fence: The worker's; not lower than any before (the caller has checked).
             spool: Descriptor of the generation's result spool.
+
+        Raises:
+            OSError: the spool cannot be read; the connection is not adopted.
         """
+        replaced = self._spool is None or not self._spool.is_same_file(spool)
+        following = ResultSpool(spool) if replaced else None
         if self._connection is not None:
             self._connection.close()
         self.fence = fence
-        if self._spool is None or not self._spool.is_same_file(spool):
+        if following is not None:
             if self._spool is not None:
                 self._spool.close()
-            self._spool = ResultSpool(spool)
-            self._offsets = {action: self._spool.append(result) for action, result in self._done.items()}
+            self._spool = following
+            self._offsets = {action: self._keep(result) for action, result in self._done.items()}
             self._settled = dict.fromkeys(self._settled, -1)
         else:
             os.close(spool)
@@ -146,8 +156,7 @@ class ActionServer:
         _close(descriptors)
         match frame:
             case frames.Settle():
-                if self._done.pop(frame.action, None) is not None:
-                    self._settled[frame.action] = self._offsets.pop(frame.action, -1)
+                self._settle(frame.action)
             case frames.Cancel():
                 self._end(frame.action, Cause(Outcome.CANCELLED))
             case frames.Query():
@@ -178,7 +187,8 @@ class ActionServer:
         if record.context is None:
             if record.cause is None:
                 record.cause = cause
-                record.task.cancel()
+                if record.waits:
+                    record.task.cancel()
         elif record.context.cause is None:
             record.context.end(cause, record.task)
             self._loop.call_later(_STOP_SECONDS, record.task.cancel)
@@ -250,6 +260,9 @@ class ActionServer:
 
     async def _take_turn(self, record: _Record) -> Ended:
         request = record.request
+        if record.cause is not None:
+            return Ended(outcome=record.cause.outcome, effects=Effects.NONE)
+        record.waits = True
         executor = self._executors.find(request.kind)
         if executor is None:
             return error("no_executor", f"nothing in this sandbox executes actions of kind {request.kind!r}")
@@ -259,17 +272,21 @@ class ActionServer:
         if lane is None:
             lane = self._lanes[request.lane] = _Lane(LaneState(request.lane, self._working_directory))
         async with lane.turn:
-            context = Context(lane.state, record.output, lambda: self.post(frames.Started(action=request.action)))
-            record.context = context
             timers = self._set_deadlines(record)
+            context = Context(lane.state, record.output, lambda: timers.append(self._announce(request.action)))
+            record.context = context
             try:
                 return await executor.execute(request, context)
             finally:
                 for timer in timers:
-                    timer.close()
+                    timer.cancel()
 
-    def _set_deadlines(self, record: _Record) -> list[_Deadline]:
-        request, timers = record.request, list[_Deadline]()
+    def _announce(self, action: str) -> asyncio.TimerHandle:
+        # What is over at once needs no announcement: its result says that it ran, and two wake-ups are saved.
+        return self._loop.call_later(_STARTED_SECONDS, lambda: self.post(frames.Started(action=action)))
+
+    def _set_deadlines(self, record: _Record) -> list[_Deadline | asyncio.TimerHandle]:
+        request, timers = record.request, list[_Deadline | asyncio.TimerHandle]()
         if request.timeout_seconds is not None:
             timers.append(_Deadline(self._end, record, "command", request.timeout_seconds))
         if request.quiet_seconds is not None:
@@ -281,13 +298,26 @@ class ActionServer:
         faultpoint.reached("result_to_spool")
         self._running.pop(result.action, None)
         self._done[result.action] = result
-        if self._spool is not None:
-            try:
-                self._offsets[result.action] = self._spool.append(result)
-            except OSError as problem:
-                # A full disk: the worker still gets it over the connection, again and again until it is settled.
-                sys.stderr.write(f"result of {result.action} is not in the spool: {problem}\n")
+        self._offsets[result.action] = self._keep(result)
         self.post(result)
+
+    def _keep(self, result: frames.Result) -> int:
+        """Write a result into the spool; return its offset, -1 where that failed."""
+        try:
+            return -1 if self._spool is None else self._spool.append(result)
+        except OSError as problem:
+            # A full disk: the worker still gets it over the connection, again and again until it is settled.
+            sys.stderr.write(f"result of {result.action} is not in the spool: {problem}\n")
+            return -1
+
+    def _settle(self, action: str) -> None:
+        if self._done.pop(action, None) is None:
+            return
+        self._settled[action] = self._offsets.pop(action, -1)
+        if not self._done and self._spool is not None and self._spool.bytes_total > SPOOL_BYTES_MAX:
+            # Everything in it is in the log by now.
+            self._spool.clear()
+            self._settled = dict.fromkeys(self._settled, -1)
 
 
 class _Deadline:
@@ -299,7 +329,8 @@ class _Deadline:
         self._begun = self._loop.time()
         self._timer = self._loop.call_later(seconds, self._fire)
 
-    def close(self) -> None:
+    def cancel(self) -> None:
+        """Do not end the action any more."""
         self._timer.cancel()
 
     def _fire(self) -> None:

@@ -66,6 +66,16 @@ class ResultSpool:
         found = _record(self._descriptor, offset)
         return None if found is None else found[0]
 
+    @property
+    def bytes_total(self) -> int:
+        """Size of all records."""
+        return self._end
+
+    def clear(self) -> None:
+        """Forget every record; their offsets mean nothing any more."""
+        os.ftruncate(self._descriptor, 0)
+        self._end = 0
+
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._descriptor)
