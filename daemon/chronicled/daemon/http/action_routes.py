@@ -25,7 +25,7 @@ from chronicled.daemon.http.bodies import (
     ActionEnded as ActionEndedView,
 )
 from chronicled.daemon.http.call import Call, json_response
-from chronicled.daemon.http.parameters import idempotency_key, submitter, wait_seconds
+from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, submitter, wait_seconds
 from chronicled.daemon.http.route import Answer, Handler, Route
 from chronicled.daemon.metrics import outcome_of
 from chronicled.daemon.submission import ActionRequest, Submission
@@ -57,7 +57,7 @@ JSON = "application/json"
 class SubmitHeaders(msgspec.Struct, frozen=True):
     """Headers of a submission."""
 
-    idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
+    idempotency_key: Annotated[str, msgspec.Meta(pattern=KEY_PATTERN)] | None = None
     """Makes a retry safe: the same key gives the same action."""
     prefer: Annotated[str, msgspec.Meta(pattern=r"^wait=[0-9]{1,9}$")] | None = None
     """`wait=SECONDS`: answer when the action has ended, or after so long."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -11,6 +11,7 @@ from chronicled.events.envelope import Event
 from chronicled.events.kinds.actions import VariableName
 
 __all__ = [
+    "NAME_PATTERN",
     "ActionBody",
     "ActionEnded",
     "ActionRecorded",
@@ -29,7 +30,10 @@ __all__ = [
     "SessionView",
 ]
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,128}$", min_length=1, max_length=128)]
+NAME_PATTERN: Final = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}$"
+"""What `check_name` admits, for the description: its error has a code of its own."""
+Name = Annotated[str, Meta(extra_json_schema={"pattern": NAME_PATTERN})]
+NewName = Annotated[str, Meta(extra_json_schema={"pattern": NAME_PATTERN.replace("^", "^(?!_)")})]
 Uuid = Annotated[str, Meta(extra_json_schema={"format": "uuid"}, max_length=64)]
 Text = Annotated[str, Meta(max_length=4096)]
 
@@ -45,7 +49,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 class SessionBody(Body, frozen=True, kw_only=True):
     """A session to be created; everything may be left out."""
 
-    session: Name | None = None
+    session: NewName | None = None
     """Its name; one is made when it is left out."""
     runtime: Annotated[str, Meta(max_length=128)] | None = None
     image: Text | None = None

@@ -23,13 +23,16 @@ __all__ = ["EventRoutes"]
 EMPTY_READS_MAX: Final = 16
 
 KindName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=128)]
-CursorText = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,18})(@[A-Za-z0-9-]{1,64})?$")]
+# Described here and checked by `Cursor`, whose error has a code of its own.
+CursorText = Annotated[
+    str, msgspec.Meta(extra_json_schema={"pattern": r"^(0|[1-9][0-9]{0,17})(@[A-Za-z0-9-]{1,64})?$"})
+]
 
 
 class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which events."""
 
-    after: str = "0"
+    after: CursorText = "0"
     """Cursor, exclusive: `POSITION` or `POSITION@INCARNATION`."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_EVENTS_MAX)] = PAGE_EVENTS_DEFAULT
     """Most events of a page; a page of large events may hold fewer. A stream has no end."""
@@ -117,8 +120,9 @@ class EventRoutes:
         return await self._page(call, after, query.limit, where)
 
     def _after(self, call: Call, query: EventQuery) -> int:
-        text = call.header("Last-Event-ID") or query.after
-        return Cursor.parse(text).resolve(self._store.incarnation, self._store.head)
+        cursor = Cursor.parse(query.after)
+        text = call.header("Last-Event-ID")
+        return (cursor if text is None else Cursor.parse(text)).resolve(self._store.incarnation, self._store.head)
 
     async def _page(self, call: Call, after: int, limit: int, where: Filter) -> web.Response:
         # The store cuts a page by bytes and by what it looks at; one that found nothing yet looks on for a while.

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chronicled.daemon.http.bodies import ActionBody, Problem
+from chronicled.daemon.http.bodies import NAME_PATTERN, ActionBody, Problem
 from chronicled.daemon.http.problem import MEDIA_TYPE
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.events.codec import encode_json
@@ -37,7 +37,7 @@ EVERYWHERE: Final = (InvalidRequest, Unauthenticated, Refused, ChronicledError, 
 WITH_BODY: Final = (PayloadTooLarge, UnsupportedMedia, RequestTimeout)
 # Names of path segments, and what each looks like.
 PATH_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
-    "session": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$", "minLength": 1, "maxLength": 128},
+    "session": {"type": "string", "pattern": NAME_PATTERN},
     "id": {"type": "string", "format": "uuid"},
     "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
 }
@@ -45,12 +45,13 @@ PATH_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
 Schema = dict[str, Any]
 
 
-def document(routes: Sequence[Route], registry: Registry, actions_max: int) -> bytes:
-    """Return the document, encoded."""
+def document(routes: Sequence[Route], registry: Registry, actions_max: int, runtimes: Iterable[str]) -> bytes:
+    """Return the document, encoded; what this daemon's configuration decides (runtimes, limits) is in it too."""
     types = _types(routes, registry)
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     by_type = dict(zip(map(id, types), schemas, strict=True))
     components[SUBMISSION] = _submission(registry, components)
+    components["SessionBody"]["properties"]["runtime"] = {"enum": [None, *sorted(runtimes)], "default": None}
     maker = _Maker(by_type, components, actions_max)
     paths: dict[str, Schema] = {}
     for route in routes:

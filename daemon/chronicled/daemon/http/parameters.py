@@ -9,11 +9,12 @@ from chronicled.daemon.http.call import Call
 from chronicled.daemon.submission import Submitter
 from chronicled.events.errors import InvalidRequest
 
-__all__ = ["idempotency_key", "submitter", "traceparent", "wait_seconds"]
+__all__ = ["KEY_PATTERN", "idempotency_key", "submitter", "traceparent", "wait_seconds"]
 
+KEY_PATTERN: Final = r"^[!-~]{1,255}$"
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 WAIT: Final = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.IGNORECASE)
-KEY_LENGTH_MAX: Final = 255
+KEY: Final = re.compile(KEY_PATTERN)
 
 
 def traceparent(call: Call) -> str | None:
@@ -28,18 +29,14 @@ def submitter(call: Call) -> Submitter:
 
 
 def idempotency_key(call: Call) -> str | None:
-    """Return the `Idempotency-Key`, quotes of its structured form removed.
+    """Return the `Idempotency-Key`, as it was sent.
 
     Raises:
-        InvalidRequest: it is empty or longer than 255 characters.
+        InvalidRequest: it is not 1 to 255 visible ASCII characters.
     """
     value = call.header("Idempotency-Key")
-    if value is None:
-        return None
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        value = value[1:-1]
-    if not 1 <= len(value) <= KEY_LENGTH_MAX:
-        raise InvalidRequest(f"Idempotency-Key has 1 to {KEY_LENGTH_MAX} characters.", header="Idempotency-Key")
+    if value is not None and KEY.fullmatch(value) is None:
+        raise InvalidRequest("Idempotency-Key is 1 to 255 visible ASCII characters.", header="Idempotency-Key")
     return value
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from chronicled.daemon.http.bodies import SessionBody, SessionPage, SessionView
 from chronicled.daemon.http.call import Call, json_response
-from chronicled.daemon.http.parameters import idempotency_key, submitter
+from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, submitter
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.daemon.submission import Submission
 from chronicled.events.errors import (
@@ -42,7 +42,7 @@ class SessionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class KeyHeaders(msgspec.Struct, frozen=True):
     """Header of a request that can be retried safely."""
 
-    idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
+    idempotency_key: Annotated[str, msgspec.Meta(pattern=KEY_PATTERN)] | None = None
 
 
 class SessionRoutes:

@@ -69,7 +69,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
     health = HealthRoutes(
         parts.metrics,
         parts.unready,
-        lambda: document(routes, parts.codec.registry, limits.actions_per_request_max),
+        lambda: document(routes, parts.codec.registry, limits.actions_per_request_max, parts.runtimes),
     )
     routes = tuple(
         route for resource in (sessions, actions, outputs, events, blobs, health) for route in resource.routes()

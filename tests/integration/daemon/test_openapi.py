@@ -1,0 +1,181 @@
+"""The document describes the API truly: Schemathesis makes requests from it and checks every answer against it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from tests.integration.daemon.process import DaemonProcess
+
+OPERATIONS = 17
+EXAMPLES = 60
+HARMLESS = "true"
+OPEN = "open"
+
+
+class Served:
+    """A daemon on TCP with an open session, an ended action in it, and what is needed to call it."""
+
+    def __init__(self, daemon: DaemonProcess, base: str, token: str, action: str, document: dict[str, Any]) -> None:
+        self.daemon = daemon
+        self.base = base
+        self.token = token
+        self.action = action
+        self.document = document
+        self.examples: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Serve on a free port for the whole module."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    daemon = DaemonProcess(
+        tmp_path_factory.mktemp("fuzz"),
+        f"http.address=127.0.0.1:{port}",
+        "runtime.allow_unisolated=true",
+        "limits.wait_seconds_max=1",
+    )
+
+    async def prepare() -> tuple[str, dict[str, Any]]:
+        await daemon.start()
+        await daemon.post("/v1/sessions", {"session": OPEN})
+        await daemon.post("/v1/sessions", {"session": "other"})
+        ran = await daemon.post(
+            f"/v1/sessions/{OPEN}/actions",
+            {"kind": "run", "payload": {"command": "echo x"}},
+            headers={"Prefer": "wait=1"},
+        )
+        document = (await daemon.get("/openapi.json")).json
+        await daemon.client.close()
+        return ran.json["action"]["id"], document
+
+    action, document = asyncio.run(prepare())
+    token = (daemon.data / "http.token").read_text().strip()
+    served = Served(daemon, f"http://127.0.0.1:{port}", token, action, document)
+    yield served
+    daemon._client = None
+    asyncio.run(daemon.aclose())
+    total = sum(served.examples.values())
+    print(f"\nschemathesis: {total} examples over {len(served.examples)} operations; answers {dict(served.statuses)}")
+    assert "request failed" not in daemon.log_text()
+
+
+def tame(action: dict[str, Any]) -> None:
+    """Take out of a generated action what would do harm."""
+    payload = action.get("payload")
+    if isinstance(payload, dict):
+        # What is generated runs for real: commands become harmless, files stay below the working directory.
+        if isinstance(payload.get("command"), str) and action.get("kind") == "run":
+            payload["command"] = HARMLESS
+        if isinstance(payload.get("path"), str) and payload["path"]:
+            payload["path"] = "made/" + payload["path"].strip("/. \x00")[:50].replace("..", "_") + "x"
+
+
+def whole(value: Any) -> Any:
+    """Return the value with 1.0 written as 1: one number to JSON Schema, and two to those who read JSON."""
+    if isinstance(value, dict):
+        return {name: whole(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
+
+
+def heed(action: dict[str, Any], *, first: bool) -> None:
+    """Make a valid action keep the rules that JSON Schema cannot say."""
+    if action.get("encoding") == "base64":
+        action["data"] = "eA=="
+    if action.get("kind") == "condensation":
+        action["payload"] = {"forgotten_event_ids": []}
+    # An id of its own excludes an Idempotency-Key; only a request's first action carries an expected sequence.
+    action.pop("id", None)
+    if not first:
+        action.pop("expected_sequence", None)
+
+
+def load(served: Served, mode: schemathesis.GenerationMode) -> Any:
+    """Return the document as Schemathesis reads it, aimed half of the time at what exists, and never at harm."""
+    schema = schemathesis.openapi.from_dict(served.document)
+    schema.config.update(base_url=served.base)
+    # What is valid may still meet another state than it was written for: a sequence, a key, an end, a cursor.
+    accepted = schema.config.checks.positive_data_acceptance
+    accepted.expected_statuses = [*accepted.expected_statuses, "410", "412", "416", "422"]
+
+    @schema.hook
+    def map_path_parameters(context: Any, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+        if parameters and "session" in parameters and len(str(parameters["session"])) % 2 == 0:
+            # What others aim at stays open.
+            parameters["session"] = "other" if context.operation.method.lower() == "delete" else OPEN
+            if "id" in parameters and str(parameters["id"])[-1:] < "8":
+                parameters["id"] = served.action
+        return parameters
+
+    @schema.hook
+    def map_body(context: Any, body: Any) -> Any:
+        for index, each in enumerate(body if isinstance(body, list) else [body]):
+            if isinstance(each, dict):
+                tame(each)
+                if mode == schemathesis.GenerationMode.POSITIVE:
+                    heed(each, first=index == 0)
+        return whole(body) if mode == schemathesis.GenerationMode.POSITIVE else body
+
+    def map_cursor(context: Any, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        # A cursor beyond the head is well formed and still wrong.
+        for name in ("after", "Last-Event-ID", "Last-Event-Id"):
+            if values and name in values and mode == schemathesis.GenerationMode.POSITIVE:
+                values[name] = "1"
+        return values
+
+    schema.hook("map_query")(map_cursor)
+    schema.hook("map_headers")(map_cursor)
+    return schema
+
+
+def fuzz(served: Served, operation: Any, mode: schemathesis.GenerationMode) -> None:
+    """Send generated requests of one operation, valid or broken ones, and check every answer."""
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def check(case: schemathesis.Case) -> None:
+        response = case.call_and_validate(headers={"Authorization": f"Bearer {served.token}"}, timeout=30)
+        served.examples[operation.label] += 1
+        served.statuses[response.status_code] += 1
+
+    check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE])
+@pytest.mark.timeout(300)
+def test_every_operation_is_as_described(served: Served, mode: schemathesis.GenerationMode) -> None:
+    """No request is answered with a server error, and every answer has a status, type and body that is described."""
+    operations = [result.ok() for result in load(served, mode).get_all_operations()]
+    assert len(operations) == OPERATIONS
+    for operation in operations:
+        # An operation without anything to send has nothing that could be broken.
+        broken = mode == schemathesis.GenerationMode.NEGATIVE
+        if not broken or list(operation.iter_parameters()) or operation.body:
+            fuzz(served, operation, mode)
+
+
+def test_every_kind_and_route_is_described(served: Served) -> None:
+    """The document holds each registered kind's payload schema, and each operation with its problems."""
+    from chronicled.events.registry import builtin_registry
+
+    document = served.document
+    described = {(each["category"], each["kind"], each["version"]) for each in document["x-kinds"]}
+    assert described == {spec.key for spec in builtin_registry()}
+    names = set(document["components"]["schemas"])
+    assert {each["payload"]["$ref"].rpartition("/")[2] for each in document["x-kinds"]} <= names
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations) == OPERATIONS
+    for operation in operations:
+        assert {"400", "403", "500", "503"} <= operation["responses"].keys()
