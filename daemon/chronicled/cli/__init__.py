@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
 
 from chronicled.cli import printing
-from chronicled.cli.exit_code import NOT_REACHABLE, USAGE, exit_code_of
+from chronicled.cli.exit_code import BROKEN_PIPE, CANCELLED, USAGE, exit_code_of
 from chronicled.events.errors import ChronicledError
 
 __all__ = ["COMMANDS", "main"]
@@ -46,11 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         printing.error(error.detail)
         return exit_code_of(error)
     except KeyboardInterrupt:
-        return 130
+        return CANCELLED
     except BrokenPipeError:
-        # Whoever read us is gone (`chronicled events | head`); nothing is left to be said.
-        sys.stderr.close()
-        return NOT_REACHABLE
+        # Whoever read us is gone (`chronicled events | head`); what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
 
 
 def _parser(name: str | None) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from pathlib import Path
 from chronicled.cli import printing
 from chronicled.cli.exit_code import ACTION_FAILED, OK
 from chronicled.daemon.locations import data_directory
-from chronicled.events.errors import NotFound
+from chronicled.events.errors import LogCorrupt, NotFound
 
 __all__ = ["configure", "log_path"]
 
@@ -42,7 +42,11 @@ def verify_log(options: argparse.Namespace) -> int:
     from chronicled.storage.verification import verify_file
 
     path = log_path(options.data)
-    report = verify_file(path, progress=lambda done, total: printing.note(f"{done} of {total} events"))
+    try:
+        report = verify_file(path, progress=lambda done, total: printing.progress(f"{done} of {total} events"))
+    except LogCorrupt as error:
+        printing.error(f"{path} does not verify: {error.detail}")
+        return ACTION_FAILED
     if options.json:
         printing.json_line(report)
     elif not report.problems:

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 
 from chronicled.client import Client, connect
 from chronicled.events.errors import InvalidRequest
 
-__all__ = ["add_connection", "client_command", "with_client"]
+__all__ = ["add_connection", "client_command", "token_of", "with_client"]
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where the daemon is and how to print."""
     parser.add_argument("--socket", metavar="PATH", help="the daemon's Unix socket, or an http:// URL")
+    parser.add_argument("--token-file", metavar="FILE", help="bearer token for a URL (default: CHRONICLED_TOKEN)")
     parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
+
+
+def token_of(file: str | None) -> str | None:
+    """Return the bearer token from the file, else from the environment.
+
+    Raises:
+        InvalidRequest: the file cannot be read.
+    """
+    if file is None:
+        return os.environ.get("CHRONICLED_TOKEN") or None
+    try:
+        with open(file, encoding="ascii") as stream:
+            return stream.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The token file {file} cannot be read: {error}.") from None
 
 
 def with_client(
@@ -28,12 +45,9 @@ def with_client(
     """
 
     async def run() -> int:
-        try:
-            context = connect(options.socket, retry_seconds=retry_seconds)
-            async with context as client:
-                return await job(client)
-        except ValueError as error:
-            raise InvalidRequest(str(error)) from None
+        token = token_of(options.token_file)
+        async with connect(options.socket, token=token, retry_seconds=retry_seconds) as client:
+            return await job(client)
 
     return asyncio.run(run())
 

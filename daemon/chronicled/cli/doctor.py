@@ -20,7 +20,7 @@ from typing import Final, Literal
 import msgspec
 
 from chronicled.cli import printing
-from chronicled.cli.connection import add_connection
+from chronicled.cli.connection import add_connection, token_of
 from chronicled.cli.exit_code import ACTION_FAILED, OK
 from chronicled.client import connect
 from chronicled.daemon.locations import data_directory
@@ -60,7 +60,7 @@ def execute(options: argparse.Namespace) -> int:
         check_limits,
         check_isolation,
         check_engine,
-        lambda: check_daemon(options.socket),
+        lambda: check_daemon(options.socket, token_of(options.token_file)),
     ]
     findings = [check() for check in checks]
     if options.json:
@@ -151,11 +151,11 @@ def check_engine() -> Finding:
     return Finding("engine", "note", f"{found[0]}, not used yet" if found else "none; the process runtime needs none")
 
 
-def check_daemon(address: str | None) -> Finding:
+def check_daemon(address: str | None, token: str | None) -> Finding:
     """Whether a daemon answers."""
 
     async def ask() -> Finding:
-        async with connect(address, retry_seconds=0.0, answer_seconds=5.0) as client:
+        async with connect(address, token=token, retry_seconds=0.0, answer_seconds=5.0) as client:
             ready = await client.ready()
             answer = f"answers at {client.address}" if ready else f"none answers at {client.address}: chronicled serve"
             return Finding("daemon", "ok" if ready else "note", answer)

@@ -8,6 +8,9 @@ from chronicled.events.errors import ChronicledError, ConfigurationError, Invali
 
 __all__ = [
     "ACTION_FAILED",
+    "BROKEN_PIPE",
+    "CANCELLED",
+    "KILLED",
     "NOT_REACHABLE",
     "OK",
     "OURS",
@@ -23,6 +26,12 @@ USAGE: Final = 2
 NOT_REACHABLE: Final = 3
 REFUSED: Final = 4
 TIMEOUT: Final = 124
+BROKEN_PIPE: Final = 141
+"""As a shell shows SIGPIPE: whoever read us is gone."""
+CANCELLED: Final = 130
+"""As a shell shows Ctrl-C."""
+KILLED: Final = 137
+"""As a shell shows SIGKILL."""
 OURS: Final = 125
 """`run` ends with this where the failure is ours and not the command's."""
 

@@ -10,7 +10,7 @@ import msgspec
 
 from chronicled.events.envelope import Event
 
-__all__ = ["error", "event_line", "json_line", "line", "note", "table"]
+__all__ = ["error", "event_line", "json_line", "line", "note", "progress", "table"]
 
 COLORS: Final = {"action": "36", "observation": "32", "lifecycle": "90"}
 PREVIEW_CHARACTERS: Final = 100
@@ -31,6 +31,13 @@ def note(text: str) -> None:
     """Tell a person how it goes; says nothing when stderr is no terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(text + "\n")
+
+
+def progress(text: str) -> None:
+    """Show how far it is, in place of what was shown before; says nothing when stderr is no terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{text}\x1b[K")
+        sys.stderr.flush()
 
 
 def error(text: str) -> None:

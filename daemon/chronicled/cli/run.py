@@ -13,7 +13,7 @@ from typing import Final
 
 from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, with_client
-from chronicled.cli.exit_code import OURS, TIMEOUT, exit_code_of
+from chronicled.cli.exit_code import CANCELLED, KILLED, OURS, TIMEOUT, exit_code_of
 from chronicled.cli.session import pairs
 from chronicled.client import Client, Ending, Outcome, Session
 from chronicled.events.errors import ActionEnded, ActionNotRunning, ChronicledError, InvalidRequest, NotReachable
@@ -74,32 +74,50 @@ async def _run(client: Client, options: argparse.Namespace) -> int:
 
 
 async def _follow(session: Session, action: str, options: argparse.Namespace) -> Ending:
+    """Stream the output and return the end; Ctrl-C interrupts the command, a second one cancels it, SIGTERM at once."""
+    tasks: set[asyncio.Task[None]] = set()
     presses = 0
 
-    def pressed() -> None:
+    def stop(hard: bool) -> None:
         nonlocal presses
         presses += 1
-        tasks.create_task(_stop(session, action, first=presses == 1))
+        tasks.add(asyncio.create_task(_stop(session, action, hard=hard or presses > 1)))
 
     loop = asyncio.get_running_loop()
-    async with asyncio.TaskGroup() as tasks:
-        loop.add_signal_handler(signal.SIGINT, pressed)
-        try:
-            if not options.json:
-                async for chunk in session.output(action):
+    loop.add_signal_handler(signal.SIGINT, stop, False)
+    loop.add_signal_handler(signal.SIGTERM, stop, True)
+    try:
+        if not options.json:
+            async with contextlib.aclosing(session.output(action)) as output:
+                async for chunk in output:
                     await asyncio.to_thread(_write, chunk)
-            return await session.wait(action)
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
+        return await session.wait(action)
+    except BrokenPipeError:
+        # Whoever read the output is gone, and nobody will end the command any more.
+        await _stop(session, action, hard=True)
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGTERM)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _stop(session: Session, action: str, *, first: bool) -> None:
-    """Do what Ctrl-C asks for: interrupt the command; at the second time, cancel it."""
-    with contextlib.suppress(ActionEnded, ActionNotRunning):
-        if first:
-            await session.interrupt(action)
+async def _stop(session: Session, action: str, *, hard: bool) -> None:
+    try:
+        if hard:
+            await session.cancel(action, "stopped at the command line")
+            printing.note("chronicled: cancelling")
         else:
-            await session.cancel(action, "Ctrl-C twice")
+            await session.interrupt(action)
+            printing.note("chronicled: interrupting; Ctrl-C again cancels")
+    except ActionEnded:
+        pass
+    except ActionNotRunning:
+        printing.note("chronicled: it waits for its turn; Ctrl-C again cancels it")
+    except ChronicledError as error:
+        printing.error(error.detail)
 
 
 def _write(data: bytes) -> None:
@@ -115,8 +133,9 @@ def _finish(ending: Ending, options: argparse.Namespace) -> int:
         return ending.exit_code & 0xFF
     if not options.json:
         printing.error(f"{ending.outcome}: {ending.message or ending.payload.get('reason') or 'no further word'}")
-    if ending.outcome is Outcome.TIMEOUT:
-        return TIMEOUT
+    codes = {Outcome.TIMEOUT: TIMEOUT, Outcome.CANCELLED: CANCELLED, Outcome.OOM_KILLED: KILLED}
+    if ending.outcome in codes:
+        return codes[ending.outcome]
     stopped = ending.payload.get("signal")
     if ending.outcome is Outcome.KILLED and isinstance(stopped, int):
         return (128 + stopped) & 0xFF

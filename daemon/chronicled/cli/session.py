@@ -49,7 +49,7 @@ def pairs(texts: list[str], what: str) -> dict[str, str]:
 
 
 async def _create(client: Client, options: argparse.Namespace) -> int:
-    session = await client.session(
+    session = await client.create_session(
         options.name,
         runtime=options.runtime,
         image=options.image,

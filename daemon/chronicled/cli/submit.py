@@ -12,7 +12,7 @@ from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, client_command
 from chronicled.cli.exit_code import ACTION_FAILED, OK, TIMEOUT
 from chronicled.client import Client, Outcome
-from chronicled.events.errors import InvalidRequest
+from chronicled.events.errors import ActionNotRunning, InvalidRequest
 
 __all__ = ["configure"]
 
@@ -46,7 +46,12 @@ async def _submit(client: Client, options: argparse.Namespace) -> int:
         else:
             printing.line(event.id)
         return OK
-    ending = await session.wait(event.id)
+    try:
+        ending = await session.wait(event.id)
+    except ActionNotRunning:
+        # It is only recorded, and that is done.
+        printing.json_line(event) if options.json else printing.line(event.id)
+        return OK
     if options.json:
         printing.json_line({"action": ending.action, "observation": ending.observation})
     else:

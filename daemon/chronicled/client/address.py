@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from chronicled.events.errors import InvalidRequest
+
 __all__ = ["Address", "default_socket"]
 
 
@@ -21,7 +23,7 @@ class Address(msgspec.Struct, frozen=True):
         """Read a socket's path, `unix:PATH` or an `http://` URL; None is `CHRONICLED_SOCKET`, else the default socket.
 
         Raises:
-            ValueError: a URL of another scheme.
+            InvalidRequest: a URL of another scheme.
         """
         environment = os.environ if environment is None else environment
         text = text or environment.get("CHRONICLED_SOCKET") or default_socket(environment)
@@ -29,7 +31,7 @@ class Address(msgspec.Struct, frozen=True):
             text = "/" + text.removeprefix("unix:").lstrip("/") if text.startswith("unix:/") else text[5:]
         elif "://" in text:
             if not text.startswith(("http://", "https://")):
-                raise ValueError(f"An address is a socket's path, unix:PATH or http://HOST:PORT, not {text!r}.")
+                raise InvalidRequest(f"An address is a socket's path, unix:PATH or http://HOST:PORT, not {text!r}.")
             return cls(text.rstrip("/"))
         return cls("http://chronicled", os.path.abspath(text))
 

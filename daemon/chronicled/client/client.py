@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -57,12 +56,37 @@ class Client:
             SessionNotFound: there is none, and `create` is False.
             InvalidName, InvalidRequest: what it should be made with is not valid.
         """
-        if name is not None:
-            check_name(name, "session name")
         if not create:
             assert name is not None, "a session to be found has a name"
-            await self._transport.request("GET", f"/v1/sessions/{quote(name, safe='')}")
+            session = Session(self._transport, check_name(name, "session name"), self._ids)
+            await session.show()
+            return session
+        try:
+            return await self.create_session(
+                name, runtime=runtime, image=image, labels=labels, environment=environment, life_seconds=life_seconds
+            )
+        except SessionExists:
+            assert name is not None, "a name that the daemon makes is new"
             return Session(self._transport, name, self._ids)
+
+    async def create_session(
+        self,
+        name: str | None = None,
+        *,
+        runtime: str | None = None,
+        image: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        life_seconds: float | None = None,
+    ) -> Session:
+        """Create a session, once, however often it had to be asked for; see `session`.
+
+        Raises:
+            SessionExists: there is one of that name already.
+            InvalidName, InvalidRequest: what it should be made with is not valid.
+        """
+        if name is not None:
+            check_name(name, "session name")
         wanted = {
             "session": name,
             "runtime": runtime,
@@ -74,11 +98,7 @@ class Client:
         body = {key: value for key, value in wanted.items() if value is not None}
         # The key makes a retry after a lost answer the same creation.
         headers = {"Idempotency-Key": self._ids.new()}
-        try:
-            answer = await self._transport.request("POST", "/v1/sessions", body, headers=headers)
-        except SessionExists:
-            assert name is not None, "a name that the daemon makes is new"
-            return Session(self._transport, name, self._ids)
+        answer = await self._transport.request("POST", "/v1/sessions", body, headers=headers)
         return Session(self._transport, msgspec.json.decode(answer)["session"], self._ids)
 
     async def sessions(self) -> AsyncIterator[dict[str, Any]]:
@@ -94,12 +114,11 @@ class Client:
                 return
             after = page["next"]
 
-    async def events(
+    def events(
         self, after: int | str = 0, *, follow: bool = True, kinds: Sequence[str] = ()
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield the events of all sessions that the caller may see; see `Session.events`."""
-        async for event in events(self._transport, "/v1/events", after, follow, kinds):
-            yield event
+        return events(self._transport, "/v1/events", after, follow, kinds)
 
     async def ready(self, seconds: float = 0.0) -> bool:
         """Tell whether the daemon is ready, asking for at most so many seconds until it is.
@@ -131,7 +150,7 @@ async def connect(
         answer_seconds: Longest wait for an answer, beside what a request itself asks to wait.
 
     Raises:
-        ValueError: the address has no form that is known.
+        InvalidRequest: the address has no form that is known.
     """
     transport = Transport(Address.parse(address), token, retry_seconds, answer_seconds)
     try:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Final
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Final, Protocol
 
-import aiohttp
 import msgspec
 
-from chronicled.client.transport import Transport
+from chronicled.client.transport import LOST, Transport
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Event
 from chronicled.events.errors import ChronicledError, ProtocolError
 
-__all__ = ["follow", "read"]
+__all__ = ["Content", "follow", "messages", "read"]
 
 QUIET_SECONDS_MAX: Final = 45.0
 """The daemon sends a heartbeat every 15 s; a connection that is quiet for three of them is taken for dead."""
+LASTING_SECONDS: Final = 5.0
+"""A connection that lasted so long, even without an event, ends the count of what was lost before it."""
 LINE_BYTES_MAX: Final = 8 << 20
 
 _event = msgspec.json.Decoder(Event)
+
+
+class Content(Protocol):
+    """What bytes come from."""
+
+    async def readany(self) -> bytes:
+        """Return the next bytes, empty at the end."""
+        ...
 
 
 class _Page(msgspec.Struct):
@@ -35,7 +45,7 @@ _page = msgspec.json.Decoder(_Page)
 
 async def read(
     transport: Transport, path: str, after: Cursor, kinds: Sequence[str] = (), limit: int = 500
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Yield what is there behind `after`, page by page, and end at the log's end.
 
     Raises:
@@ -53,36 +63,41 @@ async def read(
 
 async def follow(
     transport: Transport, path: str, after: Cursor, kinds: Sequence[str] = ()
-) -> AsyncIterator[tuple[Event, Cursor]]:
-    """Yield each event behind `after` once, in order, for ever, with the cursor that stands behind it.
+) -> AsyncGenerator[Event, None]:
+    """Yield each event behind `after` once, in order, for ever.
 
     Raises:
         ChronicledError: as the daemon says, e.g. `CursorGone`; `NotReachable` when it stays away for longer than the
             transport tries.
     """
     pauses = transport.pauses()
+    loop = asyncio.get_running_loop()
     while True:
+        connected = math.inf
         query = {"after": str(after)} | ({"kind": ",".join(kinds)} if kinds else {})
         try:
-            async with transport.stream(path, query, {"Accept": "text/event-stream"}) as content:
-                async for id, data in _messages(content):
+            async with transport.stream(path, query, {"Accept": "text/event-stream"}) as response:
+                connected = loop.time()
+                async for id, data in messages(response.content):
                     pauses = transport.pauses()
                     after = Cursor.parse(id)
                     if data:
-                        yield _event.decode(data), after
+                        yield _event.decode(data)
             lost: Exception = ConnectionError("the daemon ended the stream")
-        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+        except LOST as error:
             lost = error
         except ChronicledError as error:
             if not error.retryable:
                 raise
             lost = error
+        if loop.time() - connected > LASTING_SECONDS:
+            pauses = transport.pauses()
         if (pause := next(pauses, None)) is None:
             raise transport.unreachable(lost) from None
         await asyncio.sleep(pause)
 
 
-async def _messages(content: aiohttp.StreamReader) -> AsyncIterator[tuple[str, bytes]]:
+async def messages(content: Content) -> AsyncIterator[tuple[str, bytes]]:
     """Yield (id, data) of each message that has an id; what the connection's end cut off is not one."""
     id = ""
     data: list[bytes] = []

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Final, Self
 from urllib.parse import quote
 
-import aiohttp
+import anyio
 import msgspec
 
 from chronicled.client.ending import Ending
 from chronicled.client.feed import follow, read
-from chronicled.client.transport import Transport
+from chronicled.client.transport import LOST, Transport
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Event
-from chronicled.events.errors import ChronicledError
+from chronicled.events.errors import ActionEnded, ActionNotRunning, ChronicledError, RangeNotSatisfiable
 from chronicled.events.ids import SystemIds
 
-__all__ = ["ActionStatus", "Session"]
+__all__ = ["ActionStatus", "Session", "events"]
 
 WAIT_SECONDS: Final = 60
 """How long one request waits for an end; longer waits are several requests."""
+CLOSE_SECONDS_MAX: Final = 10.0
+SIZE_HEADER: Final = "X-Output-Size"
+"""The daemon sends it with the output of an action that has ended."""
 
 
 class ActionStatus(msgspec.Struct, frozen=True):
@@ -146,17 +151,18 @@ class Session:
 
         Raises:
             ActionNotFound: the session has no such action.
-            ChronicledError: the action is only recorded, so that no end will come.
+            ActionNotRunning: the action is only recorded, so that no end will come.
         """
         state = await self.status(action)
         if state.status == "recorded":
-            raise ChronicledError(f"A {state.action.kind} is only recorded; it never ends.")
+            raise ActionNotRunning(f"A {state.action.kind} is only recorded; there is no end to wait for.")
         if state.ending is not None:
             return state.ending
         # Everything behind the action itself: its end cannot have come before.
-        async for event in self.events(after=state.action.position, kinds=[state.action.kind]):
-            if event.cause == action and event.category == "observation":
-                return Ending.of(state.action, event)
+        async with aclosing(self.events(after=state.action.position, kinds=[state.action.kind])) as events:
+            async for event in events:
+                if event.cause == action and event.category == "observation":
+                    return Ending.of(state.action, event)
         raise AssertionError("a feed that is followed has no end")
 
     async def cancel(self, action: str, reason: str = "") -> None:
@@ -165,7 +171,20 @@ class Session:
         Raises:
             ActionEnded: it had ended.
         """
-        await self._transport.request("POST", f"{self._action(action)}/cancel", {"reason": reason})
+        lost = False
+
+        def note_loss() -> None:
+            nonlocal lost
+            lost = True
+
+        try:
+            await self._transport.request(
+                "POST", f"{self._action(action)}/cancel", {"reason": reason}, on_loss=note_loss
+            )
+        except ActionEnded:
+            # Sent again after a lost answer, it meets its own success; the end is what was asked for.
+            if not lost:
+                raise
 
     async def interrupt(self, action: str, signal: str = "SIGINT") -> None:
         """Send a signal to the running action, as Ctrl-C does. Never sent twice by itself.
@@ -188,24 +207,33 @@ class Session:
             body = {"data": base64.b64encode(data).decode(), "encoding": "base64"}
         await self._transport.request("POST", f"{self._action(action)}/input", body, repeatable=False)
 
-    async def output(self, action: str, offset: int = 0) -> AsyncIterator[bytes]:
+    async def output(self, action: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """Yield the bytes that the action printed, from `offset`, following it live until its end.
 
-        A lost connection is taken up again at the byte where it broke.
+        A lost connection is taken up again at the byte where it broke. Close it (`contextlib.aclosing`) when you leave
+        it early.
         """
         pauses = self._transport.pauses()
         while True:
             try:
                 async with self._transport.stream(
                     f"{self._action(action)}/output", {"offset": str(offset)}, {}
-                ) as body:
-                    async for chunk in body.iter_any():
+                ) as response:
+                    whole = SIZE_HEADER in response.headers
+                    async for chunk in response.content.iter_any():
                         pauses = self._transport.pauses()
                         offset += len(chunk)
                         yield chunk
-                return
-            except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
-                lost: Exception = error
+                if whole:
+                    return
+                # A live answer ends with its action, but also when the daemon stops: one more read tells which.
+                if (await self.status(action)).observation is not None:
+                    continue
+                lost: Exception = ConnectionError("the daemon ended the output")
+            except RangeNotSatisfiable:
+                return  # less was kept than had been seen live: there is no more
+            except LOST as error:
+                lost = error
             except ChronicledError as error:
                 if not error.retryable:
                     raise
@@ -214,18 +242,18 @@ class Session:
                 raise self._transport.unreachable(lost) from None
             await asyncio.sleep(pause)
 
-    async def events(
+    def events(
         self, after: int | str = 0, *, follow: bool = True, kinds: Sequence[str] = ()
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield the session's events behind the cursor `after`, each once, in order.
 
-        With `follow` it goes on for ever and survives reconnects by itself; without, it ends at the log's end.
+        With `follow` it goes on for ever and survives reconnects by itself; without, it ends at the log's end. Close it
+        (`contextlib.aclosing`) when you leave it early.
 
         Raises:
             CursorGone: the cursor is of another incarnation of the log.
         """
-        async for event in events(self._transport, f"{self._path}/events", after, follow, kinds):
-            yield event
+        return events(self._transport, f"{self._path}/events", after, follow, kinds)
 
     async def blob(self, digest: str) -> bytes:
         """Return a blob that an event of the session names, whole.
@@ -233,7 +261,37 @@ class Session:
         Raises:
             BlobNotFound: no event of the session names it.
         """
-        return await self._transport.request("GET", f"{self._path}/blobs/{quote(digest, safe='')}")
+        async with aclosing(self.read_blob(digest)) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
+    async def read_blob(self, digest: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a blob from `offset` on, piece by piece; a lost connection is taken up where it broke.
+
+        Raises:
+            BlobNotFound: no event of the session names it.
+        """
+        pauses = self._transport.pauses()
+        while True:
+            try:
+                async with self._transport.stream(
+                    f"{self._path}/blobs/{quote(digest, safe='')}", {}, {"Range": f"bytes={offset}-"} if offset else {}
+                ) as response:
+                    async for chunk in response.content.iter_any():
+                        pauses = self._transport.pauses()
+                        offset += len(chunk)
+                        yield chunk
+                return
+            except RangeNotSatisfiable:
+                return  # the connection broke behind the last byte
+            except LOST as error:
+                lost: Exception = error
+            except ChronicledError as error:
+                if not error.retryable:
+                    raise
+                lost = error
+            if (pause := next(pauses, None)) is None:
+                raise self._transport.unreachable(lost) from None
+            await asyncio.sleep(pause)
 
     async def show(self) -> dict[str, Any]:
         """Return what the daemon tells of the session."""
@@ -244,18 +302,22 @@ class Session:
         """Close the session: queued actions end `rejected`, the sandbox goes, the record stays. Idempotent."""
         await self._transport.request("DELETE", self._path)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the session, in at most ten seconds, also when the block is cancelled."""
+        with anyio.move_on_after(CLOSE_SECONDS_MAX, shield=True):
+            await self.close()
+
     def _action(self, id: str) -> str:
         return f"{self._path}/actions/{quote(id, safe='')}"
 
 
-async def events(
+def events(
     transport: Transport, path: str, after: int | str, follows: bool, kinds: Sequence[str]
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Yield the events of a feed; see `Session.events`."""
-    cursor = Cursor.parse(str(after))
-    if not follows:
-        async for event in read(transport, path, cursor, kinds):
-            yield event
-        return
-    async for event, _ in follow(transport, path, cursor, kinds):
-        yield event
+    return (follow if follows else read)(transport, path, Cursor.parse(str(after)), kinds)

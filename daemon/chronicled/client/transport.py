@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -12,13 +13,27 @@ import aiohttp
 import msgspec
 
 from chronicled.client.address import Address
-from chronicled.events.errors import ChronicledError, NotReachable, errors_by_code
+from chronicled.events.errors import (
+    ChronicledError,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    NotReachable,
+    Refused,
+    Unavailable,
+    errors_by_code,
+)
 
-__all__ = ["Transport"]
+__all__ = ["LOST", "Transport", "problem_error"]
 
 CONNECT_SECONDS_MAX: Final = 5.0
+CONNECTIONS_MAX: Final = 256
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 1.0
+UNIX_PATH_BYTES_MAX: Final = 107
+
+LOST: Final = (aiohttp.ClientError, TimeoutError, ConnectionError)
+"""What a connection that is lost, or never came to be, raises."""
 
 
 class Transport:
@@ -35,18 +50,34 @@ class Transport:
         self.address = address
         self.retry_seconds = retry_seconds
         self._answer_seconds = answer_seconds
+        self._folder: int | None = None
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         connector: aiohttp.BaseConnector
         if address.socket is not None:
-            connector = aiohttp.UnixConnector(path=address.socket, limit=256)
+            connector = aiohttp.UnixConnector(path=self._short(address.socket), limit=CONNECTIONS_MAX)
         else:
-            connector = aiohttp.TCPConnector(limit=256)
-        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS_MAX)
+            connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
+        # Not `connect`: that would also count the time in which all connections are taken by requests that wait.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
         self._http = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._http.close()
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
+
+    def _short(self, path: str) -> str:
+        """Return a path that the kernel takes (107 bytes), where need be by way of a descriptor of its directory."""
+        if len(os.fsencode(path)) <= UNIX_PATH_BYTES_MAX:
+            return path
+        folder, name = os.path.split(path)
+        try:
+            self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return path
+        return f"/proc/self/fd/{self._folder}/{name}"
 
     async def request(
         self,
@@ -59,11 +90,13 @@ class Transport:
         wait_seconds: float = 0.0,
         repeatable: bool = True,
         retry_seconds: float | None = None,
+        on_loss: Callable[[], None] = lambda: None,
     ) -> bytes:
         """Send a request and return the answer's body.
 
         A repeatable request is sent again after a lost connection: it must carry an id or a key, or change nothing when
-        repeated. Others are sent again only where the daemon cannot have seen them.
+        repeated. Others are sent again only where the daemon cannot have seen them. `on_loss` is called whenever it is
+        sent again although the daemon may have seen it.
 
         Raises:
             NotReachable: no connection, or it was lost, for longer than `retry_seconds`.
@@ -77,9 +110,10 @@ class Transport:
                     return await self._once(method, path, data, dict(headers or {}), dict(query or {}))
             except aiohttp.ClientConnectorError as error:
                 lost: Exception = error
-            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            except LOST as error:
                 if not repeatable:
                     raise self._unreachable(error) from None
+                on_loss()
                 lost = error
             except ChronicledError as error:
                 # Also a refusal for the moment: the daemon is starting, draining, or has much to do.
@@ -106,7 +140,7 @@ class Transport:
     @asynccontextmanager
     async def stream(
         self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> AsyncGenerator[aiohttp.StreamReader, None]:
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """Open a GET whose answer is read as it comes.
 
         Raises:
@@ -116,7 +150,7 @@ class Transport:
         async with self._http.get(self.address.base + path, params=dict(query), headers=dict(headers)) as response:
             if response.status >= 400:
                 raise problem_error(response.status, await response.read())
-            yield response.content
+            yield response
 
     def pauses(self) -> _Pauses:
         """Return the pauses between attempts: growing, with jitter, over `retry_seconds` in all."""
@@ -162,12 +196,19 @@ class _Problem(msgspec.Struct):
 
 
 def problem_error(status: int, body: bytes) -> ChronicledError:
-    """Return the error that a problem document stands for; one of an unknown code becomes the root class."""
+    """Return the error that a problem document stands for: by its code, else by the status."""
     try:
         problem = msgspec.json.decode(body, type=_Problem)
         members: dict[str, Any] = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return ChronicledError(f"The daemon answered {status} without a problem document: {body[:200]!r}.")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _by_status(status)(f"The daemon answered {status} without a problem document: {body[:200]!r}.")
     standard = {"type", "title", "status", "detail", "instance", "code", "retryable"}
     extra = {k: v for k, v in members.items() if k not in standard and isinstance(v, str | int | bool)}
-    return errors_by_code().get(problem.code, ChronicledError)(problem.detail, **extra)
+    return errors_by_code().get(problem.code, _by_status(status))(problem.detail, **extra)
+
+
+def _by_status(status: int) -> type[ChronicledError]:
+    known: dict[int, type[ChronicledError]] = {403: Refused, 404: NotFound, 409: Conflict}
+    if status in {502, 503, 504}:
+        return Unavailable
+    return known.get(status, InvalidRequest if 400 <= status < 500 else ChronicledError)
