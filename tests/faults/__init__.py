@@ -1,0 +1,1 @@
+"""Faults of the disk, injected below the product: at the system call."""
