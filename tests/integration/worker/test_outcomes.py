@@ -30,7 +30,7 @@ async def test_timeout_by_the_command_deadline(tmp_path: Path) -> None:
         await machine.create()
         ended = await machine.ended(await machine.submit("echo before; sleep 30", timeout_seconds=0.3))
         assert (ended.outcome, ended.deadline, ended.effects) == ("timeout", "command", "possible")
-        assert ended.output == "before\n"
+        assert ended.output.startswith("before\n")
 
 
 async def test_timeout_by_the_quiet_deadline(tmp_path: Path) -> None:

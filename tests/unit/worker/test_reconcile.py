@@ -27,9 +27,9 @@ def _matching(row: list[str]) -> list[tuple[Generation, Server, bool, Journaled,
             get_args(Generation), get_args(Server), (True, False), get_args(Journaled), (True, False)
         )
         if one == generation
-        and server in {two, "-"}
+        and server in {two, "-", "any"}
         and three in flags.get(spooled, [True, False])
-        and journal in {four, "any"}
+        and (journal in {four, "any"} or (journal == "noted" and four != "unsent"))
         and five in flags.get(head, [True, False])
     ]
 

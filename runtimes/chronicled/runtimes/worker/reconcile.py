@@ -14,17 +14,19 @@ The facts, in the order in which they are asked for:
 | generation | server  | spooled | journal   | head | verdict   | why                                                |
 |------------|---------|---------|-----------|------|-----------|----------------------------------------------------|
 | none       | -       | -       | any       | any  | never_ran | nothing is sent before a generation is in the log  |
-| alive      | running | any     | any       | any  | reattach  | it runs: wait for its result                       |
-| alive      | done    | any     | any       | any  | collect   | its result comes again until it is settled         |
-| alive      | absent  | yes     | any       | any  | collect   | it ended, whatever the server remembers            |
+| alive      | any     | any     | unsent    | any  | never_ran | never sent: its turn comes, whatever a server says |
+| alive      | running | any     | noted     | any  | reattach  | it runs: wait for its result                       |
+| alive      | done    | any     | noted     | any  | collect   | its result comes again until it is settled         |
+| alive      | absent  | yes     | noted     | any  | collect   | it ended, whatever the server remembers            |
 | alive      | absent  | no      | sent      | any  | resend    | the frame was never read, see below                |
-| alive      | absent  | no      | unsent    | any  | never_ran | its turn comes                                     |
 | alive      | absent  | no      | untrusted | any  | never_ran | the live server's memory is proof enough           |
-| over       | -       | yes     | any       | any  | collect   | it ended before the generation did                 |
+| over       | -       | any     | unsent    | any  | never_ran | never sent: a result of it would be a forgery      |
+| over       | -       | yes     | noted     | any  | collect   | it ended before the generation did                 |
 | over       | -       | no      | sent      | any  | lost      | perhaps it ran; the generation is proven dead      |
-| over       | -       | no      | unsent    | any  | never_ran | never sent                                         |
 | over       | -       | no      | untrusted | yes  | unknown   | perhaps it was sent: nobody can know               |
 | over       | -       | no      | untrusted | no   | never_ran | only heads are sent                                |
+
+(`noted` is `sent` or `untrusted`.)
 
 Why `resend` is safe: it was journaled, but the server does not know the id, so it never read the frame. It cannot read
 it any more either: the handshake that the answer came over has closed every older connection unread. And were it to
@@ -51,7 +53,7 @@ Verdict = Literal["reattach", "collect", "resend", "never_ran", "lost", "unknown
 
 def judge(generation: Generation, server: Server, spooled: bool, journal: Journaled, head: bool) -> Verdict:
     """Return what has become of an open action; see the table above. Total."""
-    if generation == "none":
+    if generation == "none" or journal == "unsent":
         return "never_ran"
     if generation == "alive":
         if server == "running":
@@ -63,4 +65,4 @@ def judge(generation: Generation, server: Server, spooled: bool, journal: Journa
         return "collect"
     if journal == "sent":
         return "lost"
-    return "unknown" if journal == "untrusted" and head else "never_ran"
+    return "unknown" if head else "never_ran"

@@ -1,0 +1,85 @@
+"""Starting a sandbox: until its action server has reported in, or nothing of it is left."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+import structlog
+from anyio import CancelScope
+
+from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
+from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
+from chronicled.runtimes.worker.generation import Generation
+
+__all__ = ["RETRY_SECONDS_MAX", "RETRY_SECONDS_MIN", "abort", "ended", "start"]
+
+RETRY_SECONDS_MIN: Final = 0.2
+RETRY_SECONDS_MAX: Final = 30.0
+KILL_SECONDS: Final = 20.0
+"""How long a start that is given up waits for the proof that nothing of it is left."""
+
+_log = structlog.get_logger("chronicled.worker")
+
+
+async def start(runtime: Runtime, spec: SandboxSpec, generation: Generation, seconds: float) -> Sandbox:
+    """Return the sandbox once its action server has shaken hands.
+
+    Raises:
+        SandboxStartFailed: it did not within the start deadline (`deadline` in its extra), or could not at all.
+
+    Cancellation: what was started is killed first.
+    """
+    sandbox: Sandbox | None = None
+    died = ""
+    try:
+        with anyio.move_on_after(seconds):
+            sandbox = await runtime.start(spec)
+            died = await _greeted_or_dead(sandbox, generation)
+            if not died:
+                return sandbox
+    except BaseException:
+        if sandbox is not None:
+            await abort(sandbox)
+        raise
+    if died:
+        raise SandboxStartFailed(f"The action server ended before it reported in ({died}).")
+    if sandbox is not None:
+        await abort(sandbox)
+    raise SandboxStartFailed(f"It did not report in within the start deadline of {seconds} s.", deadline=True)
+
+
+async def _greeted_or_dead(sandbox: Sandbox, generation: Generation) -> str:
+    died = ""
+    async with anyio.create_task_group() as race:
+
+        async def watch() -> None:
+            nonlocal died
+            died = await ended(sandbox) or "ended"
+            race.cancel_scope.cancel()
+
+        race.start_soon(watch)
+        await generation.greeted.wait()
+        race.cancel_scope.cancel()
+    return died
+
+
+async def ended(sandbox: Sandbox) -> str:
+    """Return why the sandbox ended, once that is proven, however long the proof takes. Cancellation: safe."""
+    wait = RETRY_SECONDS_MIN
+    while True:
+        try:
+            return await sandbox.wait_ended()
+        except SandboxUnreachable as error:
+            _log.warning("death_unproven", detail=error.detail)
+        await anyio.sleep(wait)
+        wait = min(2 * wait, RETRY_SECONDS_MAX)
+
+
+async def abort(sandbox: Sandbox) -> None:
+    """End a sandbox that is not in the log: nothing would find it by its handle, so it must not outlive its start."""
+    with CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS):
+        try:
+            await sandbox.kill()
+        except SandboxUnreachable as error:
+            _log.warning("kill_unproven", detail=error.detail)

@@ -1,0 +1,113 @@
+"""Burying a generation that is proven dead: what was sent to it is ended truly, then its books are closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+
+from chronicled.events.kinds.lifecycle import GenerationEnded, SandboxRemoved
+from chronicled.events.outcome import Deadline, Effects, Outcome
+from chronicled.runtimes.worker import places
+from chronicled.runtimes.worker.flight import Flight
+from chronicled.runtimes.worker.generation import Generation
+from chronicled.runtimes.worker.observation import Ending
+from chronicled.runtimes.worker.reconcile import Journaled, judge
+from chronicled.runtimes.worker.spool import spooled_results
+
+if TYPE_CHECKING:
+    from chronicled.runtimes.worker.session import SessionWorker
+
+__all__ = ["bury", "remove_sandbox", "unreachable"]
+
+
+async def bury(session: SessionWorker, generation: Generation, reason: str) -> None:
+    """Close the books of a generation of which no process lives.
+
+    In this order, so that a crash in between leaves nothing undecided: every action that was sent to it gets its
+    terminal observation (from the spool where there is a result), `generation_ended` is appended, its files are
+    removed, `sandbox_removed` is appended. Raises as `Publisher`.
+    """
+    context = session.context
+    generation.reconciled = False
+    generation.hang_up()
+    await _end_flights(session, generation, reason)
+    payload = GenerationEnded(sandbox=generation.sandbox_id, generation=generation.id, reason=reason)
+    events = await session.publisher.publish([session.publisher.lifecycle("generation_ended", payload)])
+    # What was accepted before this position and never ran is refused; nothing is sent before the fold says so.
+    session.floor = max(session.floor, events[-1].position)
+    session.generation = None
+    context.journal.forget_generation(generation.id)
+    await remove_sandbox(session, generation.sandbox_id, generation.id, reason)
+
+
+async def _end_flights(session: SessionWorker, generation: Generation, reason: str) -> None:
+    context = session.context
+    spooled = await to_thread.run_sync(spooled_results, context.directories.results(generation.id))
+    vouched = context.journal.vouches(generation.id)
+    async with anyio.create_task_group() as endings:
+        for event in session.fold.open_actions():
+            flight = session.flights.get(event.id)
+            if flight is not None and flight.ending:
+                endings.start_soon(flight.done.wait)
+                continue
+            noted: Journaled = "unsent" if vouched else "untrusted"
+            if flight is not None or context.journal.dispatched(generation.id, event.id):
+                noted = "sent"
+            head = session.fold.head(event.lane) is event
+            verdict = judge("over", "absent", event.id in spooled, noted, head)
+            if verdict == "never_ran":
+                continue
+            flight = flight or session.dispatcher.reattach(generation, event)
+            flight.ending = True
+            if verdict == "collect":
+                endings.start_soon(session.collector.collect, generation, flight, spooled[event.id])
+            else:
+                ending = _epitaph(generation, flight, reason, known=verdict == "lost")
+                endings.start_soon(session.collector.lose, generation, flight, ending)
+
+
+def _epitaph(generation: Generation, flight: Flight, why: str, *, known: bool) -> Ending:
+    outcome, reason, deadline = Outcome.SANDBOX_LOST, "sandbox_lost", None
+    message = f"The sandbox was lost while this action was under way ({why})."
+    if not known:
+        outcome, reason = Outcome.UNKNOWN, "journal_lost"
+        message = "The sandbox is gone, and whether this action was sent to it is not on record any more."
+    elif flight.stop == "command":
+        outcome, reason, deadline = Outcome.TIMEOUT, "command_deadline", Deadline.COMMAND
+        message = "The action server did not end it by its command deadline: its sandbox was ended."
+    elif flight.stop == "cancel":
+        outcome, reason = Outcome.CANCELLED, "cancelled"
+        message = "The action server did not end it when it was cancelled: its sandbox was ended."
+    return Ending(
+        outcome=outcome,
+        effects=Effects.POSSIBLE,
+        reason=reason,
+        message=message,
+        deadline=deadline,
+        generation=generation.id,
+    )
+
+
+def unreachable(generation: str) -> Ending:
+    """Return the ending of what was sent to a generation that is neither reachable nor provably dead."""
+    return Ending(
+        outcome=Outcome.UNKNOWN,
+        effects=Effects.POSSIBLE,
+        reason="unreachable",
+        message="The sandbox cannot be reached, and its death cannot be proven.",
+        generation=generation,
+    )
+
+
+async def remove_sandbox(session: SessionWorker, sandbox: str, generation: str | None, reason: str) -> None:
+    """Remove what is left of a dead sandbox, then say so. Raises as `Publisher`."""
+    directories = session.context.directories
+    if generation is not None:
+        await to_thread.run_sync(places.remove, directories.generation_spool(generation))
+    await to_thread.run_sync(places.remove, directories.socket_directory(sandbox))
+    await to_thread.run_sync(places.remove, directories.sandbox(sandbox))
+    removed = SandboxRemoved(sandbox=sandbox, reason=reason)
+    await session.publisher.publish([session.publisher.lifecycle("sandbox_removed", removed)])
+    session.context.sandboxes.discard(sandbox)

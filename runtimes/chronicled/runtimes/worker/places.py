@@ -1,0 +1,69 @@
+"""What a sandbox has on this host: its directories, its token, its spools; made, found again, removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from chronicled.events.disk import Disk
+from chronicled.runtimes.worker.settings import Directories
+
+__all__ = ["open_results", "prepare", "read_token", "remove", "restore"]
+
+
+def prepare(directories: Directories, disk: Disk, sandbox: str, generation: str, token: str) -> None:
+    """Make the directories of a new sandbox and put its token there (0600). Blocks.
+
+    Raises:
+        OSError: they cannot be made.
+    """
+    for path in (
+        directories.sandbox(sandbox),
+        directories.home(sandbox),
+        directories.socket_directory(sandbox),
+        directories.generation_spool(generation),
+    ):
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    descriptor = disk.open(directories.token(sandbox), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        disk.write(descriptor, token.encode())
+    finally:
+        os.close(descriptor)
+
+
+def restore(directories: Directories, sandbox: str, generation: str) -> str:
+    """Make what may be missing of a sandbox that may live, and return its token, empty when that is lost. Blocks.
+
+    The runtime directory may have been cleared (a logout does that), the rest should stand.
+    """
+    for path in (directories.socket_directory(sandbox), directories.generation_spool(generation)):
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    return read_token(directories.token(sandbox))
+
+
+def read_token(path: str) -> str:
+    """Return the token in the file, empty when there is none. Blocks."""
+    try:
+        with open(path) as file:
+            return file.read(1024)
+    except OSError:
+        return ""
+
+
+def open_results(directories: Directories, disk: Disk, generation: str) -> int:
+    """Open the generation's result spool; its server gets the descriptor, never the path."""
+    return disk.open(directories.results(generation), os.O_RDWR | os.O_CREAT)
+
+
+def remove(path: str) -> None:
+    """Remove a directory and all below it, what its owner made unreadable too. Idempotent. Blocks."""
+
+    def open_up(_function: object, name: str, _error: object) -> None:
+        for closed in (os.path.dirname(name), name):
+            if not os.path.islink(closed) and os.path.isdir(closed):
+                os.chmod(closed, 0o700)
+
+    if os.path.lexists(path):
+        shutil.rmtree(path, onerror=open_up)
+    if os.path.lexists(path):
+        shutil.rmtree(path, ignore_errors=True)
