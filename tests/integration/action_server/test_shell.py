@@ -242,12 +242,27 @@ async def test_an_interrupt_ends_the_command_and_not_the_shell(worker: FrameWork
     """SIGINT ends a program, a loop of bash's own, or a read, with 130 and without what follows."""
     await worker.run("v=kept")
     action = await worker.dispatch("run", {"command": f"echo up; {command}"})
-    await worker.until(lambda: worker.output(action) == b"up\n" or worker.seen == [])
+    await worker.frame(frames.Output, action=action)
     await worker.send(frames.Interrupt(action=action, signal=2))
     result = await worker.result(action)
     assert (result.outcome, result.fields["exit_code"]) == (Outcome.FAILED, 130)
     assert worker.output(action) == b"up\n"
     assert (await worker.run("echo $v"))[1] == b"kept\n"
+
+
+async def test_what_comes_before_the_command_runs_is_kept_for_it(worker: FrameWorker) -> None:
+    """Input and interrupts sent right behind the dispatch reach the command, also while bash still reads it."""
+    action = await worker.dispatch("run", {"command": "read -r a; echo $a"})
+    await worker.send(frames.Input(action=action, data=b"early\n"))
+    assert (await worker.result(action)).outcome is Outcome.OK
+    assert worker.output(action) == b"early\n"
+    for size in (1, 900_000):
+        remark = "x" * size
+        action = await worker.dispatch("run", {"command": f"while :; do :; done; echo no # {remark}"})
+        await worker.send(frames.Interrupt(action=action, signal=2))
+        assert (await worker.result(action)).fields["exit_code"] == 130
+        assert worker.output(action) == b""
+    assert (await worker.run("echo a"))[1] == b"a\n"
 
 
 async def test_typed_control_keys_work(worker: FrameWorker) -> None:

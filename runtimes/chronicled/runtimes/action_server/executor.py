@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server.output import OutputSpool
 
-__all__ = ["Cause", "Context", "Ended", "Executor", "ExecutorTable", "LaneState", "Request", "error"]
+__all__ = ["EARLY_ITEMS_MAX", "Cause", "Context", "Ended", "Executor", "ExecutorTable", "LaneState", "Request", "error"]
+
+
+EARLY_ITEMS_MAX: Final = 64
+"""Inputs and signals kept for an action that does not listen yet; a frame bounds the size of each."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,17 +72,18 @@ class Context:
         lane: The action's lane.
         output: Where the action's output goes.
         start: Called once, when the action's first effect is about to happen.
+        early: What was typed to the action (bytes) and which signals it was sent (numbers) before its turn came.
     """
 
-    def __init__(self, lane: LaneState, output: OutputSpool, start: Callable[[], None]) -> None:
+    def __init__(
+        self, lane: LaneState, output: OutputSpool, start: Callable[[], None], early: list[bytes | int]
+    ) -> None:
         self.lane = lane
         self.output = output
         self.cause: Cause | None = None
         """Set once the action is to end."""
-        self.take_input: Callable[[bytes], None] | None = None
-        """Set by an executor whose actions can be typed to."""
-        self.take_signal: Callable[[int], None] | None = None
-        """Set by an executor whose actions can be interrupted."""
+        self._take: Callable[[bytes | int], None] | None = None
+        self._early = early
         self._start = start
         self._started = False
         self._on_end: Callable[[Cause], None] | None = None
@@ -93,6 +98,19 @@ class Context:
         if not self._started:
             self._started = True
             self._start()
+
+    def listen(self, take: Callable[[bytes | int], None] | None) -> None:
+        """Have typed bytes and signal numbers handed over, from now on and those that came before; None ends it."""
+        self._take = take
+        while self._take is not None and self._early:
+            self._take(self._early.pop(0))
+
+    def give(self, item: bytes | int) -> None:
+        """Hand typed bytes or a signal number to the action, or keep it until the action listens."""
+        if self._take is not None:
+            self._take(item)
+        elif len(self._early) < EARLY_ITEMS_MAX:
+            self._early.append(item)
 
     def on_end(self, handler: Callable[[Cause], None]) -> None:
         """Have the handler called once when the action is to end; without one its task is cancelled.

@@ -121,12 +121,12 @@ class RunExecutor:
                 environment=run.environment,
                 directory=directory,
             )
-            context.take_input, context.take_signal = shell.type, shell.interrupt
+            context.listen(lambda item: shell.type(item) if isinstance(item, bytes) else shell.interrupt(item))
             context.on_end(end)
             result = await finished
             toll = await _toll(ending)
         finally:
-            context.take_input = context.take_signal = None
+            context.listen(None)
             if ending is not None:
                 ending.cancel()
             lane_shell.leave()

@@ -22,7 +22,16 @@ from chronicled.events.errors import ProtocolError
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import Connection, ConnectionLost
-from chronicled.runtimes.action_server.executor import Cause, Context, Ended, ExecutorTable, LaneState, Request, error
+from chronicled.runtimes.action_server.executor import (
+    EARLY_ITEMS_MAX,
+    Cause,
+    Context,
+    Ended,
+    ExecutorTable,
+    LaneState,
+    Request,
+    error,
+)
 from chronicled.runtimes.action_server.output import OutputSpool
 from chronicled.runtimes.action_server.spool import ResultSpool
 
@@ -49,6 +58,8 @@ class _Record:
         self.task: asyncio.Task[None] | None = None
         self.cause: Cause | None = None
         """Why it is to end, before its turn has come."""
+        self.early: list[bytes | int] = []
+        """What was typed to it, and which signals it was sent, before its turn has come."""
         self.waits = False
         """Its task has begun; a task that is cancelled before that would end without a word."""
 
@@ -164,21 +175,23 @@ class ActionServer:
                 for action, record in self._running.items():
                     self.post(frames.Output(action=action, size=record.output.bytes_kept))
             case frames.Interrupt():
-                context = self._context(frame.action)
-                if context is not None and context.take_signal is not None and 0 < frame.signal < 65:
-                    context.take_signal(frame.signal)
+                if 0 < frame.signal < 65:
+                    self._give(frame.action, frame.signal)
             case frames.Input():
-                context = self._context(frame.action)
-                if context is not None and context.take_input is not None:
-                    context.take_input(frame.data)
+                self._give(frame.action, frame.data)
             case frames.Shutdown():
                 self._ended()
             case _:
                 raise ProtocolError(f"a {type(frame).__name__} frame has no place in an open connection")
 
-    def _context(self, action: str) -> Context | None:
+    def _give(self, action: str, item: bytes | int) -> None:
         record = self._running.get(action)
-        return None if record is None else record.context
+        if record is None:
+            return
+        if record.context is not None:
+            record.context.give(item)
+        elif len(record.early) < EARLY_ITEMS_MAX:
+            record.early.append(item)
 
     def _end(self, action: str, cause: Cause) -> None:
         record = self._running.get(action)
@@ -273,7 +286,9 @@ class ActionServer:
             lane = self._lanes[request.lane] = _Lane(LaneState(request.lane, self._working_directory))
         async with lane.turn:
             timers = self._set_deadlines(record)
-            context = Context(lane.state, record.output, lambda: timers.append(self._announce(request.action)))
+            context = Context(
+                lane.state, record.output, lambda: timers.append(self._announce(request.action)), record.early
+            )
             record.context = context
             try:
                 return await executor.execute(request, context)

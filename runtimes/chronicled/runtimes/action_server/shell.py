@@ -28,6 +28,7 @@ __all__ = ["Finished", "Shell", "ShellFailed"]
 
 _START_SECONDS: Final = 10.0
 _MARK_SECONDS: Final = 1.0
+_READING_SECONDS: Final = 0.01
 _PIPE_BYTES: Final = 1 << 20
 _STATUS_BYTES_MAX: Final = 1 << 16
 _INITIAL: Final = (
@@ -74,6 +75,8 @@ class Shell:
         self._unsent = bytearray()
         self._partial = b""
         self._serial = 0
+        self._repeated_bytes = 0
+        self._read_at = 0.0
         self._finished: asyncio.Future[Finished] | None = None
         self._pending: Finished | None = None
         self._exit_code = 0
@@ -143,6 +146,8 @@ class Shell:
             )
         )
         self._serial += 1
+        self._repeated_bytes = 0
+        self._read_at = self._loop.time()
         line += self._tail()
         self._mark = None
         if tty:
@@ -156,17 +161,18 @@ class Shell:
         self._terminal.type(data)
 
     def interrupt(self, number: int) -> None:
-        """Send a signal to the foreground process group."""
-        self._terminal.signal_foreground(number, self.pid)
-        self._repeat_status()
+        """Send a signal to the foreground process group of the running command, once it runs."""
+        if self._when_running(lambda: self.interrupt(number)):
+            self._terminal.signal_foreground(number, self.pid)
+            self._repeat_status()
 
     def interrupt_all(self) -> None:
         """Send SIGINT to the foreground process group and to bash, so that it drops the rest of the command too."""
-        self._terminal.signal_foreground(signal.SIGINT, self.pid)
-        if self.dead is None:
+        if self._when_running(self.interrupt_all):
+            self._terminal.signal_foreground(signal.SIGINT, self.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
-        self._repeat_status()
+            self._repeat_status()
 
     @property
     def ignores_interrupts(self) -> bool:
@@ -208,11 +214,32 @@ class Shell:
             STATUS_DESCRIPTOR,
         )
 
+    def _when_running(self, again: Callable[[], None]) -> bool:
+        """Return whether the command runs; call `again` soon if bash is still reading it.
+
+        A SIGINT while bash reads a line makes it drop what it has, and take the rest for a command of its own. Bash
+        reads a KiB ahead: once the control pipe is empty, the line is parsed a moment later.
+        """
+        if self._finished is None or self._finished.done() or self.dead is not None:
+            return False
+        waiting = array.array("i", [0])
+        fcntl.ioctl(self._control, termios.FIONREAD, waiting)
+        unread = len(self._unsent) + waiting[0] - self._repeated_bytes
+        if unread > 0:
+            self._read_at = self._loop.time()
+        if unread >= 0 and self._loop.time() < self._read_at + _READING_SECONDS:
+            serial = self._serial
+            self._loop.call_later(_READING_SECONDS, lambda: again() if serial == self._serial else None)
+            return False
+        return unread == 0
+
     def _repeat_status(self) -> None:
         # A SIGINT between command and status line makes bash drop the status line: a second one, ignored if the first
         # was not lost, keeps the end of the command from being missed.
         if self._finished is not None and not self._finished.done() and self.dead is None:
-            self._unsent += self._tail()
+            tail = self._tail()
+            self._repeated_bytes += len(tail)
+            self._unsent += tail
             self._write_control()
 
     def _send(self, line: bytes | bytearray) -> asyncio.Future[Finished]:
