@@ -119,7 +119,8 @@ def test_every_error_has_a_code_of_its_own_and_stands_in_the_drawing() -> None:
     classes = {
         value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, ChronicledError)
     }
-    assert set(by_code.values()) == classes
+    # Another module (a third party's, a test's) may add its own below one of these.
+    assert {error for error in by_code.values() if error.__module__ == errors.__name__} == classes
     assert all(400 <= error.status <= 599 for error in classes)
     drawing = (errors.__doc__ or "").split("ChronicledError\n", 1)[1]
     assert {error.__name__ for error in classes} == {*re.findall(r"─ (\w+)", drawing), "ChronicledError"}
