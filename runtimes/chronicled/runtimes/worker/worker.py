@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import anyio
 import structlog
-from anyio import TASK_STATUS_IGNORED, CapacityLimiter
+from anyio import TASK_STATUS_IGNORED, CapacityLimiter, to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from chronicled.events.clock import Clock
@@ -26,6 +26,7 @@ from chronicled.events.redaction import Redaction
 from chronicled.events.worker_log import SessionKey, WorkerLog
 from chronicled.runtimes.output.live import OutputBoard
 from chronicled.runtimes.runtime import Runtime
+from chronicled.runtimes.worker import places
 from chronicled.runtimes.worker.context import Context
 from chronicled.runtimes.worker.journal import Journal
 from chronicled.runtimes.worker.link import Listen
@@ -111,6 +112,7 @@ class Worker:
         self._unclaimed: set[SessionKey] = set()
         self._all_claimed = anyio.Event()
         self._draining = anyio.Event()
+        self._began = ""
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Work until `drain` is called or the log ends; `started` once every unfinished session is claimed.
@@ -124,6 +126,7 @@ class Worker:
         journal = Journal(self._directories.journal, self._settings.boot_id, self._disk)
         timers = Timers(self._clock)
         context = self._context(journal, timers)
+        self._began = self._ids.new()
         self._clear_outputs()
         try:
             async with anyio.create_task_group() as tasks:
@@ -140,7 +143,7 @@ class Worker:
                 if self._unclaimed:
                     await self._all_claimed.wait()
                 await self._sweep(context)
-                self._forget_dead_generations(journal)
+                await self._forget_dead_generations(journal)
                 task_status.started()
                 await self._draining.wait()
                 await self._wind_up()
@@ -180,10 +183,21 @@ class Worker:
             if entry.is_file(follow_symlinks=False):
                 os.unlink(entry.path)
 
-    def _forget_dead_generations(self, journal: Journal) -> None:
-        live = {slot.session.generation_id for slot in self._slots.values() if slot.session is not None}
-        if all(slot.session is not None for slot in self._slots.values()):
-            journal.keep(live.__contains__)
+    async def _forget_dead_generations(self, journal: Journal) -> None:
+        """Drop journal entries and spools that no open generation needs: a crash in a burial leaves some."""
+        sessions = [slot.session for slot in self._slots.values()]
+        if None in sessions:
+            return  # what could not be claimed may need them
+        live = {session.generation_id for session in sessions if session is not None}
+
+        def needed(generation: str) -> bool:
+            # One that began since this worker's start may be in no fold yet; ids rise with time.
+            return generation > self._began or generation in live
+
+        journal.keep(needed)
+        for name in await to_thread.run_sync(os.listdir, self._directories.spool):
+            if not needed(name):
+                await to_thread.run_sync(places.remove, self._directories.generation_spool(name))
 
     async def _sweep(self, context: Context) -> None:
         if any(slot.session is None for slot in self._slots.values()):

@@ -1,0 +1,112 @@
+"""One worker, and trouble: a full disk, a newer claim, a link that breaks, a server that stays away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.unit.worker.stream_log import StreamWorkerLog
+from tests.unit.worker.world import World, running
+
+from chronicled.events.envelope import Draft, Event
+from chronicled.events.errors import StorageFull
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.events.worker_log import SessionKey
+from chronicled.runtimes.action_server import frames
+
+
+class FullLog(StreamWorkerLog):
+    """A log that has no room for the next observations."""
+
+    refusals = 0
+
+    async def publish(self, key: SessionKey, fence: int, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Publish, or refuse an observation."""
+        if self.refusals and any(draft.terminal for draft in drafts):
+            self.refusals -= 1
+            raise StorageFull("No room.")
+        return await super().publish(key, fence, drafts)
+
+
+async def test_a_result_outlives_a_full_disk(tmp_path: Path) -> None:
+    """While there is no room the result is kept; the observation follows by itself, and the action ran once."""
+    async with World.open(tmp_path) as world:
+        log = FullLog(world.store, world.stream, world.blobs, world.codec, "tester")
+        log.refusals = 3
+        async with running(world.worker(log)):
+            await world.create()
+            action = await world.submit("say hello")
+            assert (await world.ended(action)).output == "hello"
+        assert (log.refusals, world.host.effects[action.id]) == (0, 1)
+
+
+async def test_a_newer_claim_is_respected(tmp_path: Path) -> None:
+    """A worker whose session was claimed by another publishes nothing more and does not claim it back."""
+    async with World.open(tmp_path) as world, world.working():
+        await world.create()
+        await world.ended(await world.submit())
+        taken = await world.log.claim(SessionKey("default", "s"))
+        action = await world.submit("ok")
+        await world.until(lambda: _ran(world, action))
+        other = await world.create("other")
+        await world.ended(await world.submit("ok", other.session))
+        claims = [event for event in await world.events("session_claimed") if event.session == "s"]
+        assert claims[-1].position == taken.fence
+        assert await world.store.terminal("default", action.id) is None
+
+
+async def test_a_broken_link_is_mended(tmp_path: Path) -> None:
+    """The server dials again: what runs is found again, what it never read is sent again, nothing runs twice."""
+    async with World.open(tmp_path) as world, world.working():
+        await world.create()
+        flying = await world.submit("talk hello")
+        await world.until(lambda: _ran(world, flying))
+        (server,) = world.host.alive.values()
+        assert server.link is not None
+        server.link.close()
+        beside = await world.submit("ok", lane="b")
+        assert (await world.ended(flying)).output == "hello"
+        assert (await world.ended(beside)).outcome == "ok"
+        assert world.host.effects == {flying.id: 1, beside.id: 1}
+
+
+async def test_a_server_that_stays_away_is_put_down(tmp_path: Path) -> None:
+    """Alive but out of reach for too long: the generation is ended first, then its action is `sandbox_lost`."""
+    async with World.open(tmp_path) as world, world.working(unreachable_seconds=0.05):
+        await world.create()
+        flying = await world.submit("hang")
+        await world.until(lambda: _ran(world, flying))
+        (server,) = world.host.alive.values()
+        server.main.cancel()
+        assert server.link is not None
+        server.link.close()
+        assert (await world.ended(flying)).outcome == "sandbox_lost"
+        assert not world.host.alive
+
+
+async def test_a_result_of_what_was_never_sent_is_ignored(tmp_path: Path) -> None:
+    """A server cannot end an action that was not sent to it."""
+    async with World.open(tmp_path) as world, world.working():
+        await world.create()
+        flying, queued = await world.submit("hang"), await world.submit("ok")
+        await world.until(lambda: _ran(world, flying))
+        (server,) = world.host.alive.values()
+        assert server.link is not None
+        server.link.send(frames.Result(action=queued.id, outcome=Outcome.FAILED, effects=Effects.COMPLETE))
+        await world.ask(flying)
+        assert (await world.ended(queued)).outcome == "ok"
+
+
+async def test_leftovers_of_a_burial_are_cleared_at_the_next_start(tmp_path: Path) -> None:
+    """A spool of a generation that the log has ended is removed; nothing else is."""
+    async with World.open(tmp_path) as world:
+        os.mkdir(world.directories.generation_spool(world.ids.new()))
+        async with world.working():
+            await world.create()
+            await world.ended(await world.submit())
+            assert len(os.listdir(world.directories.spool)) == 1
+
+
+async def _ran(world: World, action: Event) -> bool:
+    return action.id in world.host.effects
