@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 
@@ -157,9 +157,10 @@ def _from_file(file: str | None, environment: Mapping[str, str]) -> Layer:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}.", source=path) from None
     layer: Layer = {}
-    for section, values in document.items():
-        if not isinstance(values, dict):
+    for section, table in document.items():
+        if not isinstance(table, dict):
             raise _unknown(section, path)
+        values = cast("dict[str, Any]", table)
         for key, value in values.items():
             _put(layer, section, key, value, path, strict=True)
         layer.setdefault(section, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from chronicled.events.envelope import OBSERVATION, Event
@@ -68,7 +68,7 @@ class Waits:
         self.count = 0
 
     @contextmanager
-    def open(self, tenant: str, actions: Sequence[str]) -> Iterator[Wait]:
+    def open(self, tenant: str, actions: Sequence[str]) -> Generator[Wait]:
         """Wait from now on: open it before the action can end, and no end is missed.
 
         Raises:

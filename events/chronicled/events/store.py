@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -98,7 +98,7 @@ class EventStore(Protocol):
         """RFC 6962 tree hash over the leaves of positions 1 to `head`."""
         ...
 
-    async def append(self, request: Append) -> Appended:
+    def append(self, request: Append) -> Coroutine[Any, Any, Appended]:
         """Append the drafts in one commit, together with whatever else waits (group commit).
 
         Idempotent: drafts whose ids are known, with the same `request` digest, return the earlier events.

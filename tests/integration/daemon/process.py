@@ -56,7 +56,14 @@ class Answer:
 class DaemonProcess:
     """One data directory and one socket, and the process that serves them at the moment."""
 
-    def __init__(self, directory: Path, *settings: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *settings: str,
+        environment: Mapping[str, str] | None = None,
+        program: tuple[str, ...] = ("-m", "chronicled.daemon"),
+    ) -> None:
+        self.program = program
         self.directory = directory
         self.data = directory / "data"
         self.socket = directory / "s"
@@ -79,7 +86,7 @@ class DaemonProcess:
         places = (f"data.directory={self.data}", f"http.socket={self.socket}")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "chronicled.daemon", *places, *self.settings],
+                [sys.executable, *self.program, *places, *self.settings],
                 env=environment | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -120,6 +127,12 @@ class DaemonProcess:
         self.process.kill()
         await self.wait()
 
+    async def disconnect(self) -> None:
+        """Close the client, for an event loop that ends before the daemon does."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
     async def aclose(self) -> None:
         """Close sessions, so that no sandbox is left, and end the process."""
         if self.process is not None and self.process.poll() is None:
@@ -128,8 +141,7 @@ class DaemonProcess:
                     await self.call("DELETE", f"/v1/sessions/{session['session']}")
                 await until(self._nothing_left, END_SECONDS_MAX)
             await self.stop()
-        if self._client is not None:
-            await self._client.close()
+        await self.disconnect()
 
     async def _nothing_left(self) -> bool:
         return await self.metric("sessions_unfinished") == 0
@@ -197,7 +209,10 @@ class ServerSentEvent:
     """One message of an event stream."""
 
     def __init__(self, lines: list[str]) -> None:
-        fields = dict(line.partition(": ")[::2] for line in lines)
+        fields: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            fields[name] = value
         self.id = fields.get("id", "")
         self.event = fields.get("event", "")
         self.data = fields.get("data", "")

@@ -36,7 +36,8 @@ async def test_pages_join_without_gap_or_repeat(daemon: DaemonProcess, session: 
     whole = await daemon.events()
     assert [event["position"] for event in whole] == list(range(1, len(whole) + 1))
     for limit in (1, 3, 1000):
-        path, found = f"/v1/events?limit={limit}", []
+        path = f"/v1/events?limit={limit}"
+        found: list[dict[str, Any]] = []
         while len(found) < len(whole):
             answer = await daemon.get(path)
             page = answer.json

@@ -58,7 +58,6 @@ async def test_waits_are_bounded_and_leave_nothing(waits: Waits) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert waits.count == 0
-    assert not waits._by_action
 
 
 async def test_a_release_ends_every_wait(waits: Waits) -> None:

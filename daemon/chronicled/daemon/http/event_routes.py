@@ -126,14 +126,14 @@ class EventRoutes:
 
     async def _page(self, call: Call, after: int, limit: int, where: Filter) -> web.Response:
         # The store cuts a page by bytes and by what it looks at; one that found nothing yet looks on for a while.
+        page = await self._store.read(after, limit, where)
         for _ in range(EMPTY_READS_MAX):
-            page = await self._store.read(after, limit, where)
-            after = page.next
             if page.events or page.at_end:
                 break
+            page = await self._store.read(page.next, limit, where)
         incarnation = self._store.incarnation
         path = call.request.raw_path.partition("?")[0]
         return json_response(
             EventPage(events=page.events, next=page.next, at_end=page.at_end, incarnation=incarnation),
-            headers={"Link": f'<{path}?after={after}@{incarnation}&limit={limit}>; rel="next"'},
+            headers={"Link": f'<{path}?after={page.next}@{incarnation}&limit={limit}>; rel="next"'},
         )

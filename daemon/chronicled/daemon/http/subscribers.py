@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import anyio
@@ -29,7 +29,7 @@ class Subscribers:
         return len(self._scopes)
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def one(self) -> Generator[None]:
         """Be one of them; the block ends early, without an error, when the daemon stops.
 
         Raises:
