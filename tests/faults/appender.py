@@ -3,8 +3,8 @@
     python -m tests.faults.appender LOG COUNT [broken|reserve]
 
 It writes each acked id as a line to its standard output before it goes on; it ends with 0 when all were acked, and with
-3 when the store has failed. `broken` says that a batch is written before it is: the negative control. `reserve` fills the
-disk (its quota) while actions run, and checks what can still be written.
+3 when the store has failed. `broken` says that a batch is written before it is: the negative control. `reserve` fills
+the disk (its quota) while actions run, and checks what can still be written.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ async def run(path: Path, count: int) -> None:
         await asyncio.gather(*(client() for _ in range(TASKS)))
 
 
+def limit(size: int) -> None:
+    """Say how many bytes the disk holds."""
+    Path(os.environ["FAULT_QUOTA"]).write_text(str(size))
+
+
 async def refused(store: SqliteStore, request: Append) -> bool:
     """Tell whether the store says that the disk is full."""
     try:
@@ -82,15 +87,15 @@ async def refused(store: SqliteStore, request: Append) -> bool:
 async def fill(path: Path, count: int) -> None:
     """Submit actions, fill the disk, end them all the same, make room, go on."""
     make = DraftMaker()
-    quota = Path(os.environ["FAULT_QUOTA"])
     async with await SqliteStore.open(path, reserve_bytes=1 << 20) as store:
         await store.append(make.create("s"))
         actions = [make.action("s") for _ in range(count)]
         await store.append(Append(tuple(actions)))
         used = sum(entry.stat().st_size for entry in os.scandir(path.parent) if not entry.name.endswith("-shm"))
-        quota.write_text(str(used))
-        while not await refused(store, Append((make.action("s", "x" * 10_000),))):
-            pass  # the write-ahead log has room of its own for a while
+        limit(used)
+        for _ in range(1000):  # the write-ahead log has room of its own for a while
+            if await refused(store, Append((make.action("s", "x" * 10_000),))):
+                break
         for action in actions:
             terminal = make.terminal("s", action.id)
             await store.append(Append((terminal,)))
@@ -99,7 +104,7 @@ async def fill(path: Path, count: int) -> None:
         lifecycle = make.claimed("s")
         await store.append(Append((lifecycle,)))
         acked(lifecycle.id)
-        quota.write_text(str(1 << 30))
+        limit(1 << 30)
         action = make.action("s")
         await store.append(Append((action,)))
         acked(action.id)

@@ -73,10 +73,15 @@ def test_vectors(fields: dict[str, Any], payload: bytes, expected: str, leaf: st
 @pytest.mark.parametrize("field", PLAIN)
 def test_every_field_counts(field: str) -> None:
     """Whatever is changed changes the header; an absent value is not the same as zeros."""
-    zeros = {"cause": bytes(16), "request": bytes(32), "traceparent": "", "id": bytes(16), "previous": bytes([1]) * 32}
-    other = zeros.get(field)
-    if other is None:
-        other = FULL[field] if field != "texts" else pack_texts("default", "s-1r", "un", "main", "client", "uid:1000")
+    zeros: dict[str, Any] = {
+        "cause": bytes(16),
+        "request": bytes(32),
+        "traceparent": "",
+        "id": bytes(16),
+        "previous": bytes([1]) * 32,
+    }
+    texts = pack_texts("default", "s-1r", "un", "main", "client", "uid:1000")
+    other: Any = ({**FULL, "texts": texts} | zeros)[field]
     assert header(**PLAIN | {field: other}) != header(**PLAIN)
 
 
