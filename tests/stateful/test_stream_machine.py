@@ -55,7 +55,8 @@ async def read(stream: LogStream, plan: Plan, until: asyncio.Future[int], found:
         async with stream.subscribe(cursor, plan.where) as subscription:
             for _ in range(plan.reconnect_every):
                 waiting: asyncio.Future[Page] = asyncio.ensure_future(anext(subscription))
-                await asyncio.wait({waiting, until}, return_when=asyncio.FIRST_COMPLETED)
+                either: tuple[asyncio.Future[Any], ...] = (waiting, until)
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 # The last page may be one that is not wanted: after the end, what does not come at once does not come.
                 for _ in range(20):
                     if not waiting.done():
