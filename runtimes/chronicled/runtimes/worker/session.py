@@ -14,17 +14,16 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from chronicled.events.clock import parse_time
-from chronicled.events.codec import Opaque
 from chronicled.events.envelope import ACTION, LIFECYCLE, Event
 from chronicled.events.errors import StorageFull
-from chronicled.events.kinds.lifecycle import BackgroundOutput, GenerationStarted, SessionClosed, SessionCreated
+from chronicled.events.kinds.lifecycle import BackgroundOutput, GenerationStarted, SessionCreated
 from chronicled.events.lanes import SessionFold
-from chronicled.events.outcome import Deadline, Outcome
+from chronicled.events.outcome import Outcome
 from chronicled.events.worker_log import Claim, SessionKey
 from chronicled.runtimes.action_server.frames import Background, Cancel, Output, Result, Settle, Status, ToWorker
 from chronicled.runtimes.worker.background import BackgroundTeller
 from chronicled.runtimes.worker.context import Context
+from chronicled.runtimes.worker.deadlines import Deadlines
 from chronicled.runtimes.worker.dispatch import Dispatcher
 from chronicled.runtimes.worker.ending import Collector
 from chronicled.runtimes.worker.flight import Flight
@@ -68,15 +67,14 @@ class SessionWorker:
         self.life = SandboxLife(self)
         self.dispatcher = Dispatcher(self)
         self.collector = Collector(self)
+        self.deadlines = Deadlines(self)
         created = context.codec.decode(claim.created)
         self.created: SessionCreated | None = created if isinstance(created, SessionCreated) else None
         self._tasks: TaskGroup | None = None
-        self._life_deadline: Timer | None = None
         self._ending: set[str] = set()
         self._touched: set[str] = set()
         self._cancelled: list[Event] = []
         self._whole = False
-        self._queue_timers: dict[str, Timer] = {}
         self._absence: Timer | None = None
         self._over = anyio.Event()
         self._failure: Exception | None = None
@@ -98,18 +96,17 @@ class SessionWorker:
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                self._arm_life_deadline()
+                self.deadlines.arm_life()
                 for event in self.fold:
-                    self._arm_queue_deadline(event)
+                    self.deadlines.arm_queue(event)
                 self.life.take_up()
                 self.advance_all()
                 await self._over.wait()
                 tasks.cancel_scope.cancel()
         finally:
             self._tasks = None
-            for timer in (*self._queue_timers.values(), self._absence, self._life_deadline):
-                if timer is not None:
-                    timer.cancel()
+            self.deadlines.rest()
+            self._present()
             for flight in self.flights.values():
                 flight.rest()
                 flight.pump.stop()
@@ -157,7 +154,7 @@ class SessionWorker:
         if event.category == ACTION:
             if self.fold.find(event.id) is not None:
                 self._touched.add(event.lane)
-                self._arm_queue_deadline(event)
+                self.deadlines.arm_queue(event)
         elif action is not None:
             self._touched.add(action.lane)
             if event.kind == "cancel_requested":
@@ -184,9 +181,7 @@ class SessionWorker:
 
     def _on_ended(self, action: Event) -> None:
         self._ending.discard(action.id)
-        timer = self._queue_timers.pop(action.id, None)
-        if timer is not None:
-            timer.cancel()
+        self.deadlines.drop(action.id)
         flight = self.flights.get(action.id)
         if flight is not None and not flight.ending:
             # Somebody else ended it: it must not go on, and what the server still says of it is late.
@@ -246,6 +241,10 @@ class SessionWorker:
                 if ending is not None:
                     refused.append((event, ending))
         self.end_unsent(refused)
+
+    def never_sent(self, action: str) -> bool:
+        """Tell whether the action is open, was not sent, and is not being ended."""
+        return self.fold.find(action) is not None and action not in self.flights and action not in self._ending
 
     def end_unsent(self, endings: Sequence[tuple[Event, Ending]]) -> None:
         """End actions that were never sent."""
@@ -372,42 +371,3 @@ class SessionWorker:
 
     async def _tell_background(self, lane: str, payload: BackgroundOutput) -> None:
         await self.publisher.publish([self.publisher.lifecycle("background_output", payload, lane=lane)])
-
-    # -- deadlines -------------------------------------------------------------------------------------------------
-
-    def _arm_queue_deadline(self, event: Event) -> None:
-        payload = self.context.codec.decode(event)
-        seconds: Any = None if isinstance(payload, Opaque) else getattr(payload, "queue_seconds", None)
-        seconds = seconds or self.context.settings.queue_seconds
-        if seconds:
-            left = self._left(event, seconds)
-            self._queue_timers[event.id] = self.later(left, partial(self._on_queue_deadline, event))
-
-    def _on_queue_deadline(self, event: Event) -> None:
-        if self.fold.find(event.id) is None or event.id in self.flights or event.id in self._ending:
-            return
-        if self.life.undecided:
-            # It may have been sent before the crash; look again when that is known.
-            self._queue_timers[event.id] = self.later(1.0, partial(self._on_queue_deadline, event))
-            return
-        message = "Its turn did not come within its queue deadline."
-        ending = never_ran(Outcome.REJECTED, "queue_deadline", message, Deadline.QUEUE)
-        self.end_unsent([(event, ending)])
-
-    def _arm_life_deadline(self) -> None:
-        seconds = None if self.created is None else self.created.life_seconds
-        if seconds and self.fold.closed is None:
-            left = self._left(self.claim.created, seconds)
-            self._life_deadline = self.later(left, self._on_life_deadline)
-
-    def _on_life_deadline(self) -> None:
-        if self.fold.closed is None:
-            draft = self.publisher.lifecycle("session_closed", SessionClosed(reason="life_deadline"))
-            self.spawn(lambda: self._publish_close(draft))
-
-    async def _publish_close(self, draft: Any) -> None:
-        await self.publisher.publish([draft])
-
-    def _left(self, since: Event, seconds: float) -> float:
-        # The instant stands in the log as UTC; from here on the monotonic clock keeps it.
-        return seconds - (self.context.clock.now_us() - parse_time(since.time)) / 1e6
