@@ -1,7 +1,7 @@
 """The main job, for real: a daemon in a fresh directory, a small project, a `kill -9` in the middle, and the proof.
 
-Run it with `make demo`. It uses the command line as a person would, and plain HTTP over the Unix socket for the check at
-the end, without any library of ours. It exits with 1 at the first thing that is not as promised.
+Run it with `make demo`. It uses the command line as a person would, and plain HTTP over the Unix socket for the proof
+at the end, without any library of ours. It exits with 1 at the first thing that is not as promised.
 """
 
 from __future__ import annotations
@@ -47,6 +47,18 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(60)
         self.sock.connect(self._path)
+
+
+def alive(argument: str) -> list[str]:
+    """Return the ids of processes that have the argument in their command line."""
+    found: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if argument.encode() in path.read_bytes().split(b"\0"):
+                found.append(path.parent.name)
+        except OSError:
+            continue  # it ended meanwhile
+    return found
 
 
 class Demo:
@@ -167,8 +179,9 @@ class Demo:
         self.expect(passed.returncode == 0, "after the fix it ends with 0, in the same shell and directory")
         long = self.run("for i in $(seq 20000); do echo line $i; done")
         self.expect(long.stdout.splitlines()[-1:] == ["line 20000"], "20,000 lines stream through, the last one too")
-        late = self.run("echo begin; sleep 60", "--timeout", "1")
-        self.expect(late.returncode == 124, "a command over its deadline ends with 124, and nothing of it lives on")
+        late = self.run("echo begin; (setsid sleep 61.5 &); sleep 61.5", "--timeout", "1")
+        self.expect(late.returncode == 124, "a command over its deadline ends with 124")
+        self.expect(not alive("61.5"), "and nothing of it lives on, not even what had left its process group")
         self.say("$ sleep 60   (to be cancelled)")
         action = self.submit("echo $$; sleep 60")
         cancelled = self.chronicled("cancel", "--session", SESSION, action)

@@ -9,7 +9,7 @@ from pathlib import Path
 from chronicled.cli import printing
 from chronicled.cli.exit_code import ACTION_FAILED, OK
 from chronicled.daemon.locations import data_directory
-from chronicled.events.errors import LogCorrupt, NotFound
+from chronicled.events.errors import InvalidRequest, LogCorrupt
 
 __all__ = ["configure", "log_path"]
 
@@ -27,13 +27,13 @@ def log_path(directory: str | None) -> Path:
     """Return where the log is.
 
     Raises:
-        NotFound: there is none.
+        InvalidRequest: there is none.
     """
     from chronicled.storage.sqlite import LOG_NAME
 
     path = Path(directory or data_directory(os.environ)) / LOG_NAME
     if not path.exists():
-        raise NotFound(f"There is no log at {path}; name the daemon's data directory with --data.")
+        raise InvalidRequest(f"There is no log at {path}; name the daemon's data directory with --data.")
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, with_client
@@ -33,9 +34,10 @@ async def _print(client: Client, options: argparse.Namespace) -> int:
     else:
         session = await client.session(options.session, create=False)
         events = session.events(options.after, follow=options.follow, kinds=options.kind)
-    async for event in events:
-        if options.json:
-            printing.json_line(event)
-        else:
-            printing.line(printing.event_line(event))
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if options.json:
+                printing.json_line(event)
+            else:
+                printing.line(printing.event_line(event))
     return 0

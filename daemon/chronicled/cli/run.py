@@ -120,6 +120,14 @@ async def _stop(session: Session, action: str, *, hard: bool) -> None:
         printing.error(error.detail)
 
 
+def _why(ending: Ending) -> str:
+    if ending.message:
+        return ending.message
+    if deadline := ending.payload.get("deadline"):
+        return f"the {deadline} deadline is over"
+    return str(ending.payload.get("reason") or f"effects: {ending.effects}")
+
+
 def _write(data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -132,7 +140,7 @@ def _finish(ending: Ending, options: argparse.Namespace) -> int:
     if ending.outcome in {Outcome.OK, Outcome.FAILED} and ending.exit_code is not None:
         return ending.exit_code & 0xFF
     if not options.json:
-        printing.error(f"{ending.outcome}: {ending.message or ending.payload.get('reason') or 'no further word'}")
+        printing.error(f"{ending.outcome}: {_why(ending)}")
     codes = {Outcome.TIMEOUT: TIMEOUT, Outcome.CANCELLED: CANCELLED, Outcome.OOM_KILLED: KILLED}
     if ending.outcome in codes:
         return codes[ending.outcome]

@@ -33,10 +33,12 @@ def count_kinds(path: Path) -> tuple[KindCount, ...]:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
         rows = connection.execute(
-            "SELECT category, kind, version, count(*) FROM event GROUP BY category, kind, version ORDER BY 1, 2, 3"
+            "SELECT label.category, label.kind, label.version, sum(used.events) FROM"
+            " (SELECT label, count(*) AS events FROM event GROUP BY label) AS used"
+            " JOIN label ON label.number = used.label GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         ).fetchall()
     except sqlite3.DatabaseError as error:
         raise LogCorrupt(f"The log's database cannot be read: {error}.") from None
     finally:
         connection.close()
-    return tuple(KindCount(CATEGORIES[category - 1], kind, version, count) for category, kind, version, count in rows)
+    return tuple(KindCount(CATEGORIES[int(category) - 1], *rest) for category, *rest in rows)

@@ -139,7 +139,7 @@ async def test_an_outcome_of_the_future_counts_as_unknown(tmp_path: Path) -> Non
     end = {**END, "payload": {"outcome": "teleported", "effects": "quantum"}}
     ended = answer(200, {"action": ACTION, "observation": end})
     async with (
-        server(tmp_path, answer(201, SESSION), answer(200, {"action": ACTION, "observation": end})).serving() as told,
+        server(tmp_path, answer(201, SESSION), ended).serving() as told,
         connect(str(told.socket)) as client,
     ):
         ran = await (await client.session("s")).run("true")

@@ -1,0 +1,147 @@
+"""`chronicled run`: the command's own output and exit code, and a clean end whatever happens to either side."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from tests.integration.cli.conftest import END_SECONDS_MAX, Commands, line_of
+
+
+def open_sessions(commands: Commands) -> set[str]:
+    """Return the names of open sessions."""
+    return {each["session"] for each in commands.json_lines("session", "ls", "--json") if each["status"] == "open"}
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "code"),
+    [
+        ("echo hello", b"hello\n", 0),
+        ("(exit 7)", b"", 7),
+        ("printf '\\000\\377\\n\\r'; false", b"\x00\xff\n\r", 1),
+        ("seq 1 30000 | tail -1; (exit 255)", b"30000\n", 255),
+    ],
+    ids=["ok", "code", "bytes", "big code"],
+)
+def test_output_and_exit_code_are_the_commands_own(commands: Commands, command: str, output: bytes, code: int) -> None:
+    """Bytes pass as they are, nothing is added, and the code is the command's."""
+    done = commands.run("run", "--", command)
+    assert (done.stdout, done.stderr, done.returncode) == (output, b"", code)
+
+
+def test_several_arguments_are_quoted_and_one_is_a_shell_line(commands: Commands) -> None:
+    """What a shell split is put together again; a single argument is bash's own to read."""
+    assert commands.run("run", "--", "echo", "a  b", "$HOME").stdout == b"a  b $HOME\n"
+    assert commands.run("run", "--env", "X=1 2", "--", 'echo "$X"').stdout == b"1 2\n"
+
+
+def test_a_throw_away_session_is_closed(commands: Commands) -> None:
+    """A run without a session leaves none open; one with a session keeps its shell."""
+    before = open_sessions(commands)
+    commands.run("run", "--", "false")
+    assert open_sessions(commands) == before
+    commands.run("run", "--session", "kept", "--", "cd /; WHO=me")
+    assert commands.run("run", "--session", "kept", "--", 'echo "$WHO in $PWD"').stdout == b"me in /\n"
+    assert open_sessions(commands) == before | {"kept"}
+
+
+def test_a_deadline_ends_with_124(commands: Commands) -> None:
+    """The deadline is named in one sentence, and what was printed before it is there."""
+    done = commands.run("run", "--timeout", "0.5", "--", "echo before; sleep 60")
+    assert (done.stdout, done.returncode) == (b"before\n", 124)
+    assert done.stderr.startswith(b"chronicled: timeout: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_what_is_not_the_commands_failure_ends_with_125(commands: Commands) -> None:
+    """A session that takes no actions is no failure of the command's."""
+    commands.run("session", "create", "shut")
+    commands.run("session", "close", "shut")
+    done = commands.run("run", "--session", "shut", "--", "true")
+    assert done.returncode == 125
+    assert b"closed" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_output_comes_while_the_command_runs(commands: Commands) -> None:
+    """The first line is read long before the command ends."""
+    running = commands.spawn("run", "--", "echo first; sleep 3; echo last")
+    begin = time.monotonic()
+    assert line_of(running.stdout) == b"first\n"
+    assert time.monotonic() - begin < 2.5
+    assert running.communicate(timeout=END_SECONDS_MAX)[0] == b"last\n"
+    assert running.returncode == 0
+
+
+def test_control_c_interrupts_the_command(commands: Commands) -> None:
+    """The command gets SIGINT and ends as it likes; its code is passed on."""
+    running = commands.spawn("run", "--", "echo ready; sleep 60")
+    assert line_of(running.stdout) == b"ready\n"
+    running.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    _, errors = running.communicate(timeout=END_SECONDS_MAX)
+    assert time.monotonic() - begin < 10
+    assert running.returncode == 130
+    assert b"Traceback" not in errors
+
+
+def test_a_second_control_c_cancels_what_does_not_yield(commands: Commands) -> None:
+    """A command that ignores SIGINT is cancelled by the second, and its throw-away session closed."""
+    before = open_sessions(commands)
+    running = commands.spawn("run", "--", "bash -c 'trap \"\" INT; echo ready; while :; do sleep 0.2; done'")
+    assert line_of(running.stdout) == b"ready\n"
+    interrupts = len(commands.json_lines("events", "--kind", "interrupt_requested", "--json"))
+    running.send_signal(signal.SIGINT)
+    end = time.monotonic() + END_SECONDS_MAX
+    while len(commands.json_lines("events", "--kind", "interrupt_requested", "--json")) == interrupts:
+        assert time.monotonic() < end
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=END_SECONDS_MAX)
+    assert running.returncode == 130
+    assert open_sessions(commands) == before
+
+
+def test_sigterm_cancels_and_cleans_up(commands: Commands) -> None:
+    """A script that ends `run` leaves no command and no session behind."""
+    before = open_sessions(commands)
+    running = commands.spawn("run", "--", "echo ready; sleep 60")
+    assert line_of(running.stdout) == b"ready\n"
+    running.terminate()
+    running.communicate(timeout=END_SECONDS_MAX)
+    assert running.returncode == 130
+    assert open_sessions(commands) == before
+
+
+def test_a_reader_that_goes_away_ends_the_command(commands: Commands) -> None:
+    """`chronicled run -- yes | head -1` ends, without a traceback and without a command that runs on."""
+    before = open_sessions(commands)
+    running = commands.spawn("run", "--", "yes")
+    assert line_of(running.stdout) == b"y\n"
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    assert running.wait(END_SECONDS_MAX) == 141
+    assert b"Traceback" not in running.stderr.read()
+    running.stderr.close()
+    assert open_sessions(commands) == before
+
+
+def test_a_daemon_that_is_killed_and_comes_back_costs_nothing(commands: Commands) -> None:
+    """With `kill -9` in the middle, the output is whole, in order, and the exit code the command's own."""
+    running = commands.spawn(
+        "run", "--session", "crossing", "--", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.25; done; (exit 3)"
+    )
+    assert line_of(running.stdout) == b"1\n"
+    commands.kill()
+    commands.start()
+    output, errors = running.communicate(timeout=END_SECONDS_MAX)
+    assert output == b"2\n3\n4\n5\n6\n7\n8\n"
+    assert (running.returncode, errors) == (3, b"")
+
+
+def test_json_is_one_document(commands: Commands) -> None:
+    """With `--json` stdout holds the action and its observation and nothing else."""
+    [shown] = commands.json_lines("run", "--json", "--", "echo hello")
+    assert shown["observation"]["cause"] == shown["action"]["id"]
+    assert shown["observation"]["payload"]["output"] == "hello\n"
