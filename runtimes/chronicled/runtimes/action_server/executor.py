@@ -50,6 +50,8 @@ class Cause(msgspec.Struct, frozen=True):
 
     outcome: Outcome
     deadline: str | None = None
+    message: str | None = None
+    """The same for a person."""
 
 
 class LaneState:

@@ -354,23 +354,26 @@ class _Deadline:
             if self._loop.time() < last + self._seconds:
                 self._timer = self._loop.call_at(last + self._seconds, self._fire)
                 return
-        self._end(self._record.request.action, Cause(Outcome.TIMEOUT, self._name))
+            message = f"It printed nothing for {self._seconds:g} s, its quiet deadline."
+        else:
+            message = f"It was not over within {self._seconds:g} s, its {self._name} deadline."
+        self._end(self._record.request.action, Cause(Outcome.TIMEOUT, self._name, message))
 
 
 def _result(record: _Record, ended: Ended, seconds: float) -> frames.Result:
     context = record.context
     cause = record.cause or (context.cause if context is not None else None)
     started = context is not None and context.started
-    outcome, effects, deadline = ended.outcome, ended.effects, None
+    outcome, effects, deadline, message = ended.outcome, ended.effects, None, ended.message
     if cause is not None and outcome not in (Outcome.ERROR, Outcome.REJECTED):
-        outcome, deadline = cause.outcome, cause.deadline
+        outcome, deadline, message = cause.outcome, cause.deadline, ended.message or cause.message
         effects = Effects.POSSIBLE if started else Effects.NONE
     result = frames.Result(
         action=record.request.action,
         outcome=outcome,
         effects=effects,
         reason=ended.reason,
-        message=ended.message,
+        message=message,
         deadline=deadline,
         duration_seconds=round(seconds, 6) if started else None,
         output_bytes=record.output.bytes_total,
