@@ -66,6 +66,7 @@ class Waits:
         self._waits_max = waits_max
         self._by_action: dict[Key, list[Wait]] = {}
         self.count = 0
+        self._released = False
 
     @contextmanager
     def open(self, tenant: str, actions: Sequence[str]) -> Generator[Wait]:
@@ -83,6 +84,8 @@ class Waits:
         self.count += 1
         for key in keys:
             self._by_action.setdefault(key, []).append(wait)
+        if self._released:
+            wait.release()
         try:
             yield wait
         finally:
@@ -94,7 +97,8 @@ class Waits:
                     del self._by_action[key]
 
     def release(self) -> None:
-        """Let everybody go on with what is known: the daemon stops."""
+        """Let everybody go on with what is known, from now on: the daemon stops."""
+        self._released = True
         for waiting in self._by_action.values():
             for wait in waiting:
                 wait.release()

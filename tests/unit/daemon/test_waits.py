@@ -65,3 +65,5 @@ async def test_a_release_ends_every_wait(waits: Waits) -> None:
     with waits.open("default", ["a"]) as wait:
         waits.release()
         assert not await wait.ended(60)
+    with waits.open("default", ["b"]) as late:
+        assert not await late.ended(60)

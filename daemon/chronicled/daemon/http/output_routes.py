@@ -150,7 +150,7 @@ class OutputRoutes:
         return response
 
     async def _kept(self, call: Call, end: Event | None, offset: int) -> web.StreamResponse:
-        kept = Kept() if end is None else _kept.decode(end.payload)
+        kept = Kept() if end is None else _read(end)
         digest = kept.output_digest if kept.output_blob else None
         data = kept.output.encode()
         size = len(data) if digest is None else await self._blobs.size(digest)
@@ -176,3 +176,11 @@ class OutputRoutes:
                 await response.write(data)
         except TimeoutError:
             raise ConnectionResetError("the reader takes nothing") from None
+
+
+def _read(end: Event) -> Kept:
+    try:
+        return _kept.decode(end.payload)
+    except msgspec.DecodeError:
+        # Of another version or shape: what can be told of its output is nothing.
+        return Kept()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from chronicled.events.errors import Overloaded
+from chronicled.events.errors import Overloaded, Unavailable
 
 __all__ = ["Subscribers"]
 
@@ -22,6 +22,7 @@ class Subscribers:
     def __init__(self, count_max: int) -> None:
         self._count_max = count_max
         self._scopes: set[anyio.CancelScope] = set()
+        self._closed = False
 
     @property
     def count(self) -> int:
@@ -34,7 +35,10 @@ class Subscribers:
 
         Raises:
             Overloaded: there are too many already.
+            Unavailable: the daemon stops.
         """
+        if self._closed:
+            raise Unavailable("The daemon is stopping; come back with the same cursor or offset.")
         if self.count >= self._count_max:
             raise Overloaded(f"{self._count_max} follow already; read pages, or come back in a moment.")
         with anyio.CancelScope() as scope:
@@ -45,6 +49,7 @@ class Subscribers:
                 self._scopes.discard(scope)
 
     def close(self) -> None:
-        """End them all: their readers come back with a cursor or an offset."""
+        """End them all and admit no more: their readers come back with a cursor or an offset."""
+        self._closed = True
         for scope in tuple(self._scopes):
             scope.cancel()
