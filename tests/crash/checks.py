@@ -44,9 +44,10 @@ async def read_log(api: Api) -> Log:
         for raw in msgspec.json.decode(members["events"], type=list[msgspec.Raw]):
             log[decode_seen(raw).position] = bytes(raw)
         following = msgspec.json.decode(members["next"], type=int)
-        assert following > after or members["at_end"] == b"true", answer
+        at_end = msgspec.json.decode(members["at_end"], type=bool)
+        assert following > after or at_end, answer
         after = following
-        if members["at_end"] == b"true":
+        if at_end:
             return log
 
 

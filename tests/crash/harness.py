@@ -37,6 +37,7 @@ ARRIVALS_MAX = {"before_append": 25, "commit_to_ack": 25}
 """Points that every commit passes are passed far more often than those of one action."""
 SERVER_ARRIVALS_MAX = 4
 HIT_SECONDS_MAX = 4.0
+CYCLE_SECONDS_MAX = 6.0
 SETTLE_SECONDS_MAX = 60.0
 LOSSES_MAX = 2
 """A session lives on in a new generation, and is replaced when it has lost that too."""
@@ -112,6 +113,7 @@ class Harness:
         self.daemon = Daemon(directory, launch)
         self.ledger = Ledger(directory)
         self.servers = Servers()
+        self._replacing: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -124,6 +126,7 @@ class Harness:
                 self.clients = Clients(self.daemon, self.api, self.ledger, self.fleet, self.chance)
                 follower = Follower(self.daemon, stream, self.ledger, self._notice)
                 async with asyncio.TaskGroup() as group:
+                    self._group = group
                     following = group.create_task(follower.run())
                     await self.fleet.fill()
                     submitting = group.create_task(self.clients.run())
@@ -144,7 +147,8 @@ class Harness:
             return await self._at_point(plan.point)
         if self.daemon.armed is not None or not self.daemon.alive:
             await self._restart(None)
-        await self._replace_used_up()
+        for name in self._used_up():
+            await self.fleet.replace(name)
         await asyncio.sleep(self.chance.uniform(0.05, 0.5))
         if plan.victim in {"server", "reaper", "both"}:
             self._kill_server(plan.victim)
@@ -160,15 +164,14 @@ class Harness:
         if self.daemon.armed is None:
             return True
         # Only servers that this daemon starts carry its point, so it needs sessions without one.
-        if not await self._replace_used_up():
-            await self.fleet.replace(self.chance.choice(self.fleet.names))
+        # They are made while the wait goes on: the daemon may well die on its way to the first of them.
+        for name in self._used_up() or [self.chance.choice(self.fleet.names)]:
+            self._replacing.add(task := self._group.create_task(self.fleet.replace(name)))
+            task.add_done_callback(self._replacing.discard)
         return await self._await_point(point)
 
-    async def _replace_used_up(self) -> bool:
-        used_up = [name for name in self.fleet.names if self.ledger.losses.get(name, 0) >= LOSSES_MAX]
-        for name in used_up:
-            await self.fleet.replace(name)
-        return bool(used_up)
+    def _used_up(self) -> list[str]:
+        return [name for name in self.fleet.names if self.ledger.losses.get(name, 0) >= LOSSES_MAX]
 
     async def _await_point(self, point: str) -> bool:
         """Wait until the daemon or an action server has killed itself at the point."""
@@ -178,8 +181,6 @@ class Harness:
             in_flight = self.ledger.in_flight
             if not self.daemon.alive:
                 self.daemon.up.clear()
-                if self.daemon.status != -9:
-                    self.report.violations.append(f"daemon ended: {self.daemon.status}\n{self.daemon.tail()}")
                 self._hit(point, "daemon", in_flight)
                 return True
             if self.servers.fallen:
@@ -212,6 +213,8 @@ class Harness:
         self._kill_daemon("starting")
 
     async def _restart(self, armed: str | None) -> None:
+        if self.daemon.status not in {None, -signal.SIGKILL}:
+            self.report.violations.append(f"daemon ended by itself: {self.daemon.status}\n{self.daemon.tail()}")
         self._kill_daemon("daemon")
         await self._start(armed)
 
@@ -236,10 +239,11 @@ class Harness:
 
     async def _settle(self, submitting: asyncio.Task[None]) -> None:
         """Start an unarmed daemon, let clients finish, and wait until the log is quiet."""
-        self.clients.stopping = True
         if self.daemon.armed is not None or not self.daemon.alive:
-            self._kill_daemon("daemon")
-            await self._start(None)
+            await self._restart(None)
+        if self._replacing:
+            await asyncio.wait(self._replacing)
+        self.clients.stopping = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(submitting, SETTLE_SECONDS_MAX)
         quiet = 0
@@ -281,7 +285,7 @@ async def run(chosen: Sequence[Plan], seed: int, launch: tuple[str, ...] = PRODU
     harness = Harness(directory, seed, launch)
     waiting = list(chosen)
     spare = max(2, len(waiting) // EXTRA_SHARE)
-    async with harness.running():
+    async with asyncio.timeout(SETTLE_SECONDS_MAX * 3 + CYCLE_SECONDS_MAX * len(waiting)), harness.running():
         while waiting:
             plan = waiting.pop(0)
             if not await harness.cycle(plan) and spare > 0:

@@ -36,7 +36,8 @@ SHAPES = (
     Shape("loud", "{count}; head -c 200000 /dev/zero | tr '\\0' x", 2, b"x" * 200_000),
     Shape("fails", "{count}; (exit 3)", 1),
     Shape("leaves a process", "{count}; (setsid sleep 300 >/dev/null 2>&1 &)", 1),
-    Shape("leaves the shell", "{count}; exit 4", 1),
+    # An interactive bash says `exit` when it is told to.
+    Shape("leaves the shell", "{count}; exit 4", 1, b"exit\n"),
 )
 
 
