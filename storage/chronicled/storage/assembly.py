@@ -19,7 +19,7 @@ from chronicled.events.errors import (
     StaleFence,
 )
 from chronicled.events.store import Appended
-from chronicled.storage.entry import ActionKey, Entry, SessionKey
+from chronicled.storage.entry import ActionKey, Entry, Item, SessionKey
 from chronicled.storage.leaf import header, leaf_hash, payload_digest
 from chronicled.storage.medium import Batch, Found, LogState
 from chronicled.storage.record import CATEGORY_NUMBERS, LabelKey, SessionState
@@ -72,9 +72,9 @@ class Assembly:
             return earlier
         self._judge(entry)
         start = len(self.batch.events)
-        for index, draft in enumerate(entry.request.drafts):
-            self._write(draft, entry.ids[index], entry.causes[index], entry.texts[index])
-        return slice(start, len(self.batch.events))
+        for item in entry.items:
+            self._write(item)
+        return slice(start, start + len(entry.items))
 
     def seal(self, interval: int) -> Batch:
         """Return the finished batch, with a checkpoint of the tree when `interval` events have come since the last."""
@@ -100,13 +100,8 @@ class Assembly:
             log.checkpoint = self.batch.checkpoint[0]
 
     def _earlier(self, entry: Entry) -> Appended | None:
-        known: list[tuple[Event, bytes | None]] = []
         ids, events = self._ids, self._found.events
-        for draft, raw in zip(entry.request.drafts, entry.ids):  # noqa: B905 -- as long as each other, and this is hot
-            key = (draft.tenant, raw)
-            earlier = ids.get(key) or events.get(key)
-            if earlier is not None:
-                known.append(earlier)
+        known = [earlier for _, key, _, _ in entry.items if (earlier := ids.get(key) or events.get(key)) is not None]
         if not known:
             return None
         drafts = entry.request.drafts
@@ -127,10 +122,9 @@ class Assembly:
                 raise SessionExists(f"There is a session {first.session!r} already.")
         elif state is None:
             raise _missing(first.session)
-        if len(entry.keys) > 1:
-            for key in entry.keys:
-                if key != home and self._state(key) is None:
-                    raise _missing(key[1])
+        for key in entry.others:
+            if self._state(key) is None:
+                raise _missing(key[1])
         if request.fence is not None and (state is None or state.fence != request.fence):
             raise StaleFence(f"Claim {request.fence} on session {first.session!r} is not its newest.")
         if request.expected_sequence is not None:
@@ -152,7 +146,7 @@ class Assembly:
     def _judge_drafts(self, entry: Entry) -> None:
         closed: set[SessionKey] = set()
         ending: set[ActionKey] = set()
-        for draft, cause in zip(entry.request.drafts, entry.causes, strict=True):
+        for draft, _, cause, _ in entry.items:
             key = (draft.tenant, draft.session)
             if draft.terminal and cause is not None:
                 action = (draft.tenant, cause)
@@ -166,17 +160,16 @@ class Assembly:
             elif draft.kind == "session_closed":
                 closed.add(key)
 
-    def _write(self, draft: Draft, raw: bytes, cause: bytes | None, texts: bytes) -> None:
-        tenant = draft.tenant
-        key = (tenant, draft.session)
-        state = self.states.get(key)
-        if state is None:
-            state = self.states[key] = self._enter(key)
+    def _write(self, item: Item) -> None:
+        draft, key, cause, texts = item
+        tenant, raw = key
+        home = (tenant, draft.session)
+        state = self._state(home) or self._create(home)
         batch = self.batch
         self._head = position = self._head + 1
         sequence = state.sequence + 1
         kind, version, source, payload = draft.kind, draft.version, draft.source, draft.payload
-        request, traceparent = draft.request, draft.traceparent
+        request, traceparent, terminal = draft.request, draft.traceparent, draft.terminal
         category = CATEGORY_NUMBERS[draft.category]
         start = 16 * len(batch.rows)
         salt = self._salts[start : start + 16]
@@ -187,7 +180,7 @@ class Assembly:
                 self._time,
                 version,
                 category,
-                draft.terminal,
+                terminal,
                 raw,
                 cause,
                 request,
@@ -198,7 +191,7 @@ class Assembly:
             payload_digest(salt, payload),
         )
         self._frontier.append(leaf)
-        state.advance(position, category, kind, source, leaf)
+        self.states[home] = state = state.after(position, category, kind, source, leaf)
         label = (category, kind, version, draft.lane, source, draft.actor)
         number = self._log.labels.get(label) or self._labels.get(label) or self._label(label)
         batch.rows.append(
@@ -210,7 +203,7 @@ class Assembly:
                 raw,
                 number,
                 cause,
-                draft.terminal,
+                terminal,
                 self._time,
                 request,
                 traceparent,
@@ -224,16 +217,13 @@ class Assembly:
         )
         event = self._event(draft, sequence, position, leaf)
         batch.events.append(event)
-        self._ids[tenant, raw] = (event, request)
-        if draft.terminal and cause is not None:
+        self._ids[key] = (event, request)
+        if terminal and cause is not None:
             self._ended.add((tenant, cause))
         for blob in draft.blobs:
             batch.blobs.append((state.number, bytes.fromhex(blob), position))
 
-    def _enter(self, key: SessionKey) -> SessionState:
-        known = self._known.get(key) or self._found.sessions.get(key)
-        if known is not None:
-            return known.copy()
+    def _create(self, key: SessionKey) -> SessionState:
         tenant = self._log.tenants.get(key[0]) or self._tenants.get(key[0])
         if tenant is None:
             tenant = self._tenants[key[0]] = len(self._log.tenants) + len(self._tenants) + 1

@@ -12,12 +12,15 @@ from chronicled.events.limits import QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX
 from chronicled.events.store import Append, Appended
 from chronicled.storage.leaf import pack_texts
 
-__all__ = ["ActionKey", "Entry", "SessionKey"]
+__all__ = ["ActionKey", "Entry", "Item", "SessionKey"]
 
 SessionKey = tuple[str, str]
 """Tenant and session."""
 ActionKey = tuple[str, bytes]
 """Tenant and id of an event."""
+
+Item = tuple[Draft, ActionKey, bytes | None, bytes]
+"""A draft, its id's key, its cause, and its packed texts."""
 
 # Sessions submit the same kinds over and over: packing their names once saves a microsecond an event.
 _texts = lru_cache(maxsize=4096)(pack_texts)
@@ -53,7 +56,7 @@ class Entry:
         PayloadTooLarge: its payloads together are more than the queue holds.
     """
 
-    __slots__ = ("actions", "causes", "future", "home", "ids", "keys", "opens", "request", "size", "texts", "unsure")
+    __slots__ = ("actions", "future", "home", "items", "opens", "others", "request", "size", "unsure")
 
     def __init__(self, request: Append, future: asyncio.Future[Appended]) -> None:
         drafts = request.drafts
@@ -61,56 +64,54 @@ class Entry:
             raise InvalidRequest(f"An append has 1 to {QUEUE_EVENTS_MAX} events, not {len(drafts)}.")
         self.request = request
         self.future = future
-        self.ids: list[bytes] = []
-        self.causes: list[bytes | None] = []
-        self.texts: list[bytes] = []
+        self.items: list[Item] = []
         self.home: SessionKey = (drafts[0].tenant, drafts[0].session)
         """The session that the preconditions are about."""
-        self.keys: set[SessionKey] = {self.home}
-        self.unsure: list[ActionKey] | tuple[()] = ()
+        self.others: tuple[SessionKey, ...] = ()
+        """Other sessions that are written to."""
+        self.unsure: tuple[ActionKey, ...] = ()
         """Ids that may be known already."""
-        self.opens: list[ActionKey] | tuple[()] = ()
+        self.opens: tuple[ActionKey, ...] = ()
         """Actions that must be open; `actions` has those which this request ends too."""
-        self.actions: list[ActionKey] | tuple[()] = ()
+        self.actions: tuple[ActionKey, ...] = ()
         self.size = 0
         for draft in drafts:
             self._add(draft)
         if len(drafts) > 1:
-            if len(set(zip((draft.tenant for draft in drafts), self.ids, strict=True))) < len(drafts):
+            if len({key for _, key, _, _ in self.items}) < len(drafts):
                 raise InvalidRequest("An append has the same event id twice.")
-            if request.fence is not None and len(self.keys) > 1:
+            if request.fence is not None and self.others:
                 raise InvalidRequest("An append under a fence writes to one session.")
         if self.size > QUEUE_BYTES_MAX:
             raise PayloadTooLarge(f"An append has {self.size} bytes; {QUEUE_BYTES_MAX} are allowed.")
         if request.open_actions:
-            self.opens = [(self.home[0], _canonical(id)) for id in request.open_actions]
-            self.actions = [*self.actions, *self.opens]
+            self.opens = tuple((self.home[0], _canonical(id)) for id in request.open_actions)
+            self.actions += self.opens
 
     def _add(self, draft: Draft) -> None:
         tenant = draft.tenant
         if draft.fresh:
-            raw = id_bytes(draft.id)
+            key = (tenant, id_bytes(draft.id))
         else:
-            raw = _canonical(draft.id)
-            self.unsure = [*self.unsure, (tenant, raw)]
-        cause = draft.cause
-        raw_cause = None if cause is None else _canonical(cause)
+            key = (tenant, _canonical(draft.id))
+            self.unsure += (key,)
+        cause = None if draft.cause is None else _canonical(draft.cause)
         if draft.terminal:
-            if raw_cause is None:
+            if cause is None:
                 raise InvalidRequest(f"The terminal observation {draft.kind} names no action.")
-            self.actions = [*self.actions, (tenant, raw_cause)]
+            self.actions += ((tenant, cause),)
         if draft.request is not None and len(draft.request) != 32:
             raise InvalidRequest("The digest of a request has 32 bytes.")
         try:
-            self.texts.append(_texts(tenant, draft.session, draft.kind, draft.lane, draft.source, draft.actor))
+            texts = _texts(tenant, draft.session, draft.kind, draft.lane, draft.source, draft.actor)
             if draft.traceparent is not None:
                 pack_texts(draft.traceparent)
         except ValueError as error:
             raise InvalidRequest(f"The log cannot hold a name of this event: {error}.") from None
-        self.ids.append(raw)
-        self.causes.append(raw_cause)
-        if (key := (tenant, draft.session)) != self.home:
-            self.keys.add(key)
+        self.items.append((draft, key, cause, texts))
+        session = (tenant, draft.session)
+        if session != self.home and session not in self.others:
+            self.others += (session,)
         self.size += len(draft.payload)
         for blob in draft.blobs:
             _digest(blob)

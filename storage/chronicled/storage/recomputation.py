@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from chronicled.events.envelope import CATEGORIES
 from chronicled.storage.leaf import header, leaf_hash, pack_texts, payload_digest
@@ -164,8 +165,9 @@ class Verification:
             return self._find(position, f"label number {row.label} has no fields")
         if self._leaf(row, label, erased_digest, state, name) != row.leaf:
             self._find(position, "the leaf does not follow from header and payload")
-        state.sequence = row.sequence - 1
-        state.advance(position, label.category, label.kind, label.source, row.leaf)
+        state = replace(state, sequence=row.sequence - 1)
+        state = state.after(position, label.category, label.kind, label.source, row.leaf)
+        self._states[row.session] = (state, name)
         if (row.client_sequence, row.fence, row.closed) != (state.client_sequence, state.fence, int(state.closed)):
             self._find(position, "the running columns do not follow from the session's events")
         if row.terminal and row.cause is None:

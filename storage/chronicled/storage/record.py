@@ -8,12 +8,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from chronicled.events.clock import format_time
-from chronicled.events.envelope import CATEGORIES, Category
+from chronicled.events.envelope import CATEGORIES, LIFECYCLE, Category
 from chronicled.storage.leaf import NO_DIGEST
 
 __all__ = ["CATEGORY_NUMBERS", "ERASED", "Label", "LabelKey", "SessionState", "StoredEvent", "time_text"]
 
 CATEGORY_NUMBERS: Final[dict[Category, int]] = {name: number for number, name in enumerate(CATEGORIES, 1)}
+LIFECYCLE_NUMBER: Final = CATEGORY_NUMBERS[LIFECYCLE]
 ERASED: Final = b"null"
 """What a reader gets for a payload that was erased."""
 
@@ -58,7 +59,7 @@ class StoredEvent(NamedTuple):
     payload: bytes | None
 
 
-class SessionState(msgspec.Struct, gc=False):
+class SessionState(msgspec.Struct, frozen=True, gc=False):
     """What the writer knows of a session; its last row carries all of it, so that nothing else need be stored."""
 
     number: int
@@ -73,23 +74,17 @@ class SessionState(msgspec.Struct, gc=False):
     leaf: bytes = NO_DIGEST
     """Of the newest event."""
 
-    def copy(self) -> SessionState:
-        """Return an independent copy."""
-        return SessionState(
-            self.number, self.tenant, self.sequence, self.client_sequence, self.fence, self.closed, self.leaf
-        )
-
-    def advance(self, position: int, category: int, kind: str, source: str, leaf: bytes) -> None:
-        """Take in the session's next event."""
-        self.sequence += 1
-        self.leaf = leaf
-        if source == "client":
-            self.client_sequence = self.sequence
-        if category == 3:  # lifecycle
+    def after(self, position: int, category: int, kind: str, source: str, leaf: bytes) -> SessionState:
+        """Return the state behind the session's next event."""
+        sequence = self.sequence + 1
+        fence, closed = self.fence, self.closed
+        if category == LIFECYCLE_NUMBER:
             if kind == "session_claimed":
-                self.fence = position
+                fence = position
             elif kind == "session_closed":
-                self.closed = True
+                closed = True
+        client_sequence = sequence if source == "client" else self.client_sequence
+        return SessionState(self.number, self.tenant, sequence, client_sequence, fence, closed, leaf)
 
 
 # Events of one commit share their time: rendering it once a commit saves half a microsecond an event.

@@ -132,12 +132,9 @@ class EventStoreContract:
         await store.append(make.create("s"))
         known = make.action("s", request=REQUEST)
         await store.append(Append((known,)))
-        again, other, new = await asyncio.gather(
-            store.append(Append((known,))),
-            store.append(Append((replace(known, request=OTHER_REQUEST),))),
-            store.append(Append((make.action("s"),))),
-            return_exceptions=True,
-        )
+        drafts = (known, replace(known, request=OTHER_REQUEST), make.action("s"))
+        answers = await asyncio.gather(*(store.append(Append((draft,))) for draft in drafts), return_exceptions=True)
+        again, other, new = answers
         assert not isinstance(again, BaseException)
         assert again.repeated
         assert isinstance(other, IdReused)
@@ -329,11 +326,9 @@ class EventStoreContract:
     ) -> None:
         """A malformed draft is its caller's error; what is appended beside it is written."""
         await store.append(make.create("s"))
-        bad, good = await asyncio.gather(
-            store.append(Append((make.action("s", **changes),))),
-            store.append(Append((make.action("s"),))),
-            return_exceptions=True,
-        )
+        drafts = (make.action("s", **changes), make.action("s"))
+        answers = await asyncio.gather(*(store.append(Append((draft,))) for draft in drafts), return_exceptions=True)
+        bad, good = answers
         assert isinstance(bad, InvalidRequest)
         assert not isinstance(good, BaseException)
         for request in (

@@ -212,7 +212,7 @@ class LogWriter:
 
     async def _write_once(self, entries: list[Entry], *, trust: bool) -> None:
         found = await self._find(entries, trust=trust)
-        count = sum(len(entry.request.drafts) for entry in entries)
+        count = sum([len(entry.items) for entry in entries])
         salts = self._randomness.bytes(16 * count)
         assembly = Assembly(self.log, self._states, found, self._clock.now_us(), salts)
         written: list[tuple[Entry, Appended | slice]] = []
@@ -242,14 +242,16 @@ class LogWriter:
         wanted = Wanted([], [], [])
         states = self._states
         for entry in entries:
-            if entry.home not in states or len(entry.keys) > 1:
-                wanted.sessions += [key for key in entry.keys if key not in states]
+            if entry.home not in states:
+                wanted.sessions.append(entry.home)
+            if entry.others:
+                wanted.sessions += [key for key in entry.others if key not in states]
             if entry.actions:
                 wanted.actions += entry.actions
             if entry.unsure and trust:
                 wanted.ids += entry.unsure
             if not trust:
-                wanted.ids += [(d.tenant, raw) for d, raw in zip(entry.request.drafts, entry.ids, strict=True)]
+                wanted.ids += [key for _, key, _, _ in entry.items]
         if wanted.sessions or wanted.ids or wanted.actions:
             return await self._medium.find(wanted)
         return _NOTHING
