@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FETCH_CHUNK: Final = 64
+STOP_SECONDS_MAX: Final = 5.0
 UNIQUE: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 
 WRITER_PRAGMAS: Final = (
@@ -42,8 +44,17 @@ class JobConnection(aiosqlite.Connection):
     async def open(cls, connect: Callable[[], sqlite3.Connection]) -> Self:
         """Start a connection's thread and let it call `connect`; raises what that raises."""
         connection = cls(connect, FETCH_CHUNK)
-        await connection
+        try:
+            await connection
+        except BaseException:
+            # The thread was told to stop, and answers to this loop when it does: let it, while there is a loop.
+            await asyncio.shield(asyncio.to_thread(connection.wait_stopped))
+            raise
         return connection
+
+    def wait_stopped(self) -> None:
+        """Block until the connection's thread, which was told to stop, has ended; a few seconds at most."""
+        self._thread.join(STOP_SECONDS_MAX)
 
     async def run(self, job: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `job(connection, ...)` in the connection's thread and return what it returns.
