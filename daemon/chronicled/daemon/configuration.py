@@ -131,7 +131,8 @@ def load(
 
     Args:
         file: A TOML file that must exist; None reads the one in the XDG configuration directory, if there is one.
-        environment: `CHRONICLED_SECTION__KEY` variables; lists are comma-separated. None is the process's own.
+        environment: `CHRONICLED_SECTION__KEY` variables; lists are comma-separated. None is the process's own. One that
+            names a section and has a single underscore behind it is an error too.
         flags: Values by `section.key`; None values are left out.
 
     Raises:
@@ -156,9 +157,11 @@ def _from_file(file: str | None, environment: Mapping[str, str]) -> Layer:
         raise ConfigurationError(f"There is no file {path}.", source=path) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}.", source=path) from None
+    except RecursionError:
+        raise ConfigurationError(f"{path} cannot be read: it is nested too deep.", source=path) from None
     layer: Layer = {}
     for section, table in document.items():
-        if not isinstance(table, dict):
+        if not isinstance(table, dict) or section not in _sections():
             raise _unknown(section, path)
         values = cast("dict[str, Any]", table)
         for key, value in values.items():
@@ -170,15 +173,29 @@ def _from_file(file: str | None, environment: Mapping[str, str]) -> Layer:
 def _from_environment(environment: Mapping[str, str]) -> Layer:
     layer: Layer = {}
     for name, text in environment.items():
-        if not name.startswith(ENVIRONMENT_PREFIX) or "__" not in name:
+        if not name.startswith(ENVIRONMENT_PREFIX):
             continue
-        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        section, two, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        if not two:
+            _refuse_one_underscore(name, section)
+            continue
         kind = _types().get(f"{section}.{key}")
         value: Any = text
         if kind is not None and getattr(kind, "__origin__", None) is tuple:
             value = [part for part in re.split(r"[,\s]+", text) if part]
         _put(layer, section, key, value, f"environment variable {name}", strict=False)
     return layer
+
+
+def _refuse_one_underscore(name: str, rest: str) -> None:
+    # Not everything with our prefix is a setting (CHRONICLED_SOCKET is the client's), but what names a section means one.
+    section, one, key = rest.partition("_")
+    if one and section in _sections():
+        raise ConfigurationError(
+            f"The environment variable {name} is not a setting: between section and key stand two underscores, "
+            f"as in {ENVIRONMENT_PREFIX}{section.upper()}__{key.upper()}.",
+            source=name,
+        )
 
 
 def _from_flags(flags: Mapping[str, Any]) -> Layer:
@@ -199,6 +216,10 @@ def _put(layer: Layer, section: str, key: str, value: Any, source: str, *, stric
         layer.setdefault(section, {})[key] = msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{name} in {source}: {error}.", key=name, source=source) from None
+
+
+def _sections() -> frozenset[str]:
+    return frozenset(section.name for section in msgspec.structs.fields(Configuration))
 
 
 def _types() -> dict[str, Any]:

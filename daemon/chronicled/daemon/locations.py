@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 
 from chronicled.events.errors import Refused
@@ -48,18 +47,20 @@ def make_private(path: str) -> str:
     """Create the directory for its owner alone (0700) if it is missing, and return its absolute path.
 
     Raises:
-        Refused: it exists and is not a directory of ours, or others may write to it.
+        Refused: it exists and is not a directory of ours, or others may write to it, or it cannot be made.
     """
     path = os.path.abspath(path)
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
+        if not os.path.isdir(path):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            os.mkdir(path, 0o700)
         found = os.stat(path)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise Refused(f"{path} is not a directory of uid {os.geteuid()}.") from None
-        if found.st_mode & 0o022:
-            raise Refused(f"Others may write to {path}: chmod 700 it, or name another directory.") from None
+    except OSError as error:
+        raise Refused(f"The directory {path} cannot be made ({error.strerror}): name another one.") from None
+    if found.st_uid != os.geteuid():
+        raise Refused(f"{path} is not a directory of uid {os.geteuid()}: name another directory.")
+    if found.st_mode & 0o022:
+        raise Refused(f"Others may write to {path}: chmod 700 it, or name another directory.")
     return path
 
 

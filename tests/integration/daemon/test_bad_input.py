@@ -350,11 +350,11 @@ async def test_too_many_connections_are_told_so(launch: Launch) -> None:
     daemon = await launch("limits.connections_max=4")
     held = [await asyncio.open_unix_connection(str(daemon.socket)) for _ in range(4)]
     try:
+        # What comes over the limit is answered before it has asked; the probe of the start may still count.
+        held += [await asyncio.open_unix_connection(str(daemon.socket)) for _ in range(3)]
         async with asyncio.timeout(5):
-            while b" 503 " not in (
-                answer := await daemon.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            ):
-                held.append(await asyncio.open_unix_connection(str(daemon.socket)))
+            answer = await held[-1][0].read()
+        assert b" 503 " in answer
         assert b"overloaded" in answer
         held[0][1].write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         async with asyncio.timeout(5):

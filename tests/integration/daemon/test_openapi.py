@@ -130,17 +130,20 @@ def load(served: Served, mode: schemathesis.GenerationMode) -> Any:
             return whole(body)
         return body
 
-    def map_cursor(context: Any, values: dict[str, Any] | None) -> dict[str, Any] | None:
+    def map_values(context: Any, values: dict[str, Any] | None) -> dict[str, Any] | None:
         # A cursor beyond the head is well formed and still wrong.
         for name in ("after", "Last-Event-ID", "Last-Event-Id"):
             if values and name in values and mode == schemathesis.GenerationMode.POSITIVE:
                 values[name] = "1"
+        # Any preference is admitted, but a `wait` must have its seconds.
+        if values and "Prefer" in values and mode == schemathesis.GenerationMode.POSITIVE:
+            values["Prefer"] = "wait=1"
         return values
 
     schema.hook("map_path_parameters")(map_path_parameters)
     schema.hook("map_body")(map_body)
-    schema.hook("map_query")(map_cursor)
-    schema.hook("map_headers")(map_cursor)
+    schema.hook("map_query")(map_values)
+    schema.hook("map_headers")(map_values)
     return schema
 
 

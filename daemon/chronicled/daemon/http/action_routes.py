@@ -59,8 +59,8 @@ class SubmitHeaders(msgspec.Struct, frozen=True):
 
     idempotency_key: Annotated[str, msgspec.Meta(pattern=KEY_PATTERN)] | None = None
     """Makes a retry safe: the same key gives the same action."""
-    prefer: Annotated[str, msgspec.Meta(pattern=r"^wait=[0-9]{1,9}$")] | None = None
-    """`wait=SECONDS`: answer when the action has ended, or after so long."""
+    prefer: str | None = None
+    """`wait=SECONDS`: answer when the action has ended, or after so long. Other preferences are left alone."""
 
 
 class ActionRoutes:
