@@ -122,7 +122,7 @@ class Harness:
         await self._start(None)
         try:
             async with Api(self.daemon.socket) as self.api, Api(self.daemon.socket) as stream:
-                self.fleet = Fleet(self.daemon, self.api, SESSIONS)
+                self.fleet = Fleet(self.daemon, self.api, self.ledger, SESSIONS)
                 self.clients = Clients(self.daemon, self.api, self.ledger, self.fleet, self.chance)
                 follower = Follower(self.daemon, stream, self.ledger, self._notice)
                 async with asyncio.TaskGroup() as group:

@@ -23,8 +23,8 @@ COMMIT_LATE_SECONDS = 0.03
 def dedupe_off() -> None:
     """The action server forgets every id as soon as it has taken it: see the bootstrap beside this file."""
     runtime: Any = process
-    paths = runtime._import_paths()
-    runtime._import_paths = lambda: paths
+    paths = runtime.import_paths()
+    runtime.import_paths = lambda: paths
     runtime.bootstrap = SimpleNamespace(__file__=str(Path(__file__).with_name("bootstrap.py")))
 
 
