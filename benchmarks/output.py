@@ -73,9 +73,11 @@ def forget_peak(pid: int) -> float:
 
 
 def server_pid(connection: Connection, session: str) -> int:
-    """Return the process id of the session's action server."""
+    """Return the process id of the session's action server: the first child of the reaper that the log names."""
     events = connection.call("GET", f"/v1/sessions/{session}/events?kind=generation_started")["events"]
-    return int(events[-1]["payload"]["handle"]["pid"])
+    reaper = int(events[-1]["payload"]["handle"]["pid"])
+    children = [int(word) for word in Path(f"/proc/{reaper}/task/{reaper}/children").read_text().split()]
+    return min(children, key=lambda pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]))
 
 
 def peer_seconds(source: Path) -> float:

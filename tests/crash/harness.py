@@ -113,6 +113,7 @@ class Harness:
         self.daemon = Daemon(directory, launch)
         self.ledger = Ledger(directory)
         self.servers = Servers()
+        self.settle_seconds = SETTLE_SECONDS_MAX
         self._replacing: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -245,7 +246,7 @@ class Harness:
             await asyncio.wait(self._replacing)
         self.clients.stopping = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(submitting, SETTLE_SECONDS_MAX)
+            await asyncio.wait_for(submitting, self.settle_seconds)
         quiet = 0
         while quiet < 3:
             # Nothing more may come: events that are on their way arrive within these looks.
@@ -272,17 +273,26 @@ class Harness:
                 os.kill(pid, signal.SIGKILL)
 
 
-async def run(chosen: Sequence[Plan], seed: int, launch: tuple[str, ...] = PRODUCT, *, kept: bool = True) -> Report:
+async def run(
+    chosen: Sequence[Plan],
+    seed: int,
+    launch: tuple[str, ...] = PRODUCT,
+    *,
+    kept: bool = True,
+    settle_seconds: float = SETTLE_SECONDS_MAX,
+) -> Report:
     """Carry out the plans, points that were missed again later; return what happened.
 
     Args:
         chosen: What to kill, in order.
         seed: Of every choice that the harness makes; the machine's timing is chance all the same.
         launch: Command that starts the daemon.
+        settle_seconds: How long actions that are open after the last kill may take to end.
         kept: Whether the directory of a run with violations stays, for a look.
     """
     directory = Path(tempfile.mkdtemp(prefix="crash-"))
     harness = Harness(directory, seed, launch)
+    harness.settle_seconds = settle_seconds
     waiting = list(chosen)
     spare = max(2, len(waiting) // EXTRA_SHARE)
     async with asyncio.timeout(SETTLE_SECONDS_MAX * 3 + CYCLE_SECONDS_MAX * len(waiting)), harness.running():

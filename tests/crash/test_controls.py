@@ -33,7 +33,7 @@ async def test_the_harness_notices_a_missing_guarantee(control: str) -> None:
         # Chance decides where a kill lands, so it gets more than one try; a sound product would pass them all.
         chosen = cycle * 3
         random.Random(SEED + attempt).shuffle(chosen)
-        report = await run(chosen, SEED + attempt, launch, kept=False)
+        report = await run(chosen, SEED + attempt, launch, kept=False, settle_seconds=8.0)
         found = [text for text in report.violations if any(word in text for word in sign.split("|"))]
         if found:
             break
