@@ -57,7 +57,15 @@ class SessionFold:
     def of_claim(cls, claim: Claim, registry: Registry) -> SessionFold:
         """Return the fold as it stood at the claim."""
         fold = cls(claim.key, registry)
-        known = (claim.created, claim.sandbox, claim.generation, *claim.losses, *claim.open_actions, *claim.requests)
+        known = (
+            claim.created,
+            claim.closed,
+            claim.sandbox,
+            claim.generation,
+            *claim.losses,
+            *claim.open_actions,
+            *claim.requests,
+        )
         for event in sorted((event for event in known if event is not None), key=lambda event: event.position):
             if event.kind in {"generation_ended", "lane_restarted"}:
                 fold._note_loss(event)
@@ -81,7 +89,7 @@ class SessionFold:
             created=self.created,
             generation=self.generation,
             sandbox=self.sandbox,
-            closed=self.closed is not None,
+            closed=self.closed,
             open_actions=tuple(self._open.values()),
             requests=tuple(requests),
             losses=self.losses(),

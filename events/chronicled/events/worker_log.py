@@ -37,8 +37,8 @@ class Claim(msgspec.Struct, frozen=True):
     """The newest `generation_started` without a `generation_ended`, or None."""
     sandbox: Event | None
     """The newest `sandbox_requested` without a `sandbox_removed`, or None."""
-    closed: bool
-    """Whether a `session_closed` stands in the log."""
+    closed: Event | None
+    """The session's `session_closed`, or None while it is open."""
     open_actions: tuple[Event, ...]
     """Runnable actions without a terminal observation, in position order."""
     requests: tuple[Event, ...]

@@ -95,11 +95,11 @@ async def test_a_claim_of_a_session_that_is_over_is_folded_from_the_log(world: W
     """Nothing of such a session is in memory, and its claim tells it truthfully all the same."""
     writer = Writer(world.store)
     created = await writer.create()
-    await writer.close()
+    closed = await writer.close()
     await world.projections.save()
     assert world.projections.find("default", "s") is None
     claim = await world.log.claim(writer.key)
-    assert (claim.created, claim.closed, claim.open_actions) == (created, True, ())
+    assert (claim.created, claim.closed, claim.open_actions) == (created, closed, ())
     assert claim.fence == world.store.head
 
 

@@ -169,6 +169,26 @@ async def test_a_closed_session_ends_everything(tmp_path: Path) -> None:
         assert not os.listdir(world.directories.spool)
 
 
+async def test_a_session_closed_while_no_worker_runs_is_ended_by_the_next(tmp_path: Path) -> None:
+    """What was queued never runs, what runs is cancelled, the sandbox is removed: the claim knows of the close."""
+    async with World.open(tmp_path) as world:
+        async with world.working():
+            await world.create()
+            flying, queued = await world.submit("hang"), await world.submit("ok", on_state_loss="run")
+            await world.until(lambda: _started(world, flying.id))
+        await world.close()
+        async with world.working():
+            assert (await world.ended(flying)).outcome == "cancelled"
+            assert (await world.ended(queued)).reason == "session_closed"
+
+            async def removed() -> bool:
+                return bool(await world.events("sandbox_removed"))
+
+            await world.until(removed)
+        assert not world.host.alive
+        assert world.host.effects[queued.id] == 0
+
+
 async def test_the_life_deadline_is_named(tmp_path: Path) -> None:
     """A session past its life deadline is closed by its worker; the running action ends `timeout` by `life`."""
     async with World.open(tmp_path) as world, world.working():
