@@ -20,7 +20,7 @@ from chronicled.events.errors import (
 )
 from chronicled.events.store import Appended
 from chronicled.storage.entry import ActionKey, Entry, Item, SessionKey
-from chronicled.storage.leaf import header, leaf_hash, payload_digest
+from chronicled.storage.leaf import event_leaf, header
 from chronicled.storage.medium import Batch, Found, LogState
 from chronicled.storage.record import CATEGORY_NUMBERS, LabelKey, SessionState
 
@@ -67,11 +67,17 @@ class Assembly:
         Raises:
             Conflict, SessionNotFound: a precondition does not hold; the batch is as if the request had never been.
         """
+        start = len(self.batch.events)
+        if entry.plain:  # most are, and this spares them a tenth of the writer's work
+            key = entry.items[0][1]
+            state = self._state(entry.home)
+            if state is not None and not (state.closed or key in self._ids or key in self._found.events):
+                self._write(entry.items[0])
+                return slice(start, start + 1)
         earlier = self._earlier(entry)
         if earlier is not None:
             return earlier
         self._judge(entry)
-        start = len(self.batch.events)
         for item in entry.items:
             self._write(item)
         return slice(start, start + len(entry.items))
@@ -173,23 +179,21 @@ class Assembly:
         category = CATEGORY_NUMBERS[draft.category]
         start = 16 * len(batch.rows)
         salt = self._salts[start : start + 16]
-        leaf = leaf_hash(
-            header(
-                position,
-                sequence,
-                self._time,
-                version,
-                category,
-                terminal,
-                raw,
-                cause,
-                request,
-                traceparent,
-                state.leaf,
-                texts,
-            ),
-            payload_digest(salt, payload),
+        head = header(
+            position,
+            sequence,
+            self._time,
+            version,
+            category,
+            terminal,
+            raw,
+            cause,
+            request,
+            traceparent,
+            state.leaf,
+            texts,
         )
+        leaf = event_leaf(head, salt, payload)
         self._frontier.append(leaf)
         self.states[home] = state = state.after(position, category, kind, source, leaf)
         label = (category, kind, version, draft.lane, source, draft.actor)

@@ -56,7 +56,7 @@ class Entry:
         PayloadTooLarge: its payloads together are more than the queue holds.
     """
 
-    __slots__ = ("actions", "future", "home", "items", "opens", "others", "request", "size", "unsure")
+    __slots__ = ("actions", "future", "home", "items", "opens", "others", "plain", "request", "size", "unsure")
 
     def __init__(self, request: Append, future: asyncio.Future[Appended]) -> None:
         drafts = request.drafts
@@ -77,6 +77,13 @@ class Entry:
         self.size = 0
         for draft in drafts:
             self._add(draft)
+        self.plain = (
+            len(drafts) == 1
+            and not (request.create or request.open_actions or self.actions)
+            and request.fence is None
+            and request.expected_sequence is None
+        )
+        """Whether it is one event with no precondition but that its session is there and open."""
         if len(drafts) > 1:
             if len({key for _, key, _, _ in self.items}) < len(drafts):
                 raise InvalidRequest("An append has the same event id twice.")

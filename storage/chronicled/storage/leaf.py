@@ -37,6 +37,7 @@ __all__ = [
     "IS_TERMINAL",
     "NO_DIGEST",
     "NO_ID",
+    "event_leaf",
     "header",
     "leaf_hash",
     "pack_texts",
@@ -108,6 +109,11 @@ def header(
         previous,
     )
     return fixed + texts + last
+
+
+def event_leaf(head: bytes, salt: bytes, payload: bytes) -> bytes:
+    """Return the leaf of the event with the header `head`: `leaf_hash` over `payload_digest`, in one call."""
+    return sha256(_LEAF_PREFIX + head + sha256(salt + payload).digest()).digest()
 
 
 def payload_digest(salt: bytes, payload: bytes) -> bytes:

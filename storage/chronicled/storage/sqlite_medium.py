@@ -36,7 +36,9 @@ class SqliteMedium:
     def __init__(self, connection: JobConnection, reserve: Reserve) -> None:
         self._connection = connection
         self._reserve = reserve
-        self._wal_pages = 0
+        self._wal_pages = 0.0
+        """Pages in the WAL by estimate; what the last checkpoint really met corrects the next estimates."""
+        self._estimate = 1.0
         self._checkpointing: asyncio.Task[None] | None = None
 
     async def find(self, wanted: Wanted) -> Found:
@@ -93,17 +95,20 @@ class SqliteMedium:
             raise _refusal(connection, error) from None
         # One page for each session's place in the index, the rows themselves, and a few that every commit touches.
         size = sum([len(row[-1]) for row in batch.rows]) + 250 * len(batch.rows)
-        self._wal_pages += 6 + len({row[1] for row in batch.rows}) + size // 3500
+        self._wal_pages += self._estimate * (6 + len({row[1] for row in batch.rows}) + size // 3500)
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         # Passive: never waits for readers. What it cannot copy for them now, the next one will.
-        self._wal_pages = 0
+        guessed, self._wal_pages = self._wal_pages, 0.0
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            _, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
             # Without room for the copy, the WAL goes on holding what it holds; it is durable there.
             if not isinstance(failure(error), StorageFull):
                 raise _refusal(connection, error) from None
+            return
+        if pages == copied and guessed >= WAL_PAGES_MAX:  # else a reader holds some back, and they count again
+            self._estimate = min(2.0, max(0.25, self._estimate * pages / guessed))
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:

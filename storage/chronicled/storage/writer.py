@@ -211,8 +211,8 @@ class LogWriter:
                 raise StoreFailed(f"The log contradicts its own indexes: {error}.") from None
 
     async def _write_once(self, entries: list[Entry], *, trust: bool) -> None:
-        found = await self._find(entries, trust=trust)
-        count = sum([len(entry.items) for entry in entries])
+        wanted, count = self._wanted(entries, trust=trust)
+        found = _NOTHING if wanted is None else await self._medium.find(wanted)
         salts = self._randomness.bytes(16 * count)
         assembly = Assembly(self.log, self._states, found, self._clock.now_us(), salts)
         written: list[tuple[Entry, Appended | slice]] = []
@@ -238,23 +238,21 @@ class LogWriter:
             if not entry.future.done():
                 entry.future.set_exception(reason)
 
-    async def _find(self, entries: list[Entry], *, trust: bool) -> Found:
+    def _wanted(self, entries: list[Entry], *, trust: bool) -> tuple[Wanted | None, int]:
+        """Return what must be looked up, None for nothing, and the number of drafts."""
         wanted = Wanted([], [], [])
         states = self._states
+        count = 0
         for entry in entries:
+            count += len(entry.items)
             if entry.home not in states:
                 wanted.sessions.append(entry.home)
-            if entry.others:
-                wanted.sessions += [key for key in entry.others if key not in states]
-            if entry.actions:
-                wanted.actions += entry.actions
-            if entry.unsure and trust:
-                wanted.ids += entry.unsure
-            if not trust:
-                wanted.ids += [key for _, key, _, _ in entry.items]
-        if wanted.sessions or wanted.ids or wanted.actions:
-            return await self._medium.find(wanted)
-        return _NOTHING
+            if entry.plain and not entry.unsure and trust:
+                continue
+            wanted.sessions += [key for key in entry.others if key not in states]
+            wanted.actions += entry.actions
+            wanted.ids += entry.unsure if trust else [key for _, key, _, _ in entry.items]
+        return (wanted if wanted.sessions or wanted.ids or wanted.actions else None), count
 
     def _remember(self, states: dict[SessionKey, SessionState]) -> None:
         self._states.update(states)
