@@ -158,6 +158,10 @@ class MortalRuntime:
         sandbox = await self.host.attach(handle, spec)
         return None if sandbox is None else MortalSandbox(sandbox, self.fuse)
 
+    async def remove(self, sandbox: str) -> None:
+        self.fuse.step()
+        await self.host.remove(sandbox)
+
     async def sweep(self, known: Collection[str]) -> Sequence[str]:
         self.fuse.step()
         return await self.host.sweep(known)

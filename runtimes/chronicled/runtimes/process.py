@@ -102,6 +102,15 @@ class ProcessRuntime:
         await sandbox.kill()
         return None
 
+    async def remove(self, sandbox: str) -> None:
+        """Kill and remove whatever is left of a sandbox; see `Runtime.remove`."""
+        folder = self._folder(sandbox)
+        for process, generation in await anyio.to_thread.run_sync(process_proof.find_reapers, sandbox):
+            await ProcessSandbox(folder, generation, process).kill()
+        if await anyio.to_thread.run_sync(process_proof.is_locked, folder):
+            raise SandboxUnreachable(f"sandbox {sandbox} is not known any more, but cannot be proven dead")
+        await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
+
     async def sweep(self, known: Collection[str]) -> Sequence[str]:
         """Kill and remove every sandbox in the instance's folder that is not known; see `Runtime.sweep`."""
         try:
@@ -110,12 +119,7 @@ class ProcessRuntime:
             return []
         removed: list[str] = []
         for name in sorted(set(names).difference(known)):
-            folder = self._folder(name)
-            for process, generation in await anyio.to_thread.run_sync(process_proof.find_reapers, name):
-                await ProcessSandbox(folder, generation, process).kill()
-            if await anyio.to_thread.run_sync(process_proof.is_locked, folder):
-                raise SandboxUnreachable(f"sandbox {name} is not known any more, but cannot be proven dead")
-            await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
+            await self.remove(name)
             removed.append(name)
         return removed
 

@@ -87,6 +87,16 @@ class Runtime(Protocol):
         """
         ...
 
+    async def remove(self, sandbox: str) -> None:
+        """Remove one sandbox of which no handle is known: the worker died before its start was recorded.
+
+        On return nothing of it lives, and it may never have been there.
+
+        Raises:
+            SandboxUnreachable: its death cannot be proven now.
+        """
+        ...
+
     async def sweep(self, known: Collection[str]) -> Sequence[str]:
         """Remove sandboxes of this instance that are not in `known` (sandbox ids); return those removed."""
         ...

@@ -304,6 +304,10 @@ class Host:
         server = self.alive.get(str(handle["sandbox"]))
         return None if server is None else ScriptedSandbox(server)
 
+    async def remove(self, sandbox: str) -> None:
+        if sandbox in self.alive:
+            self.alive[sandbox].die("removed")
+
     async def sweep(self, known: Collection[str]) -> Sequence[str]:
         gone = [sandbox for sandbox in self.alive if sandbox not in known]
         for sandbox in gone:

@@ -108,5 +108,25 @@ async def test_leftovers_of_a_burial_are_cleared_at_the_next_start(tmp_path: Pat
             assert len(os.listdir(world.directories.spool)) == 1
 
 
+async def test_a_half_started_sandbox_is_cleared_up_and_no_other(tmp_path: Path) -> None:
+    """What a worker left half-started is removed before all sessions are claimed; what runs in the others lives on."""
+    async with World.open(tmp_path) as world:
+        await world.create("half")
+        async with world.working():
+            await world.create("live")
+            flying = await world.submit("hang", "live")
+            await world.until(lambda: _ran(world, flying))
+        await world.request_sandbox("half", world.ids.new())
+        async with world.working(claims_max=1):
+            await world.until(lambda: _kind(world, "sandbox_removed", "half"))
+            await world.ask(flying)
+            assert (await world.ended(flying)).outcome == "cancelled"
+            assert not await world.events("generation_ended")
+
+
+async def _kind(world: World, kind: str, session: str) -> bool:
+    return any(event.session == session for event in await world.events(kind))
+
+
 async def _ran(world: World, action: Event) -> bool:
     return action.id in world.host.effects

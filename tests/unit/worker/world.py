@@ -18,7 +18,7 @@ from chronicled.events.disk import Disk
 from chronicled.events.envelope import ACTION, LIFECYCLE, Draft, Event
 from chronicled.events.ids import SystemIds
 from chronicled.events.kinds.actions import Run
-from chronicled.events.kinds.lifecycle import CancelRequested, SessionClosed, SessionCreated
+from chronicled.events.kinds.lifecycle import CancelRequested, SandboxRequested, SessionClosed, SessionCreated
 from chronicled.events.redaction import IdentityRedaction, Redaction
 from chronicled.events.registry import builtin_registry
 from chronicled.events.store import Append
@@ -97,6 +97,11 @@ class World:
     async def close(self, session: str = "s") -> Event:
         """Close a session."""
         return await self._append(self._draft(LIFECYCLE, "session_closed", SessionClosed(), session))
+
+    async def request_sandbox(self, session: str, sandbox: str) -> Event:
+        """Leave behind what a worker does that dies while it starts a sandbox."""
+        payload = SandboxRequested(sandbox=sandbox, runtime="process", image=None)
+        return await self._append(self._draft(LIFECYCLE, "sandbox_requested", payload, session))
 
     async def submit(self, command: str = "ok", session: str = "s", lane: str = "main", **fields: Any) -> Event:
         """Submit a `run`."""

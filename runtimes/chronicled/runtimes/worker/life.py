@@ -297,14 +297,13 @@ class SandboxLife:
     async def _clear_up(self, requested: SandboxRequested) -> None:
         runtime = self._context.runtimes.get(requested.runtime)
         wait = RETRY_SECONDS_MIN
-        # The set itself, not a copy: what starts while the runtime looks around must not be swept.
-        self._context.sandboxes.discard(requested.sandbox)
         while runtime is not None:
             try:
-                await runtime.sweep(self._context.sandboxes)
+                # This one alone: sandboxes of sessions that are not claimed yet must not be taken for orphans.
+                await runtime.remove(requested.sandbox)
                 break
             except SandboxUnreachable as error:
-                _log.warning("sweep_unproven", session=self._session.key.session, detail=error.detail)
+                _log.warning("removal_unproven", session=self._session.key.session, detail=error.detail)
             await anyio.sleep(wait)
             wait = min(2 * wait, RETRY_SECONDS_MAX)
         await remove_sandbox(self._session, requested.sandbox, None, "worker_restarted")
