@@ -31,8 +31,8 @@ from chronicled.events.faultpoint import POINTS
 __all__ = ["Harness", "Plan", "Report", "plans", "run"]
 
 SESSIONS = 6
-VICTIMS = ("daemon", "server", "reaper", "both", "starting")
-WEIGHTS = (4, 3, 1, 3, 2)
+VICTIMS = ("daemon", "server", "reaper", "both", "starting", "none")
+WEIGHTS = (4, 3, 1, 3, 2, 1)
 ARRIVALS_MAX = {"before_append": 25, "commit_to_ack": 25}
 """Points that every commit passes are passed far more often than those of one action."""
 SERVER_ARRIVALS_MAX = 4
@@ -50,7 +50,8 @@ class Plan:
     """What one cycle kills.
 
     `daemon` (which holds the worker), `server` (an action server), `reaper` (the process above it), `both` (daemon and
-    server), `starting` (the daemon before it is ready), or `point` (whoever reaches it first).
+    server), `starting` (the daemon before it is ready), `none` (the daemon is stopped in order), or `point` (whoever
+    reaches it first).
     """
 
     victim: str
@@ -153,6 +154,11 @@ class Harness:
         await asyncio.sleep(self.chance.uniform(0.05, 0.5))
         if plan.victim in {"server", "reaper", "both"}:
             self._kill_server(plan.victim)
+        if plan.victim == "none":
+            await self.daemon.stop()
+            if self.daemon.status != 0:
+                self.report.violations.append(f"no orderly end: {self.daemon.status}\n{self.daemon.tail()}")
+            await self._start(None)
         if plan.victim in {"daemon", "both", "starting"}:
             self._kill_daemon(plan.victim)
             if plan.victim == "starting":
@@ -233,10 +239,9 @@ class Harness:
         self.servers.notice(event)
         if event.kind == "generation_started" and self.daemon.armed is not None:
             self.servers.watched.add(event.payload["generation"])
-        elif event.kind == "generation_ended":
-            generation = event.payload["generation"]
-            for pid, what in processes_of({generation}).items():
-                self.report.violations.append(f"generation_ended, and process {pid} of it lives: {what}")
+        elif event.kind == "generation_ended" or event.payload.get("outcome") == "sandbox_lost":
+            for pid, what in processes_of({event.payload["generation"]}).items():
+                self.report.violations.append(f"{event.kind} at {event.position}, and process {pid} lives: {what}")
 
     async def _settle(self, submitting: asyncio.Task[None]) -> None:
         """Start an unarmed daemon, let clients finish, and wait until the log is quiet."""

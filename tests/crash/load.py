@@ -18,6 +18,7 @@ CLIENTS = 4
 OPEN_PER_CLIENT_MAX = 4
 LANES = ("main", "side")
 PAUSE_SECONDS = 0.03
+CANCEL_SHARE = 0.05
 RERUN_SHARE = 0.5
 """Share of the actions that may run in a fresh generation when theirs was lost before they ran."""
 SETTLE_SECONDS_MAX = 60.0
@@ -129,6 +130,10 @@ class Clients:
                 await asyncio.sleep(self._chance.uniform(0, 0.5))
                 again = await insist(self._daemon, self._api, "POST", path, body)
                 self._ledger.acked(submission, bytes(again.members["action"]))
+            if self._chance.random() < CANCEL_SHARE:
+                await asyncio.sleep(self._chance.uniform(0, 0.5))
+                # It may have ended meanwhile (409); that it ends, once and honestly, is checked like for any other.
+                await insist(self._daemon, self._api, "POST", f"{path}/{submission.id}/cancel", {})
             with contextlib.suppress(TimeoutError):
                 # What does not end is found by the last check, with more to say about it.
                 await asyncio.wait_for(submission.done.wait(), SETTLE_SECONDS_MAX)
