@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from chronicled.cli import printing
-from chronicled.cli.exit_code import BROKEN_PIPE, CANCELLED, USAGE, exit_code_of
+from chronicled.cli.exit_code import BROKEN_PIPE, CANCELLED, REFUSED, USAGE, exit_code_of
 from chronicled.events.errors import ChronicledError
 
 __all__ = ["COMMANDS", "main"]
@@ -36,12 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = next((argument for argument in given if not argument.startswith("-")), None)
-    parser = _parser(name)
-    options = parser.parse_args(given)
-    if "execute" not in options:
-        parser.print_help(sys.stderr)
-        return USAGE
     try:
+        parser = _parser(name)
+        options = parser.parse_args(given)
+        if "execute" not in options:
+            parser.print_help(sys.stderr)
+            return USAGE
         return int(options.execute(options))
     except ChronicledError as error:
         printing.error(error.detail)
@@ -52,6 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read us is gone (`chronicled events | head`); what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        # A file that may not be read, a terminal that is gone: a person needs the system's word and not our stack.
+        printing.error(": ".join(str(each) for each in (error.filename, error.strerror or error) if each))
+        return REFUSED
+
+
+def _version(options: argparse.Namespace) -> int:
+    from chronicled.cli.version import execute
+
+    options.json = False
+    return execute(options)
 
 
 def _parser(name: str | None) -> argparse.ArgumentParser:
@@ -60,6 +71,14 @@ def _parser(name: str | None) -> argparse.ArgumentParser:
         description="Runs what AI agents ask for, in sandboxes, and keeps the chronicle of it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version",
+        action="store_const",
+        const=_version,
+        dest="execute",
+        default=argparse.SUPPRESS,
+        help="print the version",
     )
     commands = parser.add_subparsers(metavar="COMMAND")
     for command, summary in COMMANDS.items():

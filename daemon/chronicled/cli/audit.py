@@ -45,7 +45,7 @@ def verify_log(options: argparse.Namespace) -> int:
     try:
         report = verify_file(path, progress=lambda done, total: printing.progress(f"{done} of {total} events"))
     except LogCorrupt as error:
-        printing.error(f"{path} does not verify: {error.detail}")
+        printing.error(f"{path} cannot be verified: {error.detail}")
         return ACTION_FAILED
     if options.json:
         printing.json_line(report)

@@ -14,6 +14,7 @@ __all__ = ["error", "event_line", "json_line", "line", "note", "progress", "tabl
 
 COLORS: Final = {"action": "36", "observation": "32", "lifecycle": "90"}
 PREVIEW_CHARACTERS: Final = 100
+TELLING: Final = ("command", "outcome", "exit_code", "message", "output", "path", "content", "reason")
 
 
 def line(text: str) -> None:
@@ -54,12 +55,23 @@ def colored(text: str, color: str) -> str:
 
 def event_line(event: Event) -> str:
     """Return an event for a person: position, time, session, kind, and the beginning of its payload."""
-    payload = bytes(event.payload).decode(errors="replace")
+    payload = _telling(event)
     kind = colored(f"{event.category[:3]} {event.kind:<20}", COLORS[event.category])
     # A payload may hold anything; on a terminal only printable characters get through.
     shown = "".join(each if each.isprintable() else "\ufffd" for each in payload[:PREVIEW_CHARACTERS])
     more = "…" if len(payload) > PREVIEW_CHARACTERS else ""
     return f"{event.position:>7}  {event.time[11:23]}  {event.session:<16} {kind} {shown}{more}"
+
+
+def _telling(event: Event) -> str:
+    """Return the payload as JSON, what a person looks for first, without what is not set."""
+    try:
+        payload = msgspec.json.decode(event.payload, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return bytes(event.payload).decode(errors="replace")
+    payload = {key: value for key, value in payload.items() if value not in (None, "", False, [], {})}
+    first = {key: payload[key] for key in TELLING if key in payload}
+    return msgspec.json.encode(first | payload).decode()
 
 
 def table(rows: list[tuple[str, ...]]) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, with_client
 from chronicled.cli.exit_code import CANCELLED, KILLED, OURS, TIMEOUT, exit_code_of
-from chronicled.cli.session import pairs
+from chronicled.cli.session import pairs, seconds
 from chronicled.client import Client, Ending, Outcome, Session
 from chronicled.events.errors import ActionEnded, ActionNotRunning, ChronicledError, InvalidRequest, NotReachable
 
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", help="provider of a new session's sandbox")
     parser.add_argument("--image", help="image of a new session's sandbox")
     parser.add_argument("--lane", default="main", help="which of the session's shells")
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, help="command deadline")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="command deadline")
     parser.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="variable of this command")
     parser.add_argument("--tty", action="store_true", help="give the command a terminal")
     add_connection(parser)
@@ -47,6 +47,11 @@ def execute(options: argparse.Namespace) -> int:
     except ChronicledError as error:
         printing.error(error.detail)
         return exit_code_of(error) if isinstance(error, NotReachable) else OURS
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        printing.error(f"The output cannot be written: {error.strerror or error}.")
+        return OURS
 
 
 async def _run(client: Client, options: argparse.Namespace) -> int:
@@ -74,7 +79,10 @@ async def _run(client: Client, options: argparse.Namespace) -> int:
 
 
 async def _follow(session: Session, action: str, options: argparse.Namespace) -> Ending:
-    """Stream the output and return the end; Ctrl-C interrupts the command, a second one cancels it, SIGTERM at once."""
+    """Stream the output and return the end; Ctrl-C interrupts the command, a second one cancels it.
+
+    SIGTERM cancels at once, and so does the end of the terminal, unless `nohup` has us ignore it.
+    """
     tasks: set[asyncio.Task[None]] = set()
     presses = 0
 
@@ -86,19 +94,23 @@ async def _follow(session: Session, action: str, options: argparse.Namespace) ->
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, stop, False)
     loop.add_signal_handler(signal.SIGTERM, stop, True)
+    if hangs_up := signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop, True)
     try:
         if not options.json:
             async with contextlib.aclosing(session.output(action)) as output:
                 async for chunk in output:
                     await asyncio.to_thread(_write, chunk)
         return await session.wait(action)
-    except BrokenPipeError:
-        # Whoever read the output is gone, and nobody will end the command any more.
+    except OSError:
+        # Whoever read the output is gone, or it has no room: nobody will end the command any more.
         await _stop(session, action, hard=True)
         raise
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
+        if hangs_up:
+            loop.remove_signal_handler(signal.SIGHUP)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import math
+from typing import Any, cast
 
 from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, client_command
 from chronicled.client import Client
 from chronicled.events.errors import InvalidRequest
 
-__all__ = ["configure"]
+__all__ = ["configure", "pairs", "seconds"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--image", help="image of its sandbox")
     create.add_argument("--label", metavar="KEY=VALUE", action="append", default=[])
     create.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="variable of every command")
-    create.add_argument("--life", metavar="SECONDS", type=float, help="when it closes by itself")
+    create.add_argument("--life", metavar="SECONDS", type=seconds, help="when it closes by itself")
     ls = verbs.add_parser("ls", help="list sessions")
     show = verbs.add_parser("show", help="show a session")
     close = verbs.add_parser("close", help="close a session; its record stays")
@@ -31,6 +32,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for verb, job in ((create, _create), (ls, _list), (show, _show), (close, _close)):
         add_connection(verb)
         verb.set_defaults(execute=client_command(job))
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds; argparse tells of what is none."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
 
 
 def pairs(texts: list[str], what: str) -> dict[str, str]:
@@ -88,8 +97,16 @@ async def _show(client: Client, options: argparse.Namespace) -> int:
         printing.json_line(shown)
     else:
         for key, value in shown.items():
-            printing.line(f"{key}: {value}")
+            printing.line(f"{key}: {_plain(value)}")
     return 0
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={each}" for key, each in cast("dict[str, Any]", value).items()) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
 
 
 async def _close(client: Client, options: argparse.Namespace) -> int:

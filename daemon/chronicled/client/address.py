@@ -23,7 +23,7 @@ class Address(msgspec.Struct, frozen=True):
         """Read a socket's path, `unix:PATH` or an `http://` URL; None is `CHRONICLED_SOCKET`, else the default socket.
 
         Raises:
-            InvalidRequest: a URL of another scheme.
+            InvalidRequest: a URL of another scheme, or one without a host; `unix:` without a path.
         """
         environment = os.environ if environment is None else environment
         text = text or environment.get("CHRONICLED_SOCKET") or default_socket(environment)
@@ -32,7 +32,11 @@ class Address(msgspec.Struct, frozen=True):
         elif "://" in text:
             if not text.startswith(("http://", "https://")):
                 raise InvalidRequest(f"An address is a socket's path, unix:PATH or http://HOST:PORT, not {text!r}.")
+            if not text.partition("://")[2].strip("/"):
+                raise InvalidRequest(f"The address {text!r} names no host.")
             return cls(text.rstrip("/"))
+        if not text:
+            raise InvalidRequest("An address `unix:` needs the path of a socket.")
         return cls("http://chronicled", os.path.abspath(text))
 
     def __str__(self) -> str:

@@ -99,11 +99,12 @@ class Transport:
         sent again although the daemon may have seen it.
 
         Raises:
+            InvalidRequest: a text in the body has no UTF-8 form; nothing was sent.
             NotReachable: no connection, or it was lost, for longer than `retry_seconds`.
             ChronicledError: the problem that the daemon answered with, by its code.
         """
         pauses = _Pauses(self.retry_seconds if retry_seconds is None else retry_seconds)
-        data = None if body is None else msgspec.json.encode(body)
+        data = None if body is None else _encoded(body)
         while True:
             try:
                 async with asyncio.timeout(self._answer_seconds + wait_seconds):
@@ -166,6 +167,13 @@ class Transport:
     def unreachable(self, error: Exception) -> NotReachable:
         """Return the error for a connection that stayed lost."""
         return self._unreachable(error)
+
+
+def _encoded(body: Any) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"A text is not valid UTF-8: {error.object[:200]!r}.") from None
 
 
 class _Pauses:

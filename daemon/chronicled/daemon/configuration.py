@@ -188,7 +188,8 @@ def _from_environment(environment: Mapping[str, str]) -> Layer:
 
 
 def _refuse_one_underscore(name: str, rest: str) -> None:
-    # Not everything with our prefix is a setting (CHRONICLED_SOCKET is the client's), but what names a section means one.
+    # Not everything with our prefix is a setting (CHRONICLED_SOCKET is the client's), but what names a section is meant
+    # as one.
     section, one, key = rest.partition("_")
     if one and section in _sections():
         raise ConfigurationError(

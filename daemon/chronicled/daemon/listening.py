@@ -30,14 +30,18 @@ class UnixListener:
 
     Raises:
         DataDirectoryBusy: a living process listens there.
-        Refused: something that is no socket stands there, or others may write to the directory.
+        Refused: something that is no socket stands there, or everybody may replace what stands there, or the directory
+            cannot be written.
     """
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         directory, self._name = os.path.split(self.path)
         _check_directory(directory)
-        self._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Refused(f"The socket's directory {directory} cannot be opened: {error.strerror}.") from None
         self._lock = -1
         try:
             self._take_lock()
@@ -49,7 +53,10 @@ class UnixListener:
 
     def _take_lock(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._lock = os.open(f"{self._name}.lock", flags, 0o600, dir_fd=self._directory)
+        try:
+            self._lock = os.open(f"{self._name}.lock", flags, 0o600, dir_fd=self._directory)
+        except OSError as error:
+            raise Refused(f"{self.path}.lock cannot be written ({error.strerror}): name another socket.") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -122,6 +129,14 @@ class UnixListener:
 def _check_directory(directory: str) -> None:
     if not os.path.isdir(directory):
         make_private(directory)
+        return
+    mode = os.stat(directory).st_mode
+    # In /tmp the sticky bit keeps everybody's hands off what is another's.
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise Refused(
+            f"Everybody may write to {directory} and put another socket in place of the daemon's: "
+            "chmod 700 it, or name another socket."
+        )
 
 
 def listen_tcp(address: str) -> socket.socket:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from chronicled.events.envelope import CATEGORIES, Category
 from chronicled.events.errors import LogCorrupt
+from chronicled.storage.connection import open_reader
 
 __all__ = ["KindCount", "count_kinds"]
 
@@ -30,15 +32,13 @@ def count_kinds(path: Path) -> tuple[KindCount, ...]:
     Raises:
         LogCorrupt: it cannot be read.
     """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
-        rows = connection.execute(
-            "SELECT label.category, label.kind, label.version, sum(used.events) FROM"
-            " (SELECT label, count(*) AS events FROM event GROUP BY label) AS used"
-            " JOIN label ON label.number = used.label GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-        ).fetchall()
-    except sqlite3.DatabaseError as error:
+        with closing(open_reader(path)) as connection:
+            rows = connection.execute(
+                "SELECT label.category, label.kind, label.version, sum(used.events) FROM"
+                " (SELECT label, count(*) AS events FROM event GROUP BY label) AS used"
+                " JOIN label ON label.number = used.label GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            ).fetchall()
+    except sqlite3.Error as error:
         raise LogCorrupt(f"The log's database cannot be read: {error}.") from None
-    finally:
-        connection.close()
     return tuple(KindCount(CATEGORIES[int(category) - 1], *rest) for category, *rest in rows)

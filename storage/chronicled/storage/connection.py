@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -88,15 +89,29 @@ def open_writer(path: Path) -> sqlite3.Connection:
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open a connection that can change nothing, not even by a checkpoint; beside a running daemon too.
 
+    A log that was closed in order can be read from a read-only medium, such as a snapshot.
+
     Raises:
         sqlite3.Error: the file is missing or cannot be opened.
     """
+    try:
+        return _open_reader(path, "mode=ro")
+    except sqlite3.OperationalError:
+        # In a directory that nobody can write, SQLite has no place for the index of its write-ahead log; it needs none.
+        wal = path.with_name(f"{path.name}-wal")
+        if os.access(path.parent, os.W_OK) or not path.is_file() or (wal.exists() and wal.stat().st_size):
+            raise
+        return _open_reader(path, "mode=ro&immutable=1")
+
+
+def _open_reader(path: Path, how: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0, check_same_thread=False
+        f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=5.0, check_same_thread=False
     )
     try:
         for pragma in ("query_only = ON", "mmap_size = 0", "trusted_schema = OFF"):
             connection.execute(f"PRAGMA {pragma}")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the first that looks into the file
     except BaseException:
         connection.close()
         raise

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from chronicled.events.errors import DataDirectoryBusy
+from chronicled.events.errors import DataDirectoryBusy, Refused
 
 __all__ = ["LOCK_NAME", "DirectoryLock"]
 
@@ -23,11 +23,15 @@ class DirectoryLock:
 
     Raises:
         DataDirectoryBusy: another process (or another lock in this one) holds it; names the holder's pid.
+        Refused: the directory cannot be written.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Refused(f"{directory / LOCK_NAME} cannot be written ({error.strerror}).") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from chronicled.events.errors import LogCorrupt, SchemaTooNew
+from chronicled.storage.connection import open_reader
 from chronicled.storage.log_schema import APPLICATION_ID, LOG_STEPS, Step
 
 __all__ = ["SchemaStatus", "apply_steps", "schema_status", "schema_version"]
@@ -108,13 +110,11 @@ def schema_status(path: Path, steps: Sequence[Step] = LOG_STEPS) -> SchemaStatus
     """
     current = 0
     if path.exists():
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         try:
-            current = schema_version(connection)
-        except sqlite3.DatabaseError as error:
+            with closing(open_reader(path)) as connection:
+                current = schema_version(connection)
+        except sqlite3.Error as error:
             raise LogCorrupt(f"The log's database cannot be read: {error}.") from None
-        finally:
-            connection.close()
     if current > len(steps):
         raise SchemaTooNew(
             f"The log is at schema step {current}; this version knows {len(steps)}.", current=current, newest=len(steps)

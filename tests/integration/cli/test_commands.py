@@ -33,6 +33,10 @@ USAGE = [
     ["submit", "--session", "x", "run", "[]"],
     ["events", "--after", "-3"],
     ["session", "ls", "--socket", "ftp://x"],
+    ["session", "ls", "--socket", "http://"],
+    ["session", "ls", "--socket", "unix:"],
+    ["session", "create", "--life", "nan"],
+    ["run", "--timeout", "inf", "--", "true"],
     ["audit"],
     ["audit", "verify", "--data", "/nonexistent"],
     ["serve", "--set", "data.nonsense=1"],
@@ -211,6 +215,7 @@ def test_doctor_tells_whether_the_machine_is_fit(commands: Commands) -> None:
 def test_version_is_told_without_the_daemons_libraries(commands: Commands) -> None:
     """Commands that talk to nobody import neither HTTP nor database."""
     assert commands.run("version").stdout.startswith(b"chronicled 0")
+    assert commands.run("--version").stdout == commands.run("version").stdout
     code = (
         "import sys; from chronicled.cli import main; main(['version']); print({'aiohttp', 'sqlite3'} & {*sys.modules})"
     )

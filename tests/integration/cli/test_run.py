@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import time
 
 import pytest
-from tests.integration.cli.conftest import END_SECONDS_MAX, Commands, line_of
+from tests.integration.cli.conftest import BIN, END_SECONDS_MAX, Commands, line_of
 
 
 def open_sessions(commands: Commands) -> set[str]:
@@ -102,12 +104,13 @@ def test_a_second_control_c_cancels_what_does_not_yield(commands: Commands) -> N
     assert open_sessions(commands) == before
 
 
-def test_sigterm_cancels_and_cleans_up(commands: Commands) -> None:
-    """A script that ends `run` leaves no command and no session behind."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_an_end_from_outside_cancels_and_cleans_up(commands: Commands, number: signal.Signals) -> None:
+    """A script that ends `run`, or a terminal that is closed, leaves no command and no session behind."""
     before = open_sessions(commands)
     running = commands.spawn("run", "--", "echo ready; sleep 60")
     assert line_of(running.stdout) == b"ready\n"
-    running.terminate()
+    running.send_signal(number)
     running.communicate(timeout=END_SECONDS_MAX)
     assert running.returncode == 130
     assert open_sessions(commands) == before
@@ -125,6 +128,32 @@ def test_a_reader_that_goes_away_ends_the_command(commands: Commands) -> None:
     assert b"Traceback" not in running.stderr.read()
     running.stderr.close()
     assert open_sessions(commands) == before
+
+
+def test_output_that_has_no_room_ends_the_command(commands: Commands) -> None:
+    """What cannot be written is told, with our own exit code, and the command does not run on."""
+    before = open_sessions(commands)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [BIN, "run", "--", "echo x; sleep 60"],
+            env=commands.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=END_SECONDS_MAX,
+        )
+    assert (done.returncode, done.stderr.count(b"\n")) == (125, 1), done
+    assert b"No space left" in done.stderr
+    assert open_sessions(commands) == before
+
+
+def test_a_command_that_is_no_text_is_refused(commands: Commands) -> None:
+    """Bytes that are not UTF-8 cannot stand in the record; that is said in one line."""
+    done = subprocess.run(
+        [os.fsencode(BIN), b"run", b"--", b"echo \xff"], env=commands.environment, capture_output=True
+    )
+    assert done.returncode == 2
+    assert b"UTF-8" in done.stderr
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_a_daemon_that_is_killed_and_comes_back_costs_nothing(commands: Commands) -> None:

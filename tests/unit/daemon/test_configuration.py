@@ -40,14 +40,18 @@ def test_the_users_own_file_is_read_if_it_exists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "environment", "flags", "named"),
     [
-        ("[htp]\nsocket = 'x'\n", {}, {}, "'htp.socket'"),
+        ("[htp]\nsocket = 'x'\n", {}, {}, "'htp'"),
         ("[http]\nsoket = 'x'\n", {}, {}, "'http.socket'"),
         ("socket = 'x'\n", {}, {}, "'socket'"),
         ("[http]\nsocket = 1\n", {}, {}, "http.socket"),
         ("[limits]\nwaits_max = '3'\n", {}, {}, "limits.waits_max"),
         ("[limits]\nwaits_max = 0\n", {}, {}, "limits.waits_max"),
         ("[http\n", {}, {}, "line 1"),
+        ("[htp]\n", {}, {}, "'htp'"),
+        ("", {}, {"htp.socket": "x"}, "'htp.socket'"),
+        ("a = " + "[" * 20_000, {}, {}, "too deep"),
         ("", {"CHRONICLED_HTTP__SOKET": "x"}, {}, "CHRONICLED_HTTP__SOKET"),
+        ("", {"CHRONICLED_LOG_LEVEL": "info"}, {}, "CHRONICLED_LOG__LEVEL"),
         ("", {"CHRONICLED_HTTP__ALLOWED_UIDS": "1,x"}, {}, "http.allowed_uids"),
         ("", {}, {"log.level": "loud"}, "log.level"),
         ("", {}, {"log.levl": "info"}, "'log.level'"),
@@ -73,7 +77,8 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
 
 
 def test_lists_in_the_environment_are_comma_separated() -> None:
-    """A list in a variable is split at commas and spaces."""
+    """A list in a variable is split at commas and spaces; what names no section is not ours to judge."""
+    assert load(None, {"CHRONICLED_SOCKET": "/s", "CHRONICLED_TOKEN": "x"}).http.socket != "/s"
     assert load(None, {"CHRONICLED_HTTP__ALLOWED_UIDS": "1000, 1001"}).http.allowed_uids == (1000, 1001)
 
 
@@ -117,3 +122,6 @@ def test_a_private_directory_is_made_or_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Refused):
         locations.make_private(str(tmp_path / "file"))
+    for path in (tmp_path / "file" / "sub", Path("/proc/none/sub")):
+        with pytest.raises(Refused, match="cannot be made"):
+            locations.make_private(str(path))

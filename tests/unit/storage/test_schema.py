@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from chronicled.events.errors import LogCorrupt, SchemaTooNew
+from chronicled.storage.census import count_kinds
 from chronicled.storage.connection import open_writer
 from chronicled.storage.log_schema import LOG_STEPS, Step
 from chronicled.storage.schema import apply_steps, schema_status, schema_version
 from chronicled.storage.sqlite import LOG_NAME, SqliteStore
 from chronicled.storage.testing_drafts import DraftMaker
+from chronicled.storage.verification import verify_file
 
 VALUES: dict[str, str | int] = {"incarnation": "i", "time": 1}
 NEXT = Step(len(LOG_STEPS) + 1, "one more", ("CREATE TABLE more (x INTEGER) STRICT",))
@@ -28,6 +33,32 @@ def modes(directory: Path) -> set[int]:
 def test_steps_are_numbered_from_one() -> None:
     """Numbers are dense, so that the newest number says everything."""
     assert [step.number for step in LOG_STEPS] == list(range(1, len(LOG_STEPS) + 1))
+
+
+async def test_a_log_on_a_read_only_medium_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot of a closed log is read where nothing can be written; one with a write-ahead log left is refused."""
+    async with await SqliteStore.open(tmp_path / LOG_NAME):
+        pass
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / LOG_NAME).write_bytes((tmp_path / LOG_NAME).read_bytes())
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def on_read_only_medium(path: str, **options: Any) -> sqlite3.Connection:
+        if "immutable" not in path:
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(path, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", on_read_only_medium)
+    with pytest.raises(LogCorrupt, match="cannot be read"):
+        schema_status(snapshot / LOG_NAME)
+    monkeypatch.setattr(os, "access", Mock(return_value=False))
+    assert not schema_status(snapshot / LOG_NAME).pending
+    assert verify_file(snapshot / LOG_NAME).problems == ()
+    assert count_kinds(snapshot / LOG_NAME) == ()
+    (snapshot / f"{LOG_NAME}-wal").write_bytes(b"x")
+    with pytest.raises(LogCorrupt, match="cannot be read"):
+        schema_status(snapshot / LOG_NAME)
 
 
 async def test_a_new_log_is_at_the_newest_step(tmp_path: Path) -> None:
