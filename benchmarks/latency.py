@@ -22,8 +22,8 @@ from benchmarks.serving import served
 __all__ = ["commit_seconds", "measure"]
 
 WARM = 50
-COUNT = 400
-ROUNDS = 3
+COUNT = 300
+ROUNDS = 5
 OURS_SECONDS_MAX = 0.0015
 
 
@@ -71,7 +71,9 @@ def measure() -> list[Figure]:
             connection.call("GET", "/livez")
             bare.append(time.perf_counter() - begin)
         connection.close()
-    p50, p99, commit = min(rounds)
+    p50, p99, _ = min(rounds)
+    # The fastest floor of all rounds: a disturbance while it was measured must not make the target easier.
+    commit = min(one[2] for one in rounds)
     return [
         Figure("floor: one bare commit, p50", commit * 1e3, "ms"),
         Figure("floor: one HTTP round trip (/livez), p50", quantile(bare, 0.5) * 1e3, "ms"),

@@ -1,7 +1,7 @@
 """The log beside its floor (`benchmarks.floor_store`), both in this run, in turns: medians and their ratio.
 
-Bars: durable appends in process with 10 followers at 50 % or more of the bare group commit, and a 100k-event session read
-through the store and decoded through the codec at 50 % or more of the bare scan.
+Bars: durable appends in process with 10 followers at 50 % or more of the bare group commit, and a 100k-event session
+read through the store and decoded through the codec at 50 % or more of the bare scan.
 
     python -m benchmarks.store [ROUNDS]
 """
