@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -32,6 +33,7 @@ from chronicled.events.errors import (
     StaleFence,
 )
 from chronicled.events.store import Append, Appended, EventStore, Filter
+from chronicled.storage.assembly import Assembly
 from chronicled.storage.memory import MemoryStore
 from chronicled.storage.sqlite import LOG_NAME, SqliteStore
 from chronicled.storage.testing_drafts import DraftMaker
@@ -123,6 +125,11 @@ class StoreMachine(RuleBasedStateMachine):
         """Begin with an empty log."""
         self.store = self.runner.run(self.open())
         self.store.listen(self.heard.extend)
+        # Something to work with, so that the rules meet each other early.
+        self.waiting += [self.make.create("a"), self.make.create("b")]
+        self.waiting += [Append((self.make.action(session),)) for session in ("a", "a", "b")]
+        self.waiting += [Append((self.make.claimed("a"),)), Append((self.make.claimed("a"),))]
+        self.commit()
 
     def teardown(self) -> None:
         """Compare everything once more, and close."""
@@ -173,22 +180,20 @@ class StoreMachine(RuleBasedStateMachine):
         """Claim a session."""
         self.waiting.append(Append((self.make.claimed(session),)))
 
-    @rule(data=st.data(), session=st.sampled_from(SESSIONS), terminal=st.booleans())
-    def publish(self, data: st.DataObject, session: str, terminal: bool) -> None:
-        """Publish an observation of some action under some claim, progress or the end."""
-        actions = self.actions()
-        if actions:
-            fence = data.draw(st.sampled_from([None, *self.claims(session), 1]))
-            action = data.draw(st.sampled_from(actions))
+    @rule(data=st.data(), session=st.sampled_from("ab"), terminal=st.booleans(), times=st.integers(1, 2))
+    def publish(self, data: st.DataObject, session: str, terminal: bool, times: int) -> None:
+        """Publish observations of some action under some claim, progress or the end, perhaps twice in a commit."""
+        fence = data.draw(st.sampled_from([None, *self.claims(session), 1]))
+        action = data.draw(st.sampled_from(self.actions()))
+        for _ in range(times):
             draft = (self.make.terminal if terminal else self.make.progress)(session, action)
             self.waiting.append(Append((draft,), fence=fence))
 
     @rule(data=st.data(), session=st.sampled_from(SESSIONS))
     def need_open(self, data: st.DataObject, session: str) -> None:
         """Append something that needs actions to be open."""
-        if actions := self.actions():
-            needed = data.draw(st.lists(st.sampled_from(actions), min_size=1, max_size=2))
-            self.waiting.append(Append((self.make.progress(session, needed[0]),), open_actions=tuple(needed)))
+        needed = data.draw(st.lists(st.sampled_from(self.actions()), min_size=1, max_size=2))
+        self.waiting.append(Append((self.make.progress(session, needed[0]),), open_actions=tuple(needed)))
 
     @rule(session=st.sampled_from(SESSIONS), action_too=st.booleans())
     def close_session(self, session: str, action_too: bool) -> None:
@@ -215,6 +220,11 @@ class StoreMachine(RuleBasedStateMachine):
                 self.requests.append(request)
             else:
                 assert type(answer) is expected, (request, answer, expected)
+
+    @rule()
+    def commit_again(self) -> None:
+        """The same: batches are to be small as well as large."""
+        self.commit()
 
     @precondition(lambda self: not self.waiting)
     @rule(
@@ -303,3 +313,48 @@ def test_a_store_is_the_list(machine: type[StoreMachine], examples: int) -> None
         machine,
         settings=settings(max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=checks),
     )
+
+
+class Forgetful(set[tuple[str, bytes]]):
+    """A set that never remembers."""
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+
+def forget_what_ends_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a batch end an action twice."""
+    begin = Assembly.__init__
+
+    def broken(self: Assembly, *args: Any) -> None:
+        begin(self, *args)
+        monkeypatch.setattr(self, "_ended", Forgetful())
+
+    monkeypatch.setattr(Assembly, "__init__", broken)
+
+
+def take_every_retry_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any request under a known id pass for the earlier one."""
+
+    def same(draft: Draft, known: object) -> bool:
+        return True
+
+    monkeypatch.setattr("chronicled.storage.assembly._same", same)
+
+
+@pytest.mark.parametrize("fault", [forget_what_ends_within_a_batch, take_every_retry_for_the_same])
+def test_the_machine_would_find_a_broken_store(
+    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: with one rule taken out, the store and the list part."""
+    fault(monkeypatch)
+    quick = settings(
+        max_examples=300,
+        stateful_step_count=40,
+        deadline=None,
+        phases=[Phase.generate],
+        derandomize=True,
+        database=None,
+    )
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run_state_machine_as_test(MemoryMachine, settings=quick)

@@ -112,6 +112,7 @@ class EventStore(Protocol):
             SessionExists, SessionNotFound: `create` does not fit.
             SessionClosed: a client's draft for a session that is closed.
             Overloaded: too much waits for a commit already.
+            InvalidRequest, PayloadTooLarge: no log could hold it, whatever else is in there.
             StorageFull: no room on the disk.
             StoreClosed, StoreFailed: see above.
 
@@ -122,7 +123,11 @@ class EventStore(Protocol):
     async def read(self, after: int, limit: int, where: Filter | None = None) -> Page:
         """Return up to `limit` wanted events behind position `after`, in order; O(limit) for one session or no filter.
 
+        A page may end early, or be empty with its cursor advanced: what one call looks at is bounded.
+
         Raises:
+            InvalidCursor: `after` lies beyond the head.
+            InvalidRequest: `limit` is below 1.
             StoreClosed: the store is closed.
         """
         ...

@@ -42,7 +42,9 @@ class EventStream(Protocol):
         A page holds what one commit (or one read from disk) brought; it may be empty with its cursor advanced.
 
         Raises:
+            InvalidCursor: at once, when `after` lies beyond the head.
             StoreClosed: from the iterator, when the stream is closed.
+            StoreFailed: from the iterator, when a write or sync has failed.
 
         Cancellation: safe at any point; leaving the context frees everything.
         """
