@@ -17,7 +17,7 @@ from chronicled.events.registry import builtin_registry
 KINDS = Path(__file__).parent / "kinds"
 
 # Where fields exclude each other, the example says which it fills.
-PATTERNS = {"^[A-Za-z_][A-Za-z0-9_]*$": "NAME"}
+PATTERNS = {"^[A-Za-z_][A-Za-z0-9_]*$": "NAME", "^[0-9a-f]{64}$": "ab" * 32}
 OVERRIDES: dict[str, dict[str, Any]] = {
     "condensation": {
         "forgotten_event_ids": None,

@@ -98,6 +98,10 @@ class MortalLog:
     async def put_blob(self, data: bytes) -> Any:
         return await self._call(self.world.log.put_blob, data)
 
+    async def read_blob(self, key: SessionKey, digest: str) -> bytes:
+        data: bytes = await self._call(self.world.log.read_blob, key, digest)
+        return data
+
     async def adopt_blob(self, path: str, digest: str, size: int) -> Any:
         return await self._call(self.world.log.adopt_blob, path, digest, size)
 

@@ -129,7 +129,7 @@ class Application:
         self._store.listen(self._metrics.committed)
         self._store.listen(self._waits.committed)
         self._blobs = await to_thread.run_sync(FileBlobStore, str(data / "blobs"), self._disk)
-        self._submission = Submission(self._store, self._codec, self._ids, instance.request_key)
+        self._submission = Submission(self._store, self._codec, self._blobs, self._ids, instance.request_key)
         self._worker = self._make_worker(directories)
         self._add_gauges()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
+from anyio import to_thread
 
 from chronicled.events.blobs import BlobRef, BlobStore
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import LIFECYCLE, Draft, Event
-from chronicled.events.errors import SessionNotFound
+from chronicled.events.errors import BlobNotFound, SessionNotFound
 from chronicled.events.ids import IdSource
 from chronicled.events.kinds.lifecycle import SessionClaimed, SessionReleased
 from chronicled.events.lanes import SessionFold
@@ -111,6 +113,16 @@ class LocalWorkerLog:
         """Move a finished file into the blob store; see `BlobStore.adopt`."""
         return await self._blobs.adopt(path, digest, size)
 
+    async def read_blob(self, key: SessionKey, digest: str) -> bytes:
+        """Return the whole of a blob of the session; see `WorkerLog.read_blob`.
+
+        The digest comes from an event of the session that was read in this process, so that is not asked again.
+        """
+        data = b"".join([chunk async for chunk in self._blobs.read(digest)])
+        if await to_thread.run_sync(_digest_of, data) != digest:
+            raise BlobNotFound(f"The blob {digest} is damaged: its bytes have another digest.")
+        return data
+
     async def release(self, key: SessionKey, fence: int, reason: str) -> None:
         """Append `session_released`.
 
@@ -144,3 +156,7 @@ class LocalWorkerLog:
         if fold.created is None:
             raise SessionNotFound(f"There is no session {key.session!r}.")
         return fold.claim(position)
+
+
+def _digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

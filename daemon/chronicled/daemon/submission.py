@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from anyio import to_thread
 
+from chronicled.events.blobs import BlobStore
 from chronicled.events.codec import Codec, canonical_request
 from chronicled.events.envelope import ACTION, LIFECYCLE, OBSERVATION, Draft, Event
 from chronicled.events.errors import (
@@ -18,6 +20,7 @@ from chronicled.events.errors import (
 from chronicled.events.ids import IdSource, check_name, id_of_key, normal_id
 from chronicled.events.kinds.lifecycle import CancelRequested, SessionCreated
 from chronicled.events.kinds.lifecycle import SessionClosed as SessionClosedPayload
+from chronicled.events.limits import PART_BYTES_MAX
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.events.store import Append, Appended, EventStore
 
@@ -48,31 +51,54 @@ class Submission:
     Args:
         store: The log.
         codec: Validates and encodes payloads.
+        blobs: Where the large parts of payloads go.
         ids: Where ids come from that no client gave.
         request_key: Key of the digests by which a retry is told from another request.
     """
 
-    def __init__(self, store: EventStore, codec: Codec, ids: IdSource, request_key: bytes) -> None:
+    def __init__(self, store: EventStore, codec: Codec, blobs: BlobStore, ids: IdSource, request_key: bytes) -> None:
         self._store = store
         self._codec = codec
+        self._blobs = blobs
         self._ids = ids
         self._request_key = request_key
 
-    def prepare(self, by: Submitter, session: str, requests: Sequence[ActionRequest], key: str | None = None) -> Append:
+    async def prepare(
+        self, by: Submitter, session: str, requests: Sequence[ActionRequest], key: str | None = None
+    ) -> Append:
         """Return the append of the actions, side by side, ids given: so that a wait can begin before it is made.
+
+        The blobs that it names are on the medium by then; if the append is refused, they stay behind unreferenced.
 
         Raises:
             InvalidRequest, InvalidName, InvalidPayload, PayloadTooLarge, UnknownKind: the request itself is wrong.
+            SessionNotFound: parts of it are large, and there is no session that could ever name them.
+            StorageFull, StoreFailed: a blob could not be stored.
         """
         check_name(session, "session name")
         if not requests:
             raise InvalidRequest("A list of actions needs at least one.")
-        drafts = tuple(self._draft(by, session, request, key, index) for index, request in enumerate(requests))
+        parts: dict[str, bytes] = {}
+        drafts: list[Draft] = []
+        for index, request in enumerate(requests):
+            drafts.append(await self._draft(by, session, request, key, index, parts))
         if len({draft.id for draft in drafts}) != len(drafts):
             raise InvalidRequest("Two actions of one request have the same id.")
-        return Append(drafts, expected_sequence=requests[0].expected_sequence)
+        if parts and await self._store.last(by.tenant, session) is None:
+            raise SessionNotFound(f"There is no session {session!r}.")
+        for data in parts.values():
+            await self._blobs.put(data)
+        return Append(tuple(drafts), expected_sequence=requests[0].expected_sequence)
 
-    def _draft(self, by: Submitter, session: str, request: ActionRequest, key: str | None, index: int) -> Draft:
+    async def _draft(
+        self,
+        by: Submitter,
+        session: str,
+        request: ActionRequest,
+        key: str | None,
+        index: int,
+        parts: dict[str, bytes],
+    ) -> Draft:
         spec = self._codec.registry.current(ACTION, request.kind)
         if index and request.expected_sequence is not None:
             raise InvalidRequest("Only the first action of a request may carry expected_sequence.")
@@ -88,6 +114,9 @@ class Submission:
         digest = canonical_request(
             self._request_key, session, spec.kind, spec.version, payload, lane, request.expected_sequence
         )
+        if len(request.payload) > PART_BYTES_MAX:
+            payload, taken = await to_thread.run_sync(self._codec.split, by.tenant, session, spec, payload)
+            parts |= taken
         return self._codec.draft(
             ACTION,
             spec.kind,

@@ -11,7 +11,8 @@ import msgspec
 from chronicled.events.envelope import Category, Draft, Event
 from chronicled.events.errors import InvalidPayload, PayloadTooLarge
 from chronicled.events.kind import KindSpec
-from chronicled.events.limits import PAYLOAD_BYTES_MAX
+from chronicled.events.limits import PART_BYTES_MAX, PART_HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX
+from chronicled.events.parts import BLOBS, blobs_of, split
 from chronicled.events.redaction import IdentityRedaction, Redaction
 from chronicled.events.registry import Registry
 
@@ -72,7 +73,8 @@ class Codec:
 
         Raises:
             PayloadTooLarge: it is over the limit.
-            InvalidPayload: it does not fit the schema; the message names the field.
+            InvalidPayload: it does not fit the schema, or names blobs, which is not the sender's to do; the message
+                names the field.
         """
         if len(payload) > self.payload_bytes_max:
             raise PayloadTooLarge(
@@ -83,7 +85,30 @@ class Codec:
             value = self._decoder(spec.payload).decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidPayload(f"The payload of {spec.kind} does not fit: {error}.") from None
+        if spec.parts and blobs_of(value):
+            # Whoever names a blob makes it readable through the event's session.
+            raise InvalidPayload(f"The payload of {spec.kind} does not fit: `{BLOBS}` is filled in here, not sent.")
         return value  # type: ignore[no-any-return]
+
+    def split(
+        self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct, bytes_max: int = PART_BYTES_MAX
+    ) -> tuple[msgspec.Struct, dict[str, bytes]]:
+        """Return the payload with its large parts taken out, and those parts by digest: blobs, stored before the event.
+
+        Parts are redacted whole and before their digest is made. A payload of at most `bytes_max` bytes, or of a kind
+        without parts, comes back as it is. Encodes and hashes what may be MBs: call it in a thread for a large payload.
+
+        Raises:
+            InvalidPayload: a string holds a lone surrogate, which UTF-8 cannot carry.
+        """
+        if not spec.parts or len(self._encoded(spec, payload)) <= bytes_max:
+            return payload, {}
+        texts: dict[str, str] = {}
+        for name in spec.parts:
+            if isinstance(text := getattr(payload, name), str):
+                # A secret across the end of the head would not be found once the text is split.
+                texts[name] = msgspec.json.decode(self._redaction.payload(tenant, session, encode_json(text)), type=str)
+        return split(msgspec.structs.replace(payload, **texts), spec.parts, bytes_max, PART_HEAD_BYTES_MAX)
 
     def encode(self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct) -> bytes:
         """Return the bytes to store: redacted first, then measured.
@@ -92,17 +117,19 @@ class Codec:
             PayloadTooLarge: it is over the limit.
             InvalidPayload: a string holds a lone surrogate, which UTF-8 cannot carry.
         """
-        try:
-            data = encode_json(payload)
-        except UnicodeEncodeError as error:
-            raise InvalidPayload(f"The payload of {spec.kind} is not valid Unicode: {error.reason}.") from None
-        data = self._redaction.payload(tenant, session, data)
+        data = self._redaction.payload(tenant, session, self._encoded(spec, payload))
         if len(data) > self.payload_bytes_max:
             raise PayloadTooLarge(
                 f"The payload of {spec.kind} has {len(data)} bytes; {self.payload_bytes_max} are allowed.",
                 bytes_max=self.payload_bytes_max,
             )
         return data
+
+    def _encoded(self, spec: KindSpec, payload: msgspec.Struct) -> bytes:
+        try:
+            return encode_json(payload)
+        except UnicodeEncodeError as error:
+            raise InvalidPayload(f"The payload of {spec.kind} is not valid Unicode: {error.reason}.") from None
 
     def draft(
         self,
@@ -122,7 +149,7 @@ class Codec:
         traceparent: str | None = None,
         blobs: tuple[str, ...] = (),
     ) -> Draft:
-        """Return a draft of the kind's current version.
+        """Return a draft of the kind's current version; it names `blobs` and those that the payload's parts are in.
 
         Raises:
             UnknownKind: nobody registered the kind.
@@ -148,7 +175,7 @@ class Codec:
             request,
             fresh,
             traceparent,
-            blobs,
+            (*blobs, *blobs_of(payload).values()) if spec.parts else blobs,
         )
 
     def decode(self, event: Event) -> Any:

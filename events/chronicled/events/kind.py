@@ -45,6 +45,9 @@ class KindSpec(msgspec.Struct, frozen=True):
     """An action that goes to a sandbox."""
     terminal: bool = False
     """An observation that ends its action."""
+    parts: tuple[str, ...] = ()
+    """Fields whose text becomes a blob when the payload is large; the payload then has a field `blobs: Blobs = {}`. An
+    upcaster that renames such a field renames it in `blobs` too."""
 
     @property
     def key(self) -> tuple[Category, str, int]:
@@ -52,14 +55,28 @@ class KindSpec(msgspec.Struct, frozen=True):
         return (self.category, self.kind, self.version)
 
 
-def action(kind: str, payload: type[msgspec.Struct], *, version: int = 1, runnable: bool = False) -> KindSpec:
+def action(
+    kind: str,
+    payload: type[msgspec.Struct],
+    *,
+    version: int = 1,
+    runnable: bool = False,
+    parts: tuple[str, ...] = (),
+) -> KindSpec:
     """Describe an action kind."""
-    return KindSpec(ACTION, kind, version, payload, runnable=runnable)
+    return KindSpec(ACTION, kind, version, payload, runnable=runnable, parts=parts)
 
 
-def observation(kind: str, payload: type[msgspec.Struct], *, version: int = 1, terminal: bool = False) -> KindSpec:
+def observation(
+    kind: str,
+    payload: type[msgspec.Struct],
+    *,
+    version: int = 1,
+    terminal: bool = False,
+    parts: tuple[str, ...] = (),
+) -> KindSpec:
     """Describe an observation kind; a terminal one has the kind of its action."""
-    return KindSpec(OBSERVATION, kind, version, payload, terminal=terminal)
+    return KindSpec(OBSERVATION, kind, version, payload, terminal=terminal, parts=parts)
 
 
 def lifecycle(kind: str, payload: type[msgspec.Struct], *, version: int = 1) -> KindSpec:

@@ -13,6 +13,8 @@ __all__ = [
     "OUTPUT_INLINE_BYTES_MAX",
     "PAGE_EVENTS_DEFAULT",
     "PAGE_EVENTS_MAX",
+    "PART_BYTES_MAX",
+    "PART_HEAD_BYTES_MAX",
     "PAYLOAD_BYTES_MAX",
     "PROGRESS_BYTES_MAX",
     "PROGRESS_COUNT_MAX",
@@ -31,6 +33,10 @@ QUEUE_BYTES_MAX: Final = 16 << 20
 """Most payload bytes that may wait for a commit."""
 PAYLOAD_BYTES_MAX: Final = 1 << 20
 """Largest payload of one event, encoded."""
+PART_BYTES_MAX: Final = 64 << 10
+"""Largest encoded payload that is stored as it is; the parts of a larger one become blobs (design D13)."""
+PART_HEAD_BYTES_MAX: Final = 8 << 10
+"""How much of such a part stays in the payload as its head, encoded."""
 BODY_BYTES_MAX: Final = 8 << 20
 """Largest HTTP request body."""
 PAGE_EVENTS_DEFAULT: Final = 100

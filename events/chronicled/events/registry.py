@@ -9,6 +9,7 @@ from chronicled.events.errors import UnknownKind
 from chronicled.events.ids import check_kind
 from chronicled.events.kind import KindSpec, TerminalPayload
 from chronicled.events.kinds import BUILTIN
+from chronicled.events.parts import BLOBS
 
 __all__ = ["Registry", "builtin_registry"]
 
@@ -31,7 +32,8 @@ class Registry:
 
         Raises:
             InvalidName: the kind's name does not match the pattern.
-            ValueError: it is registered already, skips a version, or its flags do not fit its category.
+            ValueError: it is registered already, skips a version, its flags do not fit its category, or it
+                names parts that its payload does not have.
         """
         check_kind(spec.kind)
         current = self._current.get((spec.category, spec.kind))
@@ -42,6 +44,8 @@ class Registry:
             raise ValueError(f"{spec.kind}: only an action is runnable")
         if spec.terminal and (spec.category != OBSERVATION or not issubclass(spec.payload, TerminalPayload)):
             raise ValueError(f"{spec.kind}: a terminal kind is an observation whose payload is a TerminalPayload")
+        if spec.parts and not {BLOBS, *spec.parts} <= set(spec.payload.__struct_fields__):
+            raise ValueError(f"{spec.kind}: a payload with parts has each of them as a field, and a field `{BLOBS}`")
         self._specs[spec.key] = spec
         self._current[spec.category, spec.kind] = spec
 

@@ -90,6 +90,15 @@ class WorkerLog(Protocol):
         """Move a finished file into the blob store, durably; see `BlobStore.adopt`."""
         ...
 
+    async def read_blob(self, key: SessionKey, digest: str) -> bytes:
+        """Return the whole of a blob that an event of the session names, with the digest that it is asked for by.
+
+        Raises:
+            BlobNotFound: there is none, or its bytes do not have that digest any more.
+            StoreFailed: it cannot be read.
+        """
+        ...
+
     async def release(self, key: SessionKey, fence: int, reason: str) -> None:
         """Give the session back."""
         ...

@@ -15,6 +15,7 @@ from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import encode
+from chronicled.runtimes.action_server.files import READ_BYTES_MAX
 from chronicled.runtimes.process import ProcessRuntime, ProcessSandbox
 from chronicled.runtimes.testing import FrameWorker, eventually, make_spec
 
@@ -166,10 +167,15 @@ async def test_files_are_written_whole_and_read_in_parts(worker: FrameWorker) ->
     (home / "large").write_bytes("zeile äöü\n".encode() * 100_000)
     fields = (await act("read", path="large")).fields
     assert (fields["truncated"], fields["encoding"], fields["file_bytes"]) == (True, "utf-8", 1_300_000)
+    assert READ_BYTES_MAX - 4 < len(fields["content"].encode()) <= READ_BYTES_MAX
     fields = (await act("read", path="large", line_first=99_999)).fields
     assert (fields["content"], fields["line_count"], fields["truncated"]) == ("zeile äöü\n" * 2, 100_000, False)
-    (home / "controls").write_bytes(b"\x01" * 300_000)
-    assert (await act("read", path="controls")).fields["truncated"] is True
+    for data in (b"\x01" * READ_BYTES_MAX, b"\x00" * READ_BYTES_MAX, b"\x00" * READ_BYTES_MAX + b"x"):
+        (home / "whole").write_bytes(data)
+        result = await act("read", path="whole")
+        read = result.fields["content"].encode()
+        kept = base64.b64decode(read) if result.fields["encoding"] == "base64" else read
+        assert (kept, result.fields["truncated"]) == (data[:READ_BYTES_MAX], len(data) > READ_BYTES_MAX)
     assert (await act("read", path="empty-range", line_first=5)).reason == "not_found"
 
 

@@ -70,6 +70,9 @@ class StreamWorkerLog:
     async def adopt_blob(self, path: str, digest: str, size: int) -> BlobRef:
         return await self.blobs.adopt(path, digest, size)
 
+    async def read_blob(self, key: SessionKey, digest: str) -> bytes:
+        return b"".join([chunk async for chunk in self.blobs.read(digest)])
+
     async def release(self, key: SessionKey, fence: int, reason: str) -> None:
         payload = SessionReleased(worker=self.name, reason=reason)
         await self._append(key, [self._lifecycle(key, "session_released", payload)], fence)

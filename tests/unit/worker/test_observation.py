@@ -15,7 +15,7 @@ from chronicled.events.outcome import Effects, Outcome
 from chronicled.events.registry import builtin_registry
 from chronicled.runtimes.action_server.frames import Result
 from chronicled.runtimes.output.summary import OutputSummary
-from chronicled.runtimes.worker.observation import EFFECTS, EVENT_BYTES_MAX, of_result, terminal
+from chronicled.runtimes.worker.observation import EFFECTS, EVENT_BYTES_MAX, bounded, of_result, terminal
 
 REGISTRY = builtin_registry()
 JSON = st.recursive(
@@ -33,7 +33,7 @@ def action(kind: str) -> Event:
 def built(kind: str, output: OutputSummary | None = None, **said: Any) -> Any:
     """Return the observation of a result."""
     values: dict[str, Any] = {"outcome": Outcome.OK, "effects": Effects.COMPLETE, **said}
-    return terminal(REGISTRY, action(kind), of_result(Result(action="id", **values), "g"), output)[1]
+    return bounded(terminal(REGISTRY, action(kind), of_result(Result(action="id", **values), "g"), output)[1])
 
 
 @given(
@@ -82,3 +82,9 @@ def test_what_is_too_large_is_shortened_and_says_so(content: str) -> None:
     assert content.startswith(payload.content)
     assert payload.path == "/etc/x"
     assert "shortened" in payload.message
+
+
+def test_an_action_server_names_no_blobs() -> None:
+    """A digest that a sandbox made up would open another session's blob: it is dropped, the rest stands."""
+    payload = built("read", fields={"content": "x", "blobs": {"content": "ab" * 32}})
+    assert (payload.content, payload.blobs, payload.message) == ("x", {}, None)

@@ -171,7 +171,7 @@ class ActionRoutes:
             for each in bodies
         ]
         seconds = wait_seconds(call, self._wait_seconds_max)
-        append = self._submission.prepare(submitter(call), call.path["session"], requests, idempotency_key(call))
+        append = await self._submission.prepare(submitter(call), call.path["session"], requests, idempotency_key(call))
         if seconds is None:
             appended = await self._store.append(append)
             return await self._answer(appended, single)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from chronicled.events.kind import KindSpec, Payload, action
+from chronicled.events.parts import Blobs
 
 __all__ = [
     "ACTIONS",
@@ -71,6 +72,8 @@ class Run(Runnable, frozen=True, kw_only=True):
     working_directory: Path | None = None
     """Where to run it; None is where the lane's last command ended."""
     hidden: bool = False
+    blobs: Blobs = {}
+    """Which fields show only a head here, with the digest of the blob that holds the whole; never set by a client."""
 
 
 class RunIpython(Runnable, frozen=True, kw_only=True):
@@ -78,6 +81,7 @@ class RunIpython(Runnable, frozen=True, kw_only=True):
 
     code: str
     include_extra: bool = True
+    blobs: Blobs = {}
 
 
 class Read(Runnable, frozen=True, kw_only=True):
@@ -97,6 +101,7 @@ class Write(Runnable, frozen=True, kw_only=True):
     content: str
     encoding: Literal["utf-8", "base64"] = "utf-8"
     """`base64` for bytes that are not text."""
+    blobs: Blobs = {}
 
 
 class Edit(Runnable, frozen=True, kw_only=True):
@@ -109,6 +114,7 @@ class Edit(Runnable, frozen=True, kw_only=True):
     new_str: str | None = None
     insert_line: Annotated[int, msgspec.Meta(ge=0)] | None = None
     view_range: tuple[int, int] | None = None
+    blobs: Blobs = {}
 
 
 class Browse(Runnable, frozen=True, kw_only=True):
@@ -140,6 +146,7 @@ class Message(Payload, frozen=True, kw_only=True):
     image_urls: list[str] = []
     file_urls: list[str] = []
     wait_for_response: bool = False
+    blobs: Blobs = {}
 
 
 class System(Payload, frozen=True, kw_only=True):
@@ -149,12 +156,14 @@ class System(Payload, frozen=True, kw_only=True):
     tools: list[dict[str, Any]] = []
     agent: str | None = None
     agent_version: str | None = None
+    blobs: Blobs = {}
 
 
 class Think(Payload, frozen=True, kw_only=True):
     """A thought worth keeping."""
 
     thought: str
+    blobs: Blobs = {}
 
 
 class Finish(Payload, frozen=True, kw_only=True):
@@ -240,17 +249,17 @@ class LoopRecovery(Payload, frozen=True, kw_only=True):
 
 
 ACTIONS: Final[tuple[KindSpec, ...]] = (
-    action("run", Run, runnable=True),
-    action("run_ipython", RunIpython, runnable=True),
+    action("run", Run, runnable=True, parts=("command",)),
+    action("run_ipython", RunIpython, runnable=True, parts=("code",)),
     action("read", Read, runnable=True),
-    action("write", Write, runnable=True),
-    action("edit", Edit, runnable=True),
+    action("write", Write, runnable=True, parts=("content",)),
+    action("edit", Edit, runnable=True, parts=("file_text", "old_str", "new_str")),
     action("browse", Browse, runnable=True),
     action("browse_interactive", BrowseInteractive, runnable=True),
     action("call_tool_mcp", CallToolMcp, runnable=True),
-    action("message", Message),
-    action("system", System),
-    action("think", Think),
+    action("message", Message, parts=("content",)),
+    action("system", System, parts=("content",)),
+    action("think", Think, parts=("thought",)),
     action("finish", Finish),
     action("reject", Reject),
     action("delegate", Delegate),

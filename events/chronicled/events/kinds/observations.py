@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from chronicled.events.kind import KindSpec, Payload, TerminalPayload, observation
 from chronicled.events.kinds.actions import Task
+from chronicled.events.parts import Blobs
 
 __all__ = [
     "OBSERVATIONS",
@@ -70,6 +71,8 @@ class RunIpythonObservation(OutputFields, frozen=True, kw_only=True):
     result: str | None = None
     image_urls: list[str] = []
     kernel_restarted: bool = False
+    blobs: Blobs = {}
+    """Which fields show only a head here, with the digest of the blob that holds the whole."""
 
 
 class ReadObservation(TerminalPayload, frozen=True, kw_only=True):
@@ -77,10 +80,13 @@ class ReadObservation(TerminalPayload, frozen=True, kw_only=True):
 
     path: str | None = None
     content: str = ""
+    """What was read; where `blobs` names it, only its head, and the blob holds the whole in the same encoding."""
     encoding: Literal["utf-8", "base64"] = "utf-8"
     file_bytes: int = 0
     line_count: int | None = None
     truncated: bool = False
+    """True when the file, or the lines asked for, hold more than was read: more than 1 MiB."""
+    blobs: Blobs = {}
 
 
 class WriteObservation(TerminalPayload, frozen=True, kw_only=True):
@@ -98,6 +104,7 @@ class EditObservation(TerminalPayload, frozen=True, kw_only=True):
     content: str = ""
     diff: str | None = None
     existed: bool = False
+    blobs: Blobs = {}
 
 
 class BrowseObservation(TerminalPayload, frozen=True, kw_only=True):
@@ -110,6 +117,7 @@ class BrowseObservation(TerminalPayload, frozen=True, kw_only=True):
     open_pages_urls: list[str] = []
     active_page_index: int = -1
     axtree: dict[str, Any] | None = None
+    blobs: Blobs = {}
 
 
 class BrowseInteractiveObservation(BrowseObservation, frozen=True, kw_only=True):
@@ -125,6 +133,7 @@ class CallToolMcpObservation(TerminalPayload, frozen=True, kw_only=True):
     name: str | None = None
     content: str = ""
     result: Any = None
+    blobs: Blobs = {}
 
 
 class Progress(Payload, frozen=True, kw_only=True):
@@ -188,13 +197,13 @@ class LoopDetection(Payload, frozen=True, kw_only=True):
 
 OBSERVATIONS: Final[tuple[KindSpec, ...]] = (
     observation("run", RunObservation, terminal=True),
-    observation("run_ipython", RunIpythonObservation, terminal=True),
-    observation("read", ReadObservation, terminal=True),
+    observation("run_ipython", RunIpythonObservation, terminal=True, parts=("result",)),
+    observation("read", ReadObservation, terminal=True, parts=("content",)),
     observation("write", WriteObservation, terminal=True),
-    observation("edit", EditObservation, terminal=True),
-    observation("browse", BrowseObservation, terminal=True),
-    observation("browse_interactive", BrowseInteractiveObservation, terminal=True),
-    observation("call_tool_mcp", CallToolMcpObservation, terminal=True),
+    observation("edit", EditObservation, terminal=True, parts=("content", "diff")),
+    observation("browse", BrowseObservation, terminal=True, parts=("content",)),
+    observation("browse_interactive", BrowseInteractiveObservation, terminal=True, parts=("content",)),
+    observation("call_tool_mcp", CallToolMcpObservation, terminal=True, parts=("content",)),
     observation("progress", Progress),
     observation("agent_state_changed", AgentStateChanged),
     observation("delegate", DelegateObservation),

@@ -19,9 +19,8 @@ from chronicled.runtimes.action_server.executor import Context, Ended, Request, 
 
 __all__ = ["READ_BYTES_MAX", "FileExecutor"]
 
-READ_BYTES_MAX: Final = 256 << 10
-"""Most that a read returns; `truncated` says that there was more."""
-_ENCODED_BYTES_MAX: Final = 768 << 10
+READ_BYTES_MAX: Final = 1 << 20
+"""Most that a read returns; `truncated` says that there was more. As base64 it still fits into a frame."""
 _SCAN_BYTES_MAX: Final = 256 << 20
 _CHUNK_BYTES: Final = 1 << 18
 _read_decoder: Final = msgspec.json.Decoder(Read)
@@ -154,14 +153,14 @@ class _Reading(NamedTuple):
                 data = data[:READ_BYTES_MAX]
                 if not more:
                     lines = _count_lines(data)
-        content, encoding, cut = _present(data)
+        content, encoding = _present(data)
         return {
             "path": self.path,
             "content": content,
             "encoding": encoding,
             "file_bytes": status.st_size,
             "line_count": lines if encoding == "utf-8" else None,
-            "truncated": more or cut,
+            "truncated": more,
         }
 
 
@@ -211,15 +210,10 @@ def _lines(file: Any, first: int, last: int | None) -> tuple[bytes, int | None, 
     return b"".join(kept), number, more
 
 
-def _present(data: bytes) -> tuple[str, str, bool]:
-    """Return the content as text, its encoding, and whether it had to be cut to fit into an event."""
+def _present(data: bytes) -> tuple[str, str]:
+    """Return the content as text, and its encoding."""
     text = _as_text(data)
-    if text is None:
-        return base64.b64encode(data).decode(), "base64", False
-    cut = False
-    while len(msgspec.json.encode(text)) > _ENCODED_BYTES_MAX:
-        text, cut = text[: len(text) // 2], True
-    return text, "utf-8", cut
+    return (base64.b64encode(data).decode(), "base64") if text is None else (text, "utf-8")
 
 
 def _as_text(data: bytes) -> str | None:

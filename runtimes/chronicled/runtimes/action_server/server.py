@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -19,6 +18,7 @@ import msgspec
 
 from chronicled.events import faultpoint
 from chronicled.events.errors import ProtocolError
+from chronicled.events.limits import FRAME_BYTES_MAX
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import Connection, ConnectionLost
@@ -322,7 +322,9 @@ class ActionServer:
             return -1 if self._spool is None else self._spool.append(result)
         except OSError as problem:
             # A full disk: the worker still gets it over the connection, again and again until it is settled.
-            sys.stderr.write(f"result of {result.action} is not in the spool: {problem}\n")
+            # To say so may fail as well, for the same reason, and must not cost the result.
+            with contextlib.suppress(OSError):
+                os.write(2, f"result of {result.action} is not in the spool: {problem}\n".encode())
             return -1
 
     def _settle(self, action: str) -> None:
@@ -385,7 +387,7 @@ def _result(record: _Record, ended: Ended, seconds: float) -> frames.Result:
 
 
 def _fits(result: frames.Result) -> bool:
-    return not result.fields or len(msgspec.msgpack.encode(result)) <= 1 << 20
+    return not result.fields or len(msgspec.msgpack.encode(result)) <= FRAME_BYTES_MAX
 
 
 def _close(descriptors: list[int]) -> None:

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 from chronicled.events import faultpoint
 from chronicled.events.codec import Opaque, encode_json
 from chronicled.events.envelope import ACTION, Event
-from chronicled.events.errors import StorageFull, StoreFailed
+from chronicled.events.errors import BlobNotFound, StorageFull, StoreFailed
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
+from chronicled.events.outcome import Outcome
+from chronicled.events.parts import blobs_of, join
 from chronicled.runtimes.action_server.frames import Cancel, Dispatch, Input, Interrupt, Status
 from chronicled.runtimes.output.pump import Pump
 from chronicled.runtimes.worker.flight import Flight, Stop
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.reconcile import Journaled, Server, judge
+from chronicled.runtimes.worker.refusal import never_ran
 from chronicled.runtimes.worker.spool import spooled_results
 
 if TYPE_CHECKING:
@@ -34,6 +37,40 @@ class Dispatcher:
     def __init__(self, session: SessionWorker) -> None:
         self._session = session
         self._context = session.context
+        self._joined: dict[str, Any] = {}
+        """Payloads whose large parts were read from their blobs, by action; kept until the action has ended."""
+        self._reading: set[str] = set()
+
+    def has_parts(self, event: Event) -> bool:
+        """Tell whether the action's whole payload is here; if not, it is read, and then the action's lane advances."""
+        if event.id in self._joined:
+            return True
+        payload = self._context.codec.decode(event)
+        if not blobs_of(payload):
+            return True
+        if event.id not in self._reading:
+            self._reading.add(event.id)
+            self._session.spawn(partial(self._read_parts, event, payload))
+        return False
+
+    async def _read_parts(self, event: Event, payload: Any) -> None:
+        log, key = self._context.log, self._session.key
+        try:
+            parts = {name: await log.read_blob(key, digest) for name, digest in blobs_of(payload).items()}
+        except BlobNotFound as error:
+            if self._session.never_sent(event.id):
+                message = f"A part of it is lost, so it cannot run. {error.detail}"
+                self._session.end_unsent([(event, never_ran(Outcome.ERROR, "blob_lost", message))])
+            return
+        finally:
+            self._reading.discard(event.id)
+        if self._session.fold.find(event.id) is not None:
+            self._joined[event.id] = join(payload, parts)
+            self._session.advance(event.lane)
+
+    def forget(self, action: str) -> None:
+        """Let go of what was read for an action, which has ended."""
+        self._joined.pop(action, None)
 
     def send(self, generation: Generation, event: Event) -> None:
         """Send the action, for the first time or again under the same id.
@@ -43,7 +80,7 @@ class Dispatcher:
             StoreFailed: journal or spool failed otherwise.
         """
         faultpoint.reached("ack_to_dispatch")
-        payload = self._context.codec.decode(event)
+        payload = self._joined.get(event.id) or self._context.codec.decode(event)
         assert not isinstance(payload, Opaque), "an action that cannot be read is refused before it is sent"
         spool = self._open_spool(generation, event)
         try:
@@ -59,7 +96,8 @@ class Dispatcher:
     def _frame(self, event: Event, payload: Any) -> Dispatch:
         spec = self._context.codec.registry.current(ACTION, event.kind)
         # The server knows the current version only: an older payload goes out as the codec has migrated it.
-        data = bytes(event.payload) if spec.version == event.version else encode_json(payload)
+        stored = spec.version == event.version and event.id not in self._joined
+        data = bytes(event.payload) if stored else encode_json(payload)
         settings = self._context.settings
         return Dispatch(
             action=event.id,
@@ -162,7 +200,8 @@ class Dispatcher:
                 flight = self.reattach(generation, event)
                 if result is not None:
                     session.on_frame(generation, result)
-            elif verdict == "resend":
+            elif verdict == "resend" and self.has_parts(event):
+                # Else it goes out as any head of a lane does, once its parts are here.
                 self.send(generation, event)
         journal.vouch(generation.id, session.publisher.fence)
         session.life.undecided = False

@@ -6,13 +6,12 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-import anyio
 import msgspec
 
 from chronicled.events import faultpoint
 from chronicled.events.blobs import BlobRef
 from chronicled.events.envelope import Draft
-from chronicled.events.errors import ActionEnded, StorageFull
+from chronicled.events.errors import ActionEnded
 from chronicled.events.kinds.lifecycle import LaneRestarted, SessionClosed
 from chronicled.events.outcome import Deadline, Effects, Outcome
 from chronicled.runtimes.action_server.frames import Result, Settle
@@ -22,7 +21,6 @@ from chronicled.runtimes.output.summary import OutputSummary, excerpt, whole
 from chronicled.runtimes.worker.flight import Flight
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.observation import Ending, of_result
-from chronicled.runtimes.worker.publisher import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN
 
 if TYPE_CHECKING:
     from chronicled.runtimes.worker.session import SessionWorker
@@ -47,7 +45,7 @@ class Collector:
             # Before the observation: who sees the lane free also sees that its state is gone.
             lost = LaneRestarted(generation=generation.id, reason=result.reason or "")
             drafts.append(self._session.publisher.lifecycle("lane_restarted", lost, lane=flight.event.lane))
-        drafts.append(self._session.publisher.terminal(flight.event, ending, output))
+        drafts.append(await self._session.publisher.terminal(flight.event, ending, output))
         faultpoint.reached("spool_to_append")
         try:
             await self._session.publisher.publish(drafts)
@@ -62,7 +60,7 @@ class Collector:
     async def lose(self, generation: Generation, flight: Flight, ending: Ending) -> None:
         """End the flight without a result, keeping what it printed; its generation is over. Raises as `Publisher`."""
         output = await self._output(flight.pump, None, 0)
-        draft = self._session.publisher.terminal(flight.event, self._named(ending), output)
+        draft = await self._session.publisher.terminal(flight.event, self._named(ending), output)
         faultpoint.reached("spool_to_append")
         with contextlib.suppress(ActionEnded):
             await self._session.publisher.publish([draft])
@@ -103,15 +101,10 @@ class Collector:
         )
 
     async def _keep(self, pump: Pump, data: bytes | None, size: int) -> BlobRef:
-        wait = RETRY_SECONDS_MIN
-        while True:
-            try:
-                if data is not None:
-                    return await self._context.log.put_blob(data)
-                return await self._context.log.adopt_blob(pump.path, pump.digest, size)
-            except StorageFull:
-                await anyio.sleep(wait)
-                wait = min(2 * wait, RETRY_SECONDS_MAX)
+        publisher = self._session.publisher
+        if data is not None:
+            return await publisher.put_blob(data)
+        return await publisher.adopt_blob(pump.path, pump.digest, size)
 
     def _free(self, generation: Generation, flight: Flight) -> None:
         action = flight.event.id

@@ -11,11 +11,12 @@ from chronicled.events.envelope import OBSERVATION, Event
 from chronicled.events.kind import KindSpec, TerminalPayload
 from chronicled.events.limits import OUTPUT_INLINE_BYTES_MAX
 from chronicled.events.outcome import Effects, Outcome
+from chronicled.events.parts import BLOBS, head
 from chronicled.events.registry import Registry
 from chronicled.runtimes.action_server.frames import Result
 from chronicled.runtimes.output.summary import OutputSummary
 
-__all__ = ["EVENT_BYTES_MAX", "Ending", "of_result", "terminal"]
+__all__ = ["EVENT_BYTES_MAX", "Ending", "bounded", "of_result", "terminal"]
 
 EVENT_BYTES_MAX: Final = 60 << 10
 """Largest encoded observation payload: with its envelope a row stays under 64 KiB."""
@@ -80,10 +81,10 @@ def of_result(result: Result, generation: str) -> Ending:
 def terminal(
     registry: Registry, action: Event, ending: Ending, output: OutputSummary | None = None
 ) -> tuple[KindSpec, msgspec.Struct]:
-    """Return the kind and payload of the action's terminal observation, at most `EVENT_BYTES_MAX` when encoded.
+    """Return the kind and payload of the action's terminal observation.
 
-    The outcome always stands: fields that do not fit the kind are dropped, texts that are too long are shortened, and
-    the message says so.
+    The outcome always stands: fields that do not fit the kind are dropped, and the message says so. Blobs are never the
+    action server's to name: they could be another session's.
 
     Raises:
         UnknownKind: the kind has no observation here.
@@ -96,13 +97,15 @@ def terminal(
     ours = OUR_FIELDS | OUTPUT_FIELDS if known >= OUTPUT_FIELDS else OUR_FIELDS
     if output is not None and known >= OUTPUT_FIELDS:
         base |= msgspec.structs.asdict(output)
+    if spec.parts:
+        ours |= {BLOBS}
     fields = {name: value for name, value in ending.fields.items() if name not in ours}
     payload = _convert(spec, base | fields) if fields else None
     if payload is None:
         if fields:
             base["message"] = _joined(ending.message, "What else the action server said did not fit and was dropped.")
         payload = msgspec.convert(base, spec.payload, strict=False)
-    return spec, _bounded(payload)
+    return spec, payload
 
 
 def _convert(spec: KindSpec, values: dict[str, Any]) -> msgspec.Struct | None:
@@ -114,7 +117,11 @@ def _convert(spec: KindSpec, values: dict[str, Any]) -> msgspec.Struct | None:
     return payload
 
 
-def _bounded(payload: msgspec.Struct) -> msgspec.Struct:
+def bounded(payload: msgspec.Struct) -> msgspec.Struct:
+    """Return the payload with at most `EVENT_BYTES_MAX` when encoded.
+
+    What no blob could take is shortened, or dropped but for what every terminal observation says; the message says so.
+    """
     size = len(encode_json(payload))
     if size <= EVENT_BYTES_MAX:
         return payload
@@ -128,7 +135,7 @@ def _bounded(payload: msgspec.Struct) -> msgspec.Struct:
     if "truncated" in payload.__struct_fields__:
         changes["truncated"] = True
     for name in sorted(texts, key=lambda name: len(texts[name]), reverse=True):
-        changes[name] = shortened(texts[name], OUTPUT_INLINE_BYTES_MAX)
+        changes[name] = head(texts[name], OUTPUT_INLINE_BYTES_MAX)
         smaller = msgspec.structs.replace(payload, **changes)
         if len(encode_json(smaller)) <= EVENT_BYTES_MAX:
             return smaller
@@ -136,15 +143,6 @@ def _bounded(payload: msgspec.Struct) -> msgspec.Struct:
         "message": changes["message"]
     }
     return type(payload)(**kept)
-
-
-def shortened(text: str, bytes_max: int) -> str:
-    """Return a head of `text` that has at most `bytes_max` bytes when encoded as JSON."""
-    end = min(len(text), bytes_max)
-    while len(encode_json(text[:end])) > bytes_max:
-        end = end * 3 // 4
-    # Whole groups of four, so that shortened base64 is still base64.
-    return text[: end - end % 4]
 
 
 def _clip(text: str | None) -> str | None:

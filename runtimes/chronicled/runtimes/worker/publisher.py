@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import anyio
 import msgspec
 import structlog
+from anyio import to_thread
 
+from chronicled.events.blobs import BlobRef
+from chronicled.events.codec import encode_json
 from chronicled.events.envelope import LIFECYCLE, OBSERVATION, Draft, Event
 from chronicled.events.errors import (
     ActionEnded,
@@ -17,17 +20,20 @@ from chronicled.events.errors import (
     PayloadTooLarge,
     StorageFull,
 )
+from chronicled.events.kind import KindSpec
 from chronicled.events.kinds.lifecycle import LateResult
 from chronicled.events.kinds.observations import Progress
 from chronicled.events.worker_log import SessionKey
 from chronicled.runtimes.output.summary import OutputSummary
 from chronicled.runtimes.worker.context import Context
-from chronicled.runtimes.worker.observation import Ending, terminal
+from chronicled.runtimes.worker.observation import EVENT_BYTES_MAX, Ending, bounded, terminal
 
 __all__ = ["Publisher"]
 
 RETRY_SECONDS_MIN: Final = 0.05
 RETRY_SECONDS_MAX: Final = 2.0
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("chronicled.worker")
 
@@ -77,17 +83,41 @@ class Publisher:
             blobs=blobs,
         )
 
-    def terminal(self, action: Event, ending: Ending, output: OutputSummary | None = None) -> Draft:
-        """Return the draft of the action's terminal observation; the outcome stands whatever else does not fit."""
+    async def terminal(self, action: Event, ending: Ending, output: OutputSummary | None = None) -> Draft:
+        """Return the draft of the action's terminal observation; the outcome stands whatever else does not fit.
+
+        Parts that are too large for an event are blobs by then, on the medium. Waits while there is no room for them.
+        """
         registry = self._context.codec.registry
         spec, payload = terminal(registry, action, ending, output)
+        payload = bounded(await self._split(spec, payload))
         named = (output.output_digest,) if output is not None and output.output_blob and output.output_digest else ()
         try:
             return self.observation(spec.kind, payload, action, named)
         except (InvalidPayload, PayloadTooLarge) as error:
             bare = msgspec.structs.replace(ending, fields={}, message=f"The observation was refused: {error.detail}")
             spec, payload = terminal(registry, action, bare)
-            return self.observation(spec.kind, payload, action)
+            return self.observation(spec.kind, bounded(payload), action)
+
+    async def _split(self, spec: KindSpec, payload: msgspec.Struct) -> msgspec.Struct:
+        if not spec.parts or len(encode_json(payload)) <= EVENT_BYTES_MAX:
+            return payload
+        tenant, session = self._key.tenant, self._key.session
+        split = self._context.codec.split
+        payload, parts = await to_thread.run_sync(
+            split, tenant, session, spec, payload, EVENT_BYTES_MAX, limiter=self._context.threads
+        )
+        for data in parts.values():
+            await self.put_blob(data)
+        return payload
+
+    async def put_blob(self, data: bytes) -> BlobRef:
+        """Store bytes that an observation is about to name; waits while the disk is full."""
+        return await self._with_room(lambda: self._context.log.put_blob(data))
+
+    async def adopt_blob(self, path: str, digest: str, size: int) -> BlobRef:
+        """Make a finished file the blob of that digest; waits while the disk is full."""
+        return await self._with_room(lambda: self._context.log.adopt_blob(path, digest, size))
 
     async def publish(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
         """Append the drafts, all or nothing; waits while the disk is full or the log overloaded.
@@ -95,10 +125,13 @@ class Publisher:
         Raises:
             ActionEnded: one of them ends an action that has ended.
         """
+        return await self._with_room(lambda: self._context.log.publish(self._key, self.fence, drafts))
+
+    async def _with_room(self, act: Callable[[], Awaitable[T]]) -> T:
         wait = RETRY_SECONDS_MIN
         while True:
             try:
-                return await self._context.log.publish(self._key, self.fence, drafts)
+                return await act()
             except (StorageFull, Overloaded) as error:
                 _log.warning("publish_waits", session=self._key.session, code=error.code, seconds=wait)
             await anyio.sleep(wait)
@@ -123,7 +156,7 @@ class Publisher:
 
     async def end_each(self, endings: Sequence[tuple[Event, Ending]]) -> None:
         """End actions that never ran; those that somebody else has ended meanwhile stay as they are."""
-        drafts = [self.terminal(action, ending) for action, ending in endings]
+        drafts = [await self.terminal(action, ending) for action, ending in endings]
         try:
             await self.publish(drafts)
         except ActionEnded:

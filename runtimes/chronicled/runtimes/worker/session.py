@@ -182,6 +182,7 @@ class SessionWorker:
     def _on_ended(self, action: Event) -> None:
         self._ending.discard(action.id)
         self.deadlines.drop(action.id)
+        self.dispatcher.forget(action.id)
         flight = self.flights.get(action.id)
         if flight is not None and not flight.ending:
             # Somebody else ended it: it must not go on, and what the server still says of it is late.
@@ -265,7 +266,7 @@ class SessionWorker:
             known = ", ".join(sorted(generation.kinds)) or "none"
             message = f"The sandbox has no executor for {head.kind}; it has: {known[:1000]}."
             self.end_unsent([(head, never_ran(Outcome.ERROR, "no_executor", message))])
-        else:
+        elif self.dispatcher.has_parts(head):
             try:
                 self.dispatcher.send(generation, head)
             except StorageFull as error:
