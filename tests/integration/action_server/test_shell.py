@@ -291,6 +291,16 @@ async def test_background_output_is_told_between_actions(worker: FrameWorker) ->
     assert b"later" not in worker.output(action)
 
 
+async def test_background_output_is_counted_once(worker: FrameWorker) -> None:
+    """Each frame counts what came since the one before it, so that their sum is what was printed."""
+    await worker.run("mkfifo pipe; (while read line <pipe; do echo $line; done) &")
+    sizes = []
+    for word in ("one", "three"):
+        await worker.run(f"echo {word} >pipe", lane="other")
+        sizes.append((await worker.frame(frames.Background, lane="main")).size)
+    assert sizes == [4, 6]
+
+
 async def test_output_over_the_cap_is_counted_and_dropped(worker: FrameWorker) -> None:
     """The first bytes are kept, all are counted, and the command is not held up."""
     result, output = await worker.run("head -c 1000000 /dev/zero; echo end", output_bytes_max=1000)

@@ -24,7 +24,8 @@ class LaneShell:
     Args:
         supervisor: The generation's reaper.
         program: Path of bash.
-        background: Takes what background jobs print between actions: at most 4 KiB of it, and the size of all so far.
+        background: Takes what background jobs print between actions: at most 4 KiB of it, and the size of all of it
+            since the last call.
     """
 
     def __init__(self, supervisor: Supervisor, program: str, background: Callable[[bytes, int], None]) -> None:
@@ -121,8 +122,9 @@ class LaneShell:
             self._flush.cancel()
             self._flush = None
             data = bytes(self._background_head)
+            size, self._background_bytes = self._background_bytes, 0
             self._background_head.clear()
-            self._background(data, self._background_bytes)
+            self._background(data, size)
 
 
 def find_bash(search_path: str, beside: str) -> str | None:
