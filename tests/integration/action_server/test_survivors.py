@@ -154,6 +154,22 @@ async def test_whoever_is_killed_the_generation_ends_whole(
     assert reason == ("killed" if victim == "reaper" else "server-signal-9")
 
 
+async def test_lost_lane_reapers_cost_no_descriptors(worker: FrameWorker) -> None:
+    """A lane reaper that is killed again and again leaves nothing open in the server."""
+    assert worker.hello is not None
+    pid = worker.hello.pid
+
+    async def lose() -> int:
+        await worker.run("kill -9 $PPID; sleep 60", on_state_loss="run")
+        await worker.run("true", on_state_loss="run")
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    before = await lose()
+    for _ in range(3):
+        after = await lose()
+    assert after <= before
+
+
 async def test_a_lost_lane_reaper_costs_its_lane_alone(worker: FrameWorker, tmp_path: Path) -> None:
     """Killing a lane's reaper ends that lane's processes; other lanes and the server go on."""
     _, output = await worker.run("setsid sleep 600 & echo $PPID")

@@ -33,6 +33,7 @@ class LaneShell:
         """The shell died since the last action ended."""
         self.lane: LaneSupervisor | None = None
         self.shell: Shell | None = None
+        self._lost_lanes: list[LaneSupervisor] = []
         self._supervisor = supervisor
         self._program = program
         self._background = background
@@ -50,6 +51,7 @@ class LaneShell:
             ReaperLost: the reaper is gone.
         """
         if self.lane is None:
+            self._bury_lanes()
             self.lane = await self._supervisor.lane(self._died, self._lost)
         if self.shell is not None and self.shell.dead is not None:
             self.discard()
@@ -97,6 +99,7 @@ class LaneShell:
             self._flush.cancel()
             self._flush = None
         self.discard()
+        self._bury_lanes()
         if self.lane is not None:
             self.lane.close()
 
@@ -105,7 +108,14 @@ class LaneShell:
             self.state_lost = self.state_lost or not self._in_action
             self.shell.died(code)
 
+    def _bury_lanes(self) -> None:
+        while self._lost_lanes:
+            self._lost_lanes.pop().close()
+
     def _lost(self) -> None:
+        if self.lane is not None:
+            # The action that runs may still have to kill it.
+            self._lost_lanes.append(self.lane)
         self.lane = None
         if self.shell is not None:
             # The kernel kills the shell with its parent.
