@@ -53,7 +53,10 @@ class Ending(msgspec.Struct, frozen=True):
 
     @property
     def output(self) -> str:
-        """What it printed, cut in the middle where that was much; `Session.output` gives every byte."""
+        """What it printed, cut in the middle where that was much; `Session.output` gives every byte.
+
+        Of a kind that prints nothing it is the content, cut to its head where that was much: `Session.payload` has all.
+        """
         return str(self.payload.get("output", self.payload.get("content", "")))
 
     @property

@@ -20,6 +20,7 @@ from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Event
 from chronicled.events.errors import ActionEnded, ActionNotRunning, ChronicledError, RangeNotSatisfiable
 from chronicled.events.ids import SystemIds
+from chronicled.events.parts import BLOBS
 
 __all__ = ["ActionStatus", "Session", "events"]
 
@@ -254,6 +255,18 @@ class Session:
             CursorGone: the cursor is of another incarnation of the log.
         """
         return events(self._transport, f"{self._path}/events", after, follow, kinds)
+
+    async def payload(self, event: Event) -> dict[str, Any]:
+        """Return the payload of an event of the session as plain JSON values, its large parts read from their blobs.
+
+        Raises:
+            BlobNotFound: a blob that it names is lost.
+        """
+        payload: dict[str, Any] = msgspec.json.decode(event.payload)
+        named: Mapping[str, str] = payload.get(BLOBS, {})
+        for field, digest in named.items():
+            payload[field] = (await self.blob(digest)).decode()
+        return payload | {BLOBS: {}} if named else payload
 
     async def blob(self, digest: str) -> bytes:
         """Return a blob that an event of the session names, whole.
