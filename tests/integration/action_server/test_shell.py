@@ -297,7 +297,8 @@ async def test_background_output_is_counted_once(worker: FrameWorker) -> None:
     sizes = []
     for word in ("one", "three"):
         await worker.run(f"echo {word} >pipe", lane="other")
-        sizes.append((await worker.frame(frames.Background, lane="main")).size)
+        told = await worker.frame(frames.Background, lane="main", data=f"{word}\n".encode())
+        sizes.append(told.size)
     assert sizes == [4, 6]
 
 
