@@ -21,7 +21,7 @@ CODEC = Codec(builtin_registry())
 WRITE = CODEC.registry.current("action", "write")
 PARTS = ("file_text", "old_str", "new_str")
 # Long where it matters, small to draw: a few characters, often repeated.
-TEXT = st.builds(lambda text, times: text * times, st.text(max_size=12), st.integers(0, 60))
+TEXT = st.tuples(st.text(max_size=12), st.integers(0, 60)).map(lambda drawn: drawn[0] * drawn[1])
 
 
 def joined(payload: Any, taken: dict[str, bytes]) -> Any:

@@ -27,6 +27,7 @@ from chronicled.events.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from chronicled.events.parts import BLOBS
 from chronicled.events.registry import Registry
 
 __all__ = ["document"]
@@ -111,6 +112,11 @@ def _submission(registry: Registry, components: dict[str, Any]) -> Schema:
             continue
         required = any(field.required for field in msgspec.structs.fields(spec.payload))
         payload: Schema = {"$ref": REF.format(name=spec.payload.__name__)}
+        if spec.parts:
+            # Events of the kind name blobs; whoever submits one does not.
+            stored: Schema = components[spec.payload.__name__]
+            fields = {**stored["properties"], BLOBS: {"type": "object", "maxProperties": 0}}
+            payload = {**stored, "properties": fields}
         choices.append(
             {
                 "type": "object",
