@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.unit.worker.world import World, running
 
+from chronicled.events.clock import SystemClock
 from chronicled.events.kinds.actions import Browse
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
 
@@ -82,6 +83,24 @@ async def test_a_command_deadline_that_the_server_ignores_is_kept_by_the_worker(
         action = await world.submit("hang", timeout_seconds=0.05)
         ended = await world.ended(action)
         assert (ended.outcome, ended.deadline, ended.effects) == ("timeout", "command", "possible")
+
+
+class LateClock(SystemClock):
+    """A clock that was set back by an hour after the log was written."""
+
+    def now_us(self) -> int:
+        """Return the wall time of an hour ago."""
+        return super().now_us() - 3_600_000_000
+
+
+async def test_a_clock_that_was_set_back_makes_no_deadline_longer(tmp_path: Path) -> None:
+    """Queue and life deadlines of what the log dates into the future are counted from when the worker sees it."""
+    async with World.open(tmp_path) as world, running(world.worker(clock=LateClock())):
+        await world.create()
+        await world.submit("hang")
+        assert (await world.ended(await world.submit("ok", queue_seconds=0.05))).deadline == "queue"
+        await world.create("short", life_seconds=0.1)
+        assert (await world.ended(await world.submit("hang", "short"))).deadline == "life"
 
 
 async def test_a_queue_deadline_rejects(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from tests.unit.worker.sandboxes import Host
 from tests.unit.worker.stream_log import StreamWorkerLog
 
-from chronicled.events.clock import SystemClock
+from chronicled.events.clock import Clock, SystemClock
 from chronicled.events.codec import Codec
 from chronicled.events.disk import Disk
 from chronicled.events.envelope import ACTION, LIFECYCLE, Draft, Event
@@ -67,7 +67,9 @@ class World:
             await world.host.aclose()
             await world.store.aclose()
 
-    def worker(self, log: WorkerLog | None = None, disk: Disk | None = None, **settings: Any) -> Worker:
+    def worker(
+        self, log: WorkerLog | None = None, disk: Disk | None = None, *, clock: Clock | None = None, **settings: Any
+    ) -> Worker:
         """Return a worker for this world, not running yet."""
         return Worker(
             log or self.log,
@@ -75,7 +77,7 @@ class World:
             self.directories,
             WorkerSettings(name="tester", boot_id=self.host.boot_id, **settings),
             self.codec,
-            SystemClock(),
+            clock or SystemClock(),
             self.ids,
             disk or SystemDisk(),
             self.redaction,

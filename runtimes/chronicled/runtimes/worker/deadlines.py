@@ -83,4 +83,5 @@ class Deadlines:
         await publisher.publish([publisher.lifecycle("session_closed", SessionClosed(reason="life_deadline"))])
 
     def _left(self, since: Event, seconds: float) -> float:
-        return seconds - (self._context.clock.now_us() - parse_time(since.time)) / 1e6
+        # The log's time never goes back; a clock that did must not make a deadline longer.
+        return seconds - max(0.0, (self._context.clock.now_us() - parse_time(since.time)) / 1e6)
