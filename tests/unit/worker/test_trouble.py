@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,10 @@ class FullLog(StreamWorkerLog):
 
     refusals = 0
 
+    async def release(self, key: SessionKey, fence: int, reason: str) -> None:
+        """Refuse: there is no room."""
+        raise StorageFull("No room.")
+
     async def publish(self, key: SessionKey, fence: int, drafts: Sequence[Draft]) -> tuple[Event, ...]:
         """Publish, or refuse an observation."""
         if self.refusals and any(draft.terminal for draft in drafts):
@@ -39,6 +44,19 @@ async def test_a_result_outlives_a_full_disk(tmp_path: Path) -> None:
             action = await world.submit("say hello")
             assert (await world.ended(action)).output == "hello"
         assert (log.refusals, world.host.effects[action.id]) == (0, 1)
+
+
+async def test_a_full_disk_does_not_spoil_a_drain(tmp_path: Path) -> None:
+    """A worker that cannot give its sessions back ends in order all the same; the next one claims them."""
+    async with World.open(tmp_path) as world:
+        worker = world.worker(FullLog(world.store, world.stream, world.blobs, world.codec, "tester"))
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run())
+            await world.create()
+            await world.ended(await world.submit())
+            worker.drain()
+        async with world.working():
+            assert (await world.ended(await world.submit())).outcome == "ok"
 
 
 async def test_a_newer_claim_is_respected(tmp_path: Path) -> None:

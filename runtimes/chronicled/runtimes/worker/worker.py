@@ -15,9 +15,11 @@ from chronicled.events.codec import Codec
 from chronicled.events.disk import Disk
 from chronicled.events.envelope import ACTION, Event
 from chronicled.events.errors import (
+    Overloaded,
     SandboxUnreachable,
     SessionNotFound,
     StaleFence,
+    StorageFull,
     StoreClosed,
     StoreFailed,
 )
@@ -324,8 +326,9 @@ class Worker:
         await session.drain()
         try:
             await self._log.release(key, session.publisher.fence, "drain")
-        except (StaleFence, StoreClosed):
-            return
+        except (StaleFence, StoreClosed, StorageFull, Overloaded) as error:
+            # It is only a courtesy: the next worker claims the session whether it was given back or not.
+            _log.warning("release_failed", session=key.session, code=error.code)
 
 
 async def _run(session: SessionWorker) -> Exception | None:
