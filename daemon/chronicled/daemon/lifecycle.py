@@ -133,7 +133,8 @@ async def serve_until_stopped(bounds: Sequence[Bound], drain: Drain, stop: async
 
 
 def on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` on SIGTERM and SIGINT."""
+    """Set `stop` on SIGTERM and SIGINT, and when the terminal is closed, unless `nohup` has us ignore that."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)

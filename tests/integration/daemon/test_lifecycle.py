@@ -10,9 +10,10 @@ import stat
 from pathlib import Path
 
 import aiohttp
+import pytest
 from tests.integration.daemon.conftest import Launch
 from tests.integration.daemon.process import DaemonProcess, server_sent_events, until
-from tests.integration.daemon.test_actions import ACTIONS, run, until_output, until_status
+from tests.integration.daemon.test_actions import ACTIONS, END_SECONDS_MAX, run, until_output, until_status
 from tests.integration.daemon.test_events import SSE, think
 
 EXIT_REFUSED = 4
@@ -61,6 +62,29 @@ async def test_sigterm_ends_streams_and_waits_and_keeps_sandboxes(launch: Launch
     (home / "go").touch()
     ended = await until_status(daemon, id, "ok", "failed", "sandbox_lost", "unknown")
     assert ended.json["observation"]["payload"]["output"] == "up\ndone\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+async def test_a_followed_output_ends_as_one_answer(launch: Launch, number: signal.Signals) -> None:
+    """An orderly stop, a closed terminal's too, ends the stream in order: no second answer stands in its middle."""
+    daemon = await launch()
+    await daemon.post("/v1/sessions", {"session": "s"})
+    submitted = await daemon.post(ACTIONS, run("echo begin; while [ ! -e go ]; do sleep 0.1; done; echo end"))
+    id = submitted.json["action"]["id"]
+    reader, writer = await asyncio.open_unix_connection(str(daemon.socket))
+    writer.write(f"GET {ACTIONS}/{id}/output HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    async with asyncio.timeout(END_SECONDS_MAX):
+        head = await reader.readuntil(b"begin\n")
+        assert daemon.process is not None
+        daemon.process.send_signal(number)
+        rest = await reader.read()
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert rest == b"\r\n0\r\n\r\n"
+    assert await daemon.wait() == 0
+    await daemon.start()
+    (next(iter((daemon.data / "sandboxes").glob("*/home"))) / "go").touch()
+    assert (await daemon.get(f"{ACTIONS}/{id}/output")).data == b"begin\nend\n"
 
 
 async def test_a_drain_takes_nothing_new(launch: Launch) -> None:

@@ -129,8 +129,7 @@ class OutputRoutes:
         with self._outputs.follow(action.tenant, action.session, action.id) as follower:
             end = await self._store.terminal(action.tenant, action.id)
             if end is None and self._submission.runnable(action):
-                with self._subscribers.one():
-                    return await self._live(call, follower, query)
+                return await self._live(call, follower, query)
         return await self._kept(call, end, query.offset)
 
     async def _live(self, call: Call, follower: OutputFollower, query: OutputQuery) -> web.StreamResponse:
@@ -139,14 +138,18 @@ class OutputRoutes:
         if not query.follow:
             left = max(0, follower.size - query.offset)
             response.content_length = left
-        await response.prepare(call.request)
-        if left != 0:
-            async for data in follower.read(query.offset):
-                await self._write(response, data if left is None else data[:left])
-                if left is not None:
-                    left -= min(left, len(data))
-                    if not left:
-                        break
+        # The daemon's stop ends the block early. What was begun stays the answer: another would stand in its middle.
+        with self._subscribers.one():
+            await response.prepare(call.request)
+            if left != 0:
+                async for data in follower.read(query.offset):
+                    await self._write(response, data if left is None else data[:left])
+                    if left is not None:
+                        left -= min(left, len(data))
+                        if not left:
+                            break
+        if left:
+            response.force_close()
         return response
 
     async def _kept(self, call: Call, end: Event | None, offset: int) -> web.StreamResponse:
