@@ -55,8 +55,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 async def _run(client: Client, options: argparse.Namespace) -> int:
-    if not await client.ready(seconds=2.0):
-        raise NotReachable(f"No daemon answers at {client.address}; is `chronicled serve` running?")
+    await client.until_ready(seconds=2.0)
     command = options.command[0] if len(options.command) == 1 else shlex.join(options.command)
     session = await client.session(options.session, runtime=options.runtime, image=options.image)
     try:

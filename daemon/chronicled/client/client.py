@@ -12,7 +12,7 @@ from chronicled.client.address import Address
 from chronicled.client.session import Session, events
 from chronicled.client.transport import Transport
 from chronicled.events.envelope import Event
-from chronicled.events.errors import ChronicledError, SessionExists
+from chronicled.events.errors import ChronicledError, InvalidRequest, SessionExists
 from chronicled.events.ids import SystemIds, check_name
 
 __all__ = ["Client", "connect"]
@@ -57,7 +57,8 @@ class Client:
             InvalidName, InvalidRequest: what it should be made with is not valid.
         """
         if not create:
-            assert name is not None, "a session to be found has a name"
+            if name is None:
+                raise InvalidRequest("A session that must exist is found by its name: give one.")
             session = Session(self._transport, check_name(name, "session name"), self._ids)
             await session.show()
             return session
@@ -126,10 +127,19 @@ class Client:
         False while it starts, drains, or is not there.
         """
         try:
-            await self._transport.request("GET", "/readyz", retry_seconds=seconds)
+            await self.until_ready(seconds)
         except ChronicledError:
             return False
         return True
+
+    async def until_ready(self, seconds: float = 0.0) -> None:
+        """Return once the daemon is ready.
+
+        Raises:
+            NotReachable: nobody answers within so many seconds.
+            Unavailable: it still starts, drains, or its disk is full after so many seconds; says which.
+        """
+        await self._transport.request("GET", "/readyz", retry_seconds=seconds)
 
 
 @asynccontextmanager

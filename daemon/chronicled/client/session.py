@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -18,7 +19,7 @@ from chronicled.client.feed import follow, read
 from chronicled.client.transport import LOST, Transport
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Event
-from chronicled.events.errors import ActionEnded, ActionNotRunning, ChronicledError, RangeNotSatisfiable
+from chronicled.events.errors import ActionEnded, ActionNotRunning, ChronicledError, InvalidRequest, RangeNotSatisfiable
 from chronicled.events.ids import SystemIds
 from chronicled.events.parts import BLOBS
 
@@ -135,7 +136,13 @@ class Session:
             timeout_seconds: Command deadline; None takes the daemon's default.
             lane: Which of the session's shells.
             options: Further fields of the `run` payload, e.g. `environment`, `tty`.
+
+        Raises:
+            InvalidRequest: the deadline is no number of seconds: JSON has no infinity, and none is not meant.
+            As `act` otherwise.
         """
+        if timeout_seconds is not None and not math.isfinite(timeout_seconds):
+            raise InvalidRequest(f"timeout_seconds is a number of seconds, not {timeout_seconds}.")
         payload = {"command": command, "timeout_seconds": timeout_seconds, **options}
         return await self.act("run", payload, lane=lane)
 

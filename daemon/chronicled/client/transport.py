@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -31,6 +32,7 @@ CONNECTIONS_MAX: Final = 256
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 1.0
 UNIX_PATH_BYTES_MAX: Final = 107
+PIECE_BYTES_MAX: Final = 1 << 20
 
 LOST: Final = (aiohttp.ClientError, TimeoutError, ConnectionError)
 """What a connection that is lost, or never came to be, raises."""
@@ -67,6 +69,12 @@ class Transport:
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
+
+    @property
+    def _open(self) -> aiohttp.ClientSession:
+        if self._http.closed:
+            raise RuntimeError("This client is closed: its `async with connect(...)` block is over.")
+        return self._http
 
     def _short(self, path: str) -> str:
         """Return a path that the kernel takes (107 bytes), where need be by way of a descriptor of its directory."""
@@ -130,8 +138,10 @@ class Transport:
     ) -> bytes:
         if data is not None:
             headers["Content-Type"] = "application/json"
-        async with self._http.request(
-            method, self.address.base + path, data=data, headers=headers, params=query
+        # aiohttp warns of large bytes, which it writes at one go; from a file it takes them in pieces.
+        body = io.BytesIO(data) if data is not None and len(data) > PIECE_BYTES_MAX else data
+        async with self._open.request(
+            method, self.address.base + path, data=body, headers=headers, params=query
         ) as response:
             answer = await response.read()
             if response.status >= 400:
@@ -148,7 +158,7 @@ class Transport:
             aiohttp.ClientError, ConnectionError: no connection, or lost; the caller takes it up again.
             ChronicledError: the problem that the daemon answered with.
         """
-        async with self._http.get(self.address.base + path, params=dict(query), headers=dict(headers)) as response:
+        async with self._open.get(self.address.base + path, params=dict(query), headers=dict(headers)) as response:
             if response.status >= 400:
                 raise problem_error(response.status, await response.read())
             yield response

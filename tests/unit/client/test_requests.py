@@ -200,6 +200,50 @@ async def test_an_absent_daemon_is_told_within_the_budget(tmp_path: Path) -> Non
     assert 0.3 <= time.monotonic() - begin < 5
 
 
+async def test_why_a_daemon_is_not_ready_is_told(tmp_path: Path) -> None:
+    """One that answers but cannot take work is not one that is not there."""
+    async with (
+        server(tmp_path, problem(503, "unavailable")).serving() as told,
+        connect(str(told.socket), retry_seconds=0) as client,
+    ):
+        with pytest.raises(Unavailable):
+            await client.until_ready()
+
+
+async def test_what_cannot_be_sent_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    """A deadline that JSON has no number for, and a text without UTF-8 form, do not become something else."""
+    async with server(tmp_path, answer(201, SESSION)).serving() as told, connect(str(told.socket)) as client:
+        session = await client.session("s")
+        for seconds in (float("nan"), float("inf")):
+            with pytest.raises(InvalidRequest, match="seconds"):
+                await session.run("true", timeout_seconds=seconds)
+        with pytest.raises(InvalidRequest, match="UTF-8"):
+            await session.run("\ud800")
+        with pytest.raises(InvalidRequest, match="name"):
+            await client.session(create=False)
+        assert len(told.received) == 1
+
+
+async def test_a_large_body_is_sent_without_a_warning(tmp_path: Path) -> None:
+    """Warnings are errors here: megabytes go out like anything else, each time it is tried."""
+    content = "x" * (2 << 20)
+    async with (
+        server(tmp_path, answer(201, SESSION), hang_up, answer(202, {"action": ACTION})).serving() as told,
+        connect(str(told.socket)) as client,
+    ):
+        await (await client.session("s")).submit("write", {"path": "x", "content": content})
+    assert [request.json["payload"]["content"] == content for request in told.received[1:]] == [True, True]
+
+
+async def test_a_closed_client_says_so(tmp_path: Path) -> None:
+    """What is asked after the block's end is a mistake of the program's, told in our words."""
+    async with server(tmp_path).serving() as told:
+        async with connect(str(told.socket)) as client:
+            pass
+        with pytest.raises(RuntimeError, match="This client is closed"):
+            await client.ready()
+
+
 async def test_a_socket_with_a_long_path_is_reached(tmp_path: Path) -> None:
     """The kernel takes 107 bytes of a socket's path; the client does not mind."""
     directory = tmp_path / ("d" * 120)
