@@ -130,4 +130,6 @@ def failure(error: sqlite3.Error) -> ChronicledError:
         return StorageFull("The disk is full; nothing was written.")
     if code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return LogCorrupt(f"The log's database is damaged: {name}: {error}.")
-    return StoreFailed(f"The log's database failed: {name}: {error}.")
+    # The index of the write-ahead log could not grow, which is what a full disk looks like at a start.
+    hint = " (is the disk full?)" if code == sqlite3.SQLITE_IOERR_SHMSIZE else ""
+    return StoreFailed(f"The log's database failed: {name}: {error}{hint}.")
