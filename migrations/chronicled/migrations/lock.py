@@ -7,7 +7,7 @@ a failing test: it is written once per version, and a line in it never changes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ def _without_prose(value: Any) -> Any:
             # A property may itself be called "description": then its value is a schema, not a sentence.
             return {k: _without_prose(v) for k, v in items.items() if not (k == "description" and isinstance(v, str))}
         case list():
-            return [_without_prose(item) for item in cast("list[Any]", value)]
+            return [_without_prose(item) for item in cast("Sequence[Any]", value)]
         case _:
             return value
 
