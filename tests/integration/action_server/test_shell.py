@@ -294,7 +294,7 @@ async def test_background_output_is_told_between_actions(worker: FrameWorker) ->
 async def test_background_output_is_counted_once(worker: FrameWorker) -> None:
     """Each frame counts what came since the one before it, so that their sum is what was printed."""
     await worker.run("mkfifo pipe; (while read line <pipe; do echo $line; done) &")
-    sizes = []
+    sizes: list[int] = []
     for word in ("one", "three"):
         await worker.run(f"echo {word} >pipe", lane="other")
         told = await worker.frame(frames.Background, lane="main", data=f"{word}\n".encode())
