@@ -15,7 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from chronicled.events.errors import ChronicledError, StorageFull
+from chronicled.events.ids import SystemIds
 from chronicled.events.store import Append
 from chronicled.storage.medium import Batch
 from chronicled.storage.sqlite import SqliteStore
@@ -70,6 +73,14 @@ async def run(path: Path, count: int) -> None:
         await asyncio.gather(*(client() for _ in range(TASKS)))
 
 
+async def reopen(path: Path) -> None:
+    """Open the log that an appender left behind, and append what may use the reserve."""
+    async with await SqliteStore.open(path, reserve_bytes=1 << 20) as store:
+        draft = msgspec.structs.replace(DraftMaker().claimed("s"), id=SystemIds().new())
+        await store.append(Append((draft,)))
+        acked(draft.id)
+
+
 def limit(size: int) -> None:
     """Say how many bytes the disk holds."""
     Path(os.environ["FAULT_QUOTA"]).write_text(str(size))
@@ -116,7 +127,10 @@ def main() -> int:
     if mode == ["broken"]:
         break_it()
     try:
-        asyncio.run((fill if mode == ["reserve"] else run)(Path(path), int(count)))
+        if mode == ["reopen"]:
+            asyncio.run(reopen(Path(path)))
+        else:
+            asyncio.run((fill if mode == ["reserve"] else run)(Path(path), int(count)))
     except ChronicledError as error:
         print(error.code, file=sys.stderr)
         return FAILED

@@ -104,6 +104,18 @@ def test_running_actions_can_end_on_a_full_disk(disk: FaultyDisk) -> None:
     assert disk.missing(outcome.acked) == []
 
 
+@pytest.mark.slow
+def test_a_log_is_opened_on_a_full_disk_after_a_crash(disk: FaultyDisk) -> None:
+    """What the crash left in the WAL need not be copied for a start: it is there, and lifecycle can be appended."""
+    _, acks = killed(disk)
+    data = disk.directory / "data"
+    quota = disk.directory / "quota"
+    quota.write_text(str(sum(file.stat().st_size for file in data.iterdir() if not file.name.endswith("-shm"))))
+    outcome = disk.run(0, "reopen", quota=str(quota))
+    assert (outcome.code, outcome.injected, len(outcome.acked)) == (0, True, 1), outcome.errors
+    assert disk.missing([*(id for _, id in acks), *outcome.acked]) == []
+
+
 def killed(disk: FaultyDisk) -> tuple[Path, list[tuple[int, str]]]:
     """Kill an appender in the middle; return its files, and each acked id with a size that the WAL had by then."""
     process = disk.start(4000)

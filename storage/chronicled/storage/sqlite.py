@@ -12,9 +12,10 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from chronicled.events.clock import Clock, SystemClock
 from chronicled.events.envelope import Event
+from chronicled.events.errors import StorageFull
 from chronicled.events.ids import IdSource, Randomness, SystemIds, SystemRandomness, id_bytes
 from chronicled.events.store import Filter, Page
-from chronicled.storage.connection import JobConnection, open_reader, open_writer
+from chronicled.storage.connection import JobConnection, failure, open_reader, open_writer
 from chronicled.storage.lock import DirectoryLock
 from chronicled.storage.log_store import LogStore
 from chronicled.storage.medium import LogState
@@ -91,8 +92,10 @@ class SqliteStore(LogStore):
         incarnation = (ids or SystemIds()).new()
         loaded: list[tuple[str, LogState]] = []
 
+        reserve = Reserve(path.with_name(RESERVE_NAME), reserve_bytes)
+
         def connect() -> sqlite3.Connection:
-            connection = _open(path, clock, incarnation)
+            connection = _open_with_room(path, clock, incarnation, reserve)
             loaded.append(load_log(connection))
             return connection
 
@@ -109,7 +112,7 @@ class SqliteStore(LogStore):
             if isinstance(error, sqlite3.Error):
                 raise read_failure(error) from None
             raise
-        medium = SqliteMedium(writing, Reserve(path.with_name(RESERVE_NAME), reserve_bytes))
+        medium = SqliteMedium(writing, reserve)
         await medium.refill_reserve()
         name, log = loaded[0]
         writer = LogWriter(medium, log, clock, randomness or SystemRandomness())
@@ -189,6 +192,17 @@ class SqliteStore(LogStore):
             raise read_failure(error) from None
 
 
+def _open_with_room(path: Path, clock: Clock, incarnation: str, reserve: Reserve) -> sqlite3.Connection:
+    while True:
+        try:
+            return _open(path, clock, incarnation)
+        except sqlite3.Error as error:
+            # After a crash SQLite makes its index in shared memory anew; nothing was promised, so it may be repeated.
+            full = error.sqlite_errorcode in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+            if not full or not reserve.release():
+                raise
+
+
 def _open(path: Path, clock: Clock, incarnation: str) -> sqlite3.Connection:
     if not path.exists():
         # Made here for its mode; SQLite gives the same mode to the files that it puts beside it.
@@ -203,8 +217,17 @@ def _open(path: Path, clock: Clock, incarnation: str) -> sqlite3.Connection:
         time = clock.now_us()
         apply_steps(connection, path, time, {"incarnation": incarnation, "time": time})
         # What a crash left in the WAL may never have been synced: copied into the database file, it is.
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        _copy_wal(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _copy_wal(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    except sqlite3.Error as error:
+        # Without room for the copy it stays where it is: the sync of the first commit covers the whole file.
+        if not isinstance(failure(error), StorageFull):
+            raise

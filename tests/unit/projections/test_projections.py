@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -18,7 +20,7 @@ from chronicled.events.errors import ActionNotFound, Unavailable
 from chronicled.events.kind import Payload, TerminalPayload, action, observation
 from chronicled.events.registry import builtin_registry
 from chronicled.storage.memory import MemoryStore
-from chronicled.storage.projections import Projections, SessionSummary, action_status, open_projections
+from chronicled.storage.projections import Projections, SessionSummary, action_status, file, open_projections
 
 
 @pytest.fixture
@@ -277,6 +279,42 @@ async def test_a_full_disk_stops_no_fold(store: MemoryStore, tmp_path: Path) -> 
     async with open_projections(path, store, CODEC) as projections:
         assert projections.events_folded == 0
         assert len(projections.unfinished()) == 202
+
+
+async def test_a_start_without_room_for_rows_keeps_them_in_memory(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk folds are made in memory, and the next start with room makes the rows."""
+    path = tmp_path / "p.sqlite"
+    await Writer(store).create()
+    clear = file._clear  # pyright: ignore[reportPrivateUsage] -- the disk has to fail inside
+
+    def refuse(connection: sqlite3.Connection, projection: Any) -> None:
+        if connection.execute("PRAGMA database_list").fetchone()[2]:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        clear(connection, projection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file, "_clear", refuse)
+        async with open_projections(path, store, CODEC) as projections:
+            assert len(projections.unfinished()) == 1
+            assert len(await sessions(projections)) == 1
+    async with open_projections(path, store, CODEC) as projections:
+        assert len(projections.unfinished()) == 1
+
+
+async def test_a_file_of_this_format_is_opened_without_a_write(store: MemoryStore, tmp_path: Path) -> None:
+    """Nothing is written to open it, so that a start on a full disk succeeds: here another writer holds it."""
+    path = tmp_path / "p.sqlite"
+    async with open_projections(path, store, CODEC):
+        await Writer(store).create()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with open_projections(path, store, CODEC, save_seconds=3600) as projections:
+            other.execute("ROLLBACK")
+            assert len(projections.unfinished()) == 1
 
 
 async def test_a_file_that_goes_bad_is_told_and_made_again(store: MemoryStore, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from chronicled.storage.connection import JobConnection
 from chronicled.storage.projections.projection import Changes, Checkpoint, Projection
 
-__all__ = ["ProjectionFile", "is_damage"]
+__all__ = ["ProjectionFile", "is_damage", "is_full"]
 
 FORMAT: Final = 1
 """Of the file; another one is thrown away."""
@@ -40,12 +40,16 @@ class ProjectionFile:
     async def open(cls, path: Path | None) -> ProjectionFile:
         """Open the file, made anew if it is missing, damaged or of another format; None keeps all in memory.
 
+        On a full disk all is kept in memory too: the next start finds the file as it was, or makes it again.
+
         Raises:
-            sqlite3.OperationalError: the directory cannot be written, or the disk is full.
+            sqlite3.OperationalError: the directory cannot be written.
         """
         try:
             return cls(await JobConnection.open(lambda: _connect(path)), path)
         except sqlite3.DatabaseError as error:
+            if path is not None and is_full(error):
+                return await cls.open(None)
             if path is None or not is_damage(error):
                 raise
         _remove(path)
@@ -57,6 +61,11 @@ class ProjectionFile:
         if self._path is not None:
             _remove(self._path)
         return await ProjectionFile.open(self._path)
+
+    async def leave(self) -> ProjectionFile:
+        """Leave the file as it is, and return one in memory."""
+        await self.close()
+        return await ProjectionFile.open(None)
 
     async def checkpoint(self, projection: Projection) -> Checkpoint | None:
         """Return how far the projection's rows go, None for not at all; its tables are there afterwards."""
@@ -93,6 +102,11 @@ def is_damage(error: sqlite3.Error) -> bool:
     return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA}
 
 
+def is_full(error: sqlite3.Error) -> bool:
+    """Tell whether the error says that there is no room."""
+    return getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+
+
 def _connect(path: Path | None) -> sqlite3.Connection:
     connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=5.0, check_same_thread=False)
     try:
@@ -104,8 +118,10 @@ def _connect(path: Path | None) -> sqlite3.Connection:
             error = sqlite3.DatabaseError(f"projections of format {format}")
             error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
             raise error
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-        connection.execute(CHECKPOINT)
+        if format != FORMAT or not tables:
+            # A file that is as it should be is not written to: the disk may be full.
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute(CHECKPOINT)
         if path is not None:
             os.chmod(path, 0o600)
     except BaseException:

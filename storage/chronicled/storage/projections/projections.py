@@ -18,7 +18,7 @@ from chronicled.events.errors import LogCorrupt, Unavailable
 from chronicled.events.lanes import SessionFold
 from chronicled.events.store import EventStore, Filter
 from chronicled.events.worker_log import Claim, SessionKey
-from chronicled.storage.projections.file import ProjectionFile, is_damage
+from chronicled.storage.projections.file import ProjectionFile, is_damage, is_full
 from chronicled.storage.projections.open_work import OpenWork
 from chronicled.storage.projections.projection import Changes, Checkpoint, Projection
 from chronicled.storage.projections.summary import SessionRow, SessionSummary, Summaries
@@ -184,9 +184,12 @@ class Projections:
         try:
             await self._load()
         except (sqlite3.Error, msgspec.DecodeError, msgspec.ValidationError) as error:
-            if isinstance(error, sqlite3.Error) and not is_damage(error):
+            if isinstance(error, sqlite3.Error) and is_full(error):
+                self._file = await self._file.leave()
+            elif isinstance(error, sqlite3.Error) and not is_damage(error):
                 raise
-            self._file = await self._file.start_anew()
+            else:
+                self._file = await self._file.start_anew()
             self._summaries = Summaries(self._codec)
             self._open_work = OpenWork(self._codec.registry)
             await self._load()
