@@ -56,6 +56,34 @@ def test_a_torn_last_record_is_tolerated(tmp_path_factory: pytest.TempPathFactor
     assert opened(path).dispatched(generation, later)
 
 
+def test_without_room_the_old_journal_goes_on(tmp_path: Path) -> None:
+    """A start on a full disk knows what was noted, notes nothing new, and a torn record hides nothing that follows."""
+    generation, first, torn, later = (IDS.new() for _ in range(4))
+    journal = opened(tmp_path)
+    journal.vouch(generation, 1)
+    journal.note_dispatch(generation, first, 1)
+    journal.note_dispatch(generation, torn, 1)
+    os.truncate(tmp_path / "dispatch", (tmp_path / "dispatch").stat().st_size - 3)
+    disk = FailingDisk()
+    disk.error = errno.ENOSPC
+    again = Journal(str(tmp_path), "boot", disk)
+    assert again.vouches(generation)
+    assert again.dispatched(generation, first)
+    again.keep(lambda _: True)
+    with pytest.raises(StorageFull):
+        again.note_dispatch(generation, later, 2)
+    disk.error = 0
+    again.note_dispatch(generation, later, 2)
+    disk.error = errno.ENOSPC
+    last = opened(tmp_path)
+    assert last.dispatched(generation, first)
+    assert last.dispatched(generation, later)
+    assert not last.dispatched(generation, torn)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(StorageFull):
+        Journal(str(tmp_path / "other"), "boot", disk)
+
+
 def test_missing_other_boot_and_damage_prove_nothing(tmp_path: Path) -> None:
     """A journal that is missing, of another boot, or damaged before its end vouches for no earlier generation."""
     generation = IDS.new()

@@ -10,6 +10,7 @@ why the header holds the boot id.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -62,28 +63,43 @@ class Journal:
         self._size = 0
         self._entries: dict[Entry, int] = {}
         self._compact_at = BYTES_MAX
-        self._load()
-        # A fresh file at once: what is appended next must not follow a torn record.
-        self.compact()
+        whole = self._load()
+        try:
+            # A fresh file at once: what is appended next must not follow a torn record.
+            self.compact()
+        except StorageFull:
+            if not whole:
+                raise
+            self._go_on()
 
-    def _load(self) -> None:
+    def _go_on(self) -> None:
+        try:
+            self._descriptor = self._disk.open(self._path, os.O_WRONLY | os.O_APPEND)
+            os.ftruncate(self._descriptor, self._size)
+        except OSError as error:
+            raise _failure(error) from error
+
+    def _load(self) -> bool:
+        """Return whether the file can be gone on with: it is of this boot, and whole but for a torn last record."""
         try:
             with open(self._path, "rb") as file:
                 data = file.read()
         except FileNotFoundError:
-            return
+            return False
         except OSError as error:
             raise StoreFailed(f"The dispatch journal cannot be read: {error}.") from error
         if data[: HEADER.size] != self._header():
-            return
+            return False
         entries: dict[Entry, int] = {}
         for start in range(HEADER.size, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
             body = data[start : start + BODY.size]
             if zlib.crc32(body) != int.from_bytes(data[start + BODY.size : start + RECORD_BYTES], "big"):
-                return
+                return False
             kind, generation, subject, fence = BODY.unpack(body)
             entries[kind, id_text(generation), id_text(subject)] = fence
         self._entries = entries
+        self._size = len(data) - (len(data) - HEADER.size) % RECORD_BYTES
+        return True
 
     def _header(self) -> bytes:
         return HEADER.pack(MAGIC, self._boot_id.encode()[:36])
@@ -130,10 +146,15 @@ class Journal:
             del self._entries[entry]
 
     def keep(self, wanted: Callable[[str], bool]) -> None:
-        """Drop everything of generations that are not wanted, then compact. Raises as `compact`."""
+        """Drop everything of generations that are not wanted, then compact if there is room.
+
+        Raises:
+            StoreFailed: a write failed otherwise; stop the process.
+        """
         for entry in [entry for entry in self._entries if not wanted(entry[1])]:
             del self._entries[entry]
-        self.compact()
+        with contextlib.suppress(StorageFull):
+            self.compact()
 
     def compact(self) -> None:
         """Replace the file by one that holds what is remembered, in one step.
