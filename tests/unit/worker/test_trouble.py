@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from tests.unit.worker.stream_log import StreamWorkerLog
 from tests.unit.worker.world import World, running
 
@@ -15,6 +16,7 @@ from chronicled.events.errors import StorageFull
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.events.worker_log import SessionKey
 from chronicled.runtimes.action_server import frames
+from chronicled.runtimes.worker import dispatch
 
 
 class FullLog(StreamWorkerLog):
@@ -87,6 +89,30 @@ async def test_a_broken_link_is_mended(tmp_path: Path) -> None:
         assert (await world.ended(flying)).output == "hello"
         assert (await world.ended(beside)).outcome == "ok"
         assert world.host.effects == {flying.id: 1, beside.id: 1}
+
+
+async def test_a_spool_is_not_read_for_what_runs_or_was_never_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading it blocks the event loop: at a reconnection it is read only where a result may stand in it."""
+    async with World.open(tmp_path) as world, world.working():
+        await world.create()
+        flying, queued = await world.submit("hang"), await world.submit()
+        await world.until(lambda: _ran(world, flying))
+        (server,) = world.host.alive.values()
+        with monkeypatch.context() as patch:
+            patch.setattr(dispatch, "spooled_results", lambda path: pytest.fail(f"{path} was read"))
+            before = server.link
+            assert before is not None
+            before.close()
+
+            async def mended() -> bool:
+                return server.link is not None and server.link is not before
+
+            await world.until(mended)
+            await world.ask(flying)
+            assert (await world.ended(flying)).outcome == "cancelled"
+        assert (await world.ended(queued)).outcome == "ok"
 
 
 async def test_a_server_that_stays_away_is_put_down(tmp_path: Path) -> None:

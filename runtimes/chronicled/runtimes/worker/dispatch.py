@@ -17,7 +17,7 @@ from chronicled.events.errors import BlobNotFound, StorageFull, StoreFailed
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
 from chronicled.events.outcome import Outcome
 from chronicled.events.parts import blobs_of, join
-from chronicled.runtimes.action_server.frames import Cancel, Dispatch, Input, Interrupt, Status
+from chronicled.runtimes.action_server.frames import Cancel, Dispatch, Input, Interrupt, Result, Status
 from chronicled.runtimes.output.pump import Pump
 from chronicled.runtimes.worker.flight import Flight, Stop
 from chronicled.runtimes.worker.generation import Generation
@@ -179,9 +179,15 @@ class Dispatcher:
         """
         session, journal = self._session, self._context.journal
         running, done = frozenset(status.running), frozenset(status.done)
-        spooled = spooled_results(self._context.directories.results(generation.id))
         vouched = journal.vouches(generation.id)
-        for event in session.fold.open_actions():
+        opened = session.fold.open_actions()
+        spooled: dict[str, Result] = {}
+        # Blocks for a while where the spool is large, so only for what may have ended unheard.
+        if any(
+            event.id not in running and (not vouched or journal.dispatched(generation.id, event.id)) for event in opened
+        ):
+            spooled = spooled_results(self._context.directories.results(generation.id))
+        for event in opened:
             flight = session.flights.get(event.id)
             if flight is not None and flight.ending:
                 continue
