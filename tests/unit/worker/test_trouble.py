@@ -101,7 +101,7 @@ async def test_a_spool_is_not_read_for_what_runs_or_was_never_sent(
         await world.until(lambda: _ran(world, flying))
         (server,) = world.host.alive.values()
         with monkeypatch.context() as patch:
-            patch.setattr(dispatch, "spooled_results", lambda path: pytest.fail(f"{path} was read"))
+            patch.setattr(dispatch, "spooled_results", _not_to_be_read)
             before = server.link
             assert before is not None
             before.close()
@@ -113,6 +113,10 @@ async def test_a_spool_is_not_read_for_what_runs_or_was_never_sent(
             await world.ask(flying)
             assert (await world.ended(flying)).outcome == "cancelled"
         assert (await world.ended(queued)).outcome == "ok"
+
+
+def _not_to_be_read(path: str) -> dict[str, frames.Result]:
+    pytest.fail(f"{path} was read")
 
 
 async def test_a_server_that_stays_away_is_put_down(tmp_path: Path) -> None:
