@@ -154,6 +154,16 @@ async def test_whoever_is_killed_the_generation_ends_whole(
     assert reason == ("killed" if victim == "reaper" else "server-signal-9")
 
 
+async def test_nothing_outlives_an_action_whose_shell_was_killed(worker: FrameWorker, tmp_path: Path) -> None:
+    """A command that ignores the hangup ends with its action; what ran before the action lives on."""
+    await worker.run("sleep 601 &")
+    result, _ = await worker.run("trap '' HUP; (sleep 0.2; kill -9 $$) & sleep 602")
+    assert (result.outcome, result.fields["survivors_killed"]) == (Outcome.KILLED, 1)
+    words = " ".join(living(tmp_path).values())
+    assert "sleep 602" not in words
+    assert "sleep 601" in words
+
+
 async def test_lost_lane_reapers_cost_no_descriptors(worker: FrameWorker) -> None:
     """A lane reaper that is killed again and again leaves nothing open in the server."""
     assert worker.hello is not None

@@ -130,6 +130,10 @@ class RunExecutor:
             if ending is not None:
                 ending.cancel()
             lane_shell.leave()
+        if result.died and result.exit_code < 0 and ending is None:
+            # Somebody killed the shell: that is no end in order, which would leave background jobs alone.
+            with contextlib.suppress(ReaperLost):
+                toll = Toll(*await supervisor.end(spared, 0))
         if supervisor is not lane_shell.lane:
             toll = Toll(toll.killed + await lane_shell.end_strays(), 0)
         return _ended(result, toll, context, shell)
