@@ -46,6 +46,7 @@ lock: install
 	$(BIN)/python -m chronicled.migrations > $(VENV)/schema.lock
 	cp $(VENV)/schema.lock migrations/chronicled/migrations/schema.lock
 	$(BIN)/python -m tests.golden.examples
+	$(BIN)/python -m tests.golden.logs
 
 # Speeds, as ratios to a floor or a peer measured in the same run. Minutes; leave the machine alone meanwhile.
 bench: install
