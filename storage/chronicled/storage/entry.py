@@ -78,10 +78,10 @@ class Entry:
         for draft in drafts:
             self._add(draft)
         self.plain = (
-            len(drafts) == 1
-            and not (request.create or request.open_actions or self.actions)
-            and request.fence is None
+            request.fence is None
             and request.expected_sequence is None
+            and len(drafts) == 1
+            and not (request.create or request.open_actions or self.actions)
         )
         """Whether it is one event with no precondition but that its session is there and open."""
         if len(drafts) > 1:
@@ -116,9 +116,10 @@ class Entry:
         except ValueError as error:
             raise InvalidRequest(f"The log cannot hold a name of this event: {error}.") from None
         self.items.append((draft, key, cause, texts))
-        session = (tenant, draft.session)
-        if session != self.home and session not in self.others:
-            self.others += (session,)
+        if self.items[0][0] is not draft:
+            session = (tenant, draft.session)
+            if session != self.home and session not in self.others:
+                self.others += (session,)
         self.size += len(draft.payload)
         for blob in draft.blobs:
             _digest(blob)

@@ -25,7 +25,7 @@ class Commit:
         self.events = events
         self.first = events[0].position
         self.last = events[-1].position
-        self.size = sum(EVENT_BYTES + memoryview(event.payload).nbytes for event in events)
+        self.size = sum([memoryview(event.payload).nbytes for event in events]) + EVENT_BYTES * len(events)
         self._pages: dict[Filter, Page] = {}
 
     def page(self, where: Filter) -> Page:
