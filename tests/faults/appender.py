@@ -74,8 +74,9 @@ async def run(path: Path, count: int) -> None:
 
 
 async def reopen(path: Path) -> None:
-    """Open the log that an appender left behind, and append what may use the reserve."""
+    """Open the log that an appender left behind on a full disk; append what may use the reserve, and only that."""
     async with await SqliteStore.open(path, reserve_bytes=1 << 20) as store:
+        assert await refused(store, Append((DraftMaker().action("s"),)))
         draft = msgspec.structs.replace(DraftMaker().claimed("s"), id=SystemIds().new())
         await store.append(Append((draft,)))
         acked(draft.id)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import structlog
@@ -50,6 +50,8 @@ from chronicled.storage.projections import Projections, open_projections
 from chronicled.storage.stream import LogStream
 
 __all__ = ["serve"]
+
+PROJECTIONS_NAME: Final = "projections.sqlite"
 
 log: Any = structlog.get_logger("chronicled")
 WORKER = "local"
@@ -181,10 +183,16 @@ class Application:
             return await self._stack.enter_async_context(await MemoryStore.open())
         from chronicled.storage.sqlite import LOG_NAME, SqliteStore
 
+        if not (data / LOG_NAME).exists() and (data / PROJECTIONS_NAME).exists():
+            # Never begin a second chronicle in the place of one that is gone.
+            raise Refused(
+                f"{data / LOG_NAME} is missing, but what is derived from it is there: restore the log, or begin anew "
+                "in another directory."
+            )
         return await self._stack.enter_async_context(await SqliteStore.open(data / LOG_NAME, lock=lock))
 
     async def _open_projections(self, data: Path) -> Projections:
-        path = None if self._settings.data.store == "memory" else data / "projections.sqlite"
+        path = None if self._settings.data.store == "memory" else data / PROJECTIONS_NAME
         return await self._stack.enter_async_context(open_projections(path, self._store, self._codec))
 
     def _make_worker(self, directories: Directories) -> Worker:

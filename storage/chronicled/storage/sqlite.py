@@ -113,9 +113,10 @@ class SqliteStore(LogStore):
                 raise read_failure(error) from None
             raise
         medium = SqliteMedium(writing, reserve)
-        await medium.refill_reserve()
+        whole = await medium.refill_reserve()
         name, log = loaded[0]
-        writer = LogWriter(medium, log, clock, randomness or SystemRandomness())
+        # Without room for the whole reserve the disk counts as full: what is left of it is not for new work.
+        writer = LogWriter(medium, log, clock, randomness or SystemRandomness(), full=not whole)
         writer.start()
         return cls(path, writer, name, medium, reading, own)
 

@@ -36,7 +36,9 @@ class LogWriter:
     1 MiB. At most 8192 events or 16 MiB wait; more are refused. After a failed write or sync nothing is acked any more.
     """
 
-    def __init__(self, medium: Medium, log: LogState, clock: Clock, randomness: Randomness) -> None:
+    def __init__(
+        self, medium: Medium, log: LogState, clock: Clock, randomness: Randomness, *, full: bool = False
+    ) -> None:
         self.log = log
         self._medium = medium
         self._clock = clock
@@ -50,7 +52,7 @@ class LogWriter:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._failure: str | None = None
-        self._full = False
+        self._full = full
 
     @property
     def failed(self) -> bool:

@@ -154,6 +154,20 @@ async def test_a_second_daemon_on_the_same_data_is_refused(daemon: DaemonProcess
     assert (await daemon.get("/readyz")).status == 200
 
 
+async def test_a_log_that_is_gone_is_not_begun_anew(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """Where the log is missing but what was derived from it is there, no second chronicle begins in its place."""
+    await daemon.post("/v1/sessions", {"session": "s"})
+    assert await daemon.stop() == 0
+    (daemon.data / "log.sqlite").rename(tmp_path / "elsewhere")
+    daemon.spawn()
+    assert await daemon.wait() == EXIT_REFUSED
+    assert "log.sqlite is missing" in daemon.log_text()
+    assert not (daemon.data / "log.sqlite").exists()
+    (tmp_path / "elsewhere").rename(daemon.data / "log.sqlite")
+    await daemon.start()
+    assert (await daemon.get("/v1/sessions/s")).status == 200
+
+
 async def test_a_second_daemon_on_the_same_socket_is_refused(daemon: DaemonProcess, tmp_path: Path) -> None:
     """The socket of a living daemon is never replaced, whatever data the second one has."""
     second = DaemonProcess(tmp_path / "second")
