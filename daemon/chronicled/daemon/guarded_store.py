@@ -78,6 +78,10 @@ class GuardedStore:
         """Tell whether an event of the session names the blob."""
         return await self._store.names_blob(tenant, session, digest)
 
+    def on_failure(self, listener: Callable[[StoreFailed], None]) -> None:
+        """Have `listener` called if the store fails."""
+        self._store.on_failure(listener)
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Have `listener` called after each commit."""
         return self._store.listen(listener)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from chronicled.events.envelope import Category, Draft, Event
+from chronicled.events.errors import StoreFailed
 
 __all__ = ["Append", "Appended", "EventStore", "Filter", "Listener", "Page"]
 
@@ -146,6 +147,10 @@ class EventStore(Protocol):
 
     async def names_blob(self, tenant: str, session: str, digest: str) -> bool:
         """Tell whether an event of the session names the blob; blobs are reached through their session only."""
+        ...
+
+    def on_failure(self, listener: Callable[[StoreFailed], None]) -> None:
+        """Have `listener` called once, on the event loop, if the store fails: nothing is acked from then on."""
         ...
 
     def listen(self, listener: Listener) -> Callable[[], None]:

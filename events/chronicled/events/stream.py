@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from chronicled.events.store import Append, Appended, Filter, Page
 
@@ -28,7 +28,7 @@ class EventStream(Protocol):
         """Position of the last committed event."""
         ...
 
-    async def append(self, request: Append) -> Appended:
+    def append(self, request: Append) -> Coroutine[Any, Any, Appended]:
         """Append durably; see `EventStore.append` for guarantees and errors."""
         ...
 

@@ -198,28 +198,16 @@ class Assembly:
         self.states[home] = state = state.after(position, category, kind, source, leaf)
         label = (category, kind, version, draft.lane, source, draft.actor)
         number = self._log.labels.get(label) or self._labels.get(label) or self._label(label)
-        batch.rows.append(
-            (
-                position,
-                state.number,
-                sequence,
-                state.tenant,
-                raw,
-                number,
-                cause,
-                terminal,
-                self._time,
-                request,
-                traceparent,
-                state.client_sequence,
-                state.fence,
-                state.closed,
-                leaf,
-                salt,
-                payload,
-            )
-        )
-        event = self._event(draft, sequence, position, leaf)
+        # Written out here and not in a function each: a call is 2 % of what an event costs.
+        row = (
+            position, state.number, sequence, state.tenant, raw, number, cause, terminal, self._time, request,
+            traceparent, state.client_sequence, state.fence, state.closed, leaf, salt, payload,
+        )  # fmt: skip
+        batch.rows.append(row)
+        event = Event(
+            position, tenant, draft.session, sequence, draft.id, kind, version, draft.category, draft.lane, source,
+            draft.actor, self._time_text, Raw(payload), leaf.hex(), draft.cause, traceparent,
+        )  # fmt: skip
         batch.events.append(event)
         self._ids[key] = (event, request)
         if terminal and cause is not None:
@@ -241,26 +229,6 @@ class Assembly:
         self._labels[label] = number
         self.batch.labels.append((number, *label))
         return number
-
-    def _event(self, draft: Draft, sequence: int, position: int, leaf: bytes) -> Event:
-        return Event(
-            position,
-            draft.tenant,
-            draft.session,
-            sequence,
-            draft.id,
-            draft.kind,
-            draft.version,
-            draft.category,
-            draft.lane,
-            draft.source,
-            draft.actor,
-            self._time_text,
-            Raw(draft.payload),
-            leaf.hex(),
-            draft.cause,
-            draft.traceparent,
-        )
 
 
 def _same(draft: Draft, known: tuple[Event, bytes | None]) -> bool:

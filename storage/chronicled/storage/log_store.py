@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from chronicled.events.errors import InvalidCursor, InvalidRequest
+from chronicled.events.errors import InvalidCursor, InvalidRequest, StoreFailed
 from chronicled.events.limits import PAGE_EVENTS_MAX
 from chronicled.events.store import Append, Appended, Listener
 from chronicled.storage.writer import LogWriter
@@ -46,6 +46,10 @@ class LogStore:
             InvalidRequest: the request cannot be written whatever the log holds.
         """
         return self._writer.append(request)
+
+    def on_failure(self, listener: Callable[[StoreFailed], None]) -> None:
+        """Have `listener` called if the store fails."""
+        self._writer.on_failure(listener)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Have `listener` called after each commit; returns a function that ends it."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from chronicled.events.envelope import Event
-from chronicled.events.errors import ChronicledError, InvalidCursor, StoreClosed, StoreFailed
+from chronicled.events.errors import ChronicledError, InvalidCursor, StoreClosed
 from chronicled.events.limits import PAGE_EVENTS_MAX
 from chronicled.events.store import Append, Appended, EventStore, Filter, Page
 from chronicled.storage.ring import RING_BYTES_MAX, Commit, Ring
@@ -36,6 +36,7 @@ class LogStream:
         self._waiting_by_session: dict[_Key, set[Subscription]] = {}
         self._ended: ChronicledError | None = None
         self._unlisten = store.listen(self._committed)
+        store.on_failure(self._end)
 
     @property
     def incarnation(self) -> str:
@@ -47,13 +48,9 @@ class LogStream:
         """Position of the last committed event."""
         return self._ring.head
 
-    async def append(self, request: Append) -> Appended:
-        """Append durably; see `EventStore.append`. A failed store ends every subscription too."""
-        try:
-            return await self.store.append(request)
-        except StoreFailed as error:
-            self._end(StoreFailed(error.detail))
-            raise
+    def append(self, request: Append) -> Coroutine[Any, Any, Appended]:
+        """Append durably; see `EventStore.append`. The store's own coroutine: one frame less for each append."""
+        return self.store.append(request)
 
     async def read(self, after: int, limit: int, where: Filter | None = None) -> Page:
         """Return one page; see `EventStore.read`."""

@@ -48,8 +48,10 @@ class LogWriter:
         self._queue_events = 0
         self._queue_bytes = 0
         self._listeners: list[Listener] = []
+        self._failure_listeners: list[Callable[[StoreFailed], None]] = []
         self._idle: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
         self._failure: str | None = None
         self._full = full
@@ -61,7 +63,8 @@ class LogWriter:
 
     def start(self) -> None:
         """Begin to write; `aclose` ends it."""
-        self._task = asyncio.create_task(self._run(), name="log-writer")
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run(), name="log-writer")
 
     def check(self) -> None:
         """Return if the log can be used.
@@ -79,7 +82,7 @@ class LogWriter:
         """Append; see `EventStore.append`."""
         if self._closing or self._failure is not None:
             self.check()
-        entry = Entry(request, asyncio.get_running_loop().create_future())
+        entry = Entry(request, asyncio.Future(loop=self._loop))
         events = self._queue_events + len(request.drafts)
         size = self._queue_bytes + entry.size
         if self._queue and (events > QUEUE_EVENTS_MAX or size > QUEUE_BYTES_MAX):
@@ -90,6 +93,10 @@ class LogWriter:
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
         return await entry.future
+
+    def on_failure(self, listener: Callable[[StoreFailed], None]) -> None:
+        """Have `listener` called once if nothing can be written any more."""
+        self._failure_listeners.append(listener)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Have `listener` called after each commit; returns a function that ends it."""
@@ -129,6 +136,8 @@ class LogWriter:
 
     def _end(self, reason: str) -> None:
         self._failure = reason
+        for listener in self._failure_listeners:
+            listener(StoreFailed(reason))
         for entry in self._queue:
             if not entry.future.done():
                 entry.future.set_exception(StoreFailed(reason))
