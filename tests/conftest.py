@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import signal
 
-# A test run under `nohup` ignores SIGHUP, and so would every process that it starts: the tests of SIGHUP need its default.
+# Under `nohup` SIGHUP is ignored, also by every process that is started here: the tests of SIGHUP need its default.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
