@@ -69,17 +69,18 @@ class Assembly:
         """
         start = len(self.batch.events)
         if entry.plain:  # most are, and this spares them a tenth of the writer's work
-            key = entry.items[0][1]
-            state = self._state(entry.home)
-            if state is not None and not (state.closed or key in self._ids or key in self._found.events):
-                self._write(entry.items[0])
+            item = entry.items[0]
+            state = self.states.get(entry.home) or self._known.get(entry.home) or self._found.sessions.get(entry.home)
+            if state is not None and not (state.closed or item[1] in self._ids or item[1] in self._found.events):
+                self._write(item, entry.home, state)
                 return slice(start, start + 1)
         earlier = self._earlier(entry)
         if earlier is not None:
             return earlier
         self._judge(entry)
         for item in entry.items:
-            self._write(item)
+            home = (item[1][0], item[0].session)
+            self._write(item, home, self._state(home) or self._create(home))
         return slice(start, start + len(entry.items))
 
     def seal(self, interval: int) -> Batch:
@@ -166,11 +167,9 @@ class Assembly:
             elif draft.kind == "session_closed":
                 closed.add(key)
 
-    def _write(self, item: Item) -> None:
+    def _write(self, item: Item, home: SessionKey, state: SessionState) -> None:
         draft, key, cause, texts = item
         tenant, raw = key
-        home = (tenant, draft.session)
-        state = self._state(home) or self._create(home)
         batch = self.batch
         self._head = position = self._head + 1
         sequence = state.sequence + 1
