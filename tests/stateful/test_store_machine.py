@@ -328,7 +328,7 @@ def forget_what_ends_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def broken(self: Assembly, *args: Any) -> None:
         begin(self, *args)
-        monkeypatch.setattr(self, "_ended", Forgetful())
+        monkeypatch.setattr(self, "ended", Forgetful())
 
     monkeypatch.setattr(Assembly, "__init__", broken)
 

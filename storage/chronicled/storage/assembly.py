@@ -58,8 +58,10 @@ class Assembly:
         self._tenants: dict[str, int] = {}
         self._labels: dict[LabelKey, int] = {}
         self._session_number = log.session_number
-        self._ids: dict[ActionKey, tuple[Event, bytes | None]] = {}
-        self._ended: set[ActionKey] = set()
+        self.ids: dict[ActionKey, tuple[Event, bytes | None]] = {}
+        """Every event of this batch, with the digest of its request."""
+        self.ended: set[ActionKey] = set()
+        """Actions that this batch ends."""
 
     def admit(self, entry: Entry) -> Appended | slice:
         """Write the request into the batch; return the slice of its events there, or what it had written before.
@@ -71,7 +73,7 @@ class Assembly:
         if entry.plain:  # most are, and this spares them a tenth of the writer's work
             item = entry.items[0]
             state = self.states.get(entry.home) or self._known.get(entry.home) or self._found.sessions.get(entry.home)
-            if state is not None and not (state.closed or item[1] in self._ids or item[1] in self._found.events):
+            if state is not None and not (state.closed or item[1] in self.ids or item[1] in self._found.events):
                 self._write(item, entry.home, state)
                 return slice(start, start + 1)
         earlier = self._earlier(entry)
@@ -107,7 +109,7 @@ class Assembly:
             log.checkpoint = self.batch.checkpoint[0]
 
     def _earlier(self, entry: Entry) -> Appended | None:
-        ids, events = self._ids, self._found.events
+        ids, events = self.ids, self._found.events
         known = [earlier for _, key, _, _ in entry.items if (earlier := ids.get(key) or events.get(key)) is not None]
         if not known:
             return None
@@ -143,7 +145,7 @@ class Assembly:
                     sequence=last,
                 )
         for action in entry.opens:
-            if action in self._ended or action in self._found.ended:
+            if action in self.ended or action in self._found.ended:
                 raise ActionEnded("The action has ended already.")
         if len(request.drafts) > 1 or entry.actions:
             self._judge_drafts(entry)
@@ -157,7 +159,7 @@ class Assembly:
             key = (draft.tenant, draft.session)
             if draft.terminal and cause is not None:
                 action = (draft.tenant, cause)
-                if action in self._ended or action in self._found.ended or action in ending:
+                if action in self.ended or action in self._found.ended or action in ending:
                     raise ActionEnded(f"Action {draft.cause} has its terminal observation already.")
                 ending.add(action)
             if draft.category == ACTION and draft.source == "client":
@@ -208,9 +210,9 @@ class Assembly:
             draft.actor, self._time_text, Raw(payload), leaf.hex(), draft.cause, traceparent,
         )  # fmt: skip
         batch.events.append(event)
-        self._ids[key] = (event, request)
+        self.ids[key] = (event, request)
         if terminal and cause is not None:
-            self._ended.add((tenant, cause))
+            self.ended.add((tenant, cause))
         for blob in draft.blobs:
             batch.blobs.append((state.number, bytes.fromhex(blob), position))
 

@@ -16,7 +16,7 @@ from chronicled.events.ids import Randomness
 from chronicled.events.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX
 from chronicled.events.store import Append, Appended, Listener
 from chronicled.storage.assembly import Assembly
-from chronicled.storage.entry import Entry, SessionKey
+from chronicled.storage.entry import ActionKey, Entry, SessionKey
 from chronicled.storage.medium import Collision, Found, LogState, Medium, Wanted
 from chronicled.storage.record import SessionState
 
@@ -26,6 +26,8 @@ CHECKPOINT_EVENTS: Final = 4096
 """Events between two checkpoints of the tree: a start folds at most so many leaves, and a batch."""
 STATES_MAX: Final = 65_536
 """Sessions whose state is kept in memory; the others are looked up when they are written to again."""
+UNENDED_MAX: Final = 65_536
+"""Events that are remembered as not ended; past them, all are forgotten and looked up again."""
 _NOTHING: Final = Found()
 
 
@@ -44,6 +46,8 @@ class LogWriter:
         self._clock = clock
         self._randomness = randomness
         self._states: dict[SessionKey, SessionState] = {}
+        self._unended: set[ActionKey] = set()
+        """Events of late that have no terminal observation: an end of theirs needs no look-up."""
         self._queue: deque[Entry] = deque()
         self._queue_events = 0
         self._queue_bytes = 0
@@ -240,7 +244,7 @@ class LogWriter:
             await self._medium.write(batch)
             faultpoint.reached("commit_to_ack")
             assembly.settle()
-            self._remember(assembly.states)
+            self._remember(assembly)
             self._tell(events)
         for entry, result in written:
             if not entry.future.done():
@@ -261,14 +265,18 @@ class LogWriter:
             if entry.plain and not entry.unsure and trust:
                 continue
             wanted.sessions += [key for key in entry.others if key not in states]
-            wanted.actions += entry.actions
+            wanted.actions += [key for key in entry.actions if key not in self._unended] if trust else entry.actions
             wanted.ids += entry.unsure if trust else [key for _, key, _, _ in entry.items]
         return (wanted if wanted.sessions or wanted.ids or wanted.actions else None), count
 
-    def _remember(self, states: dict[SessionKey, SessionState]) -> None:
-        self._states.update(states)
+    def _remember(self, assembly: Assembly) -> None:
+        self._states.update(assembly.states)
         while len(self._states) > STATES_MAX:
             del self._states[next(iter(self._states))]
+        if len(self._unended) > UNENDED_MAX:
+            self._unended.clear()
+        self._unended.update(assembly.ids)
+        self._unended -= assembly.ended
 
     def _tell(self, events: tuple[Event, ...]) -> None:
         for listener in tuple(self._listeners):
