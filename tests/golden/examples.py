@@ -17,7 +17,13 @@ from chronicled.events.registry import builtin_registry
 KINDS = Path(__file__).parent / "kinds"
 
 # Where fields exclude each other, the example says which it fills.
-PATTERNS = {"^[A-Za-z_][A-Za-z0-9_]*$": "NAME", "^[0-9a-f]{64}$": "ab" * 32}
+PATTERNS = {
+    "^[A-Za-z_][A-Za-z0-9_]*$": "NAME",
+    "^[0-9a-f]{64}$": "ab" * 32,
+    r"^/[^\x00]*$": "/a/é",
+    "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "a.name",
+    r"^\d{1,10}(:\d{1,10})?$": "1000:1000",
+}
 OVERRIDES: dict[str, dict[str, Any]] = {
     "condensation": {
         "forgotten_event_ids": None,
@@ -25,7 +31,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "forgotten_sequence_last": 9,
         "summary": "ünïcode",
         "summary_offset": 3,
-    }
+    },
+    "read": {"byte_offset": None, "byte_count": None},
+    "run": {"argv": None},
 }
 
 
@@ -35,7 +43,8 @@ def example(spec: KindSpec) -> msgspec.Struct:
     assert isinstance(info, inspect.StructType)
     values = _struct(info)
     if spec.category == "action":
-        values.update(OVERRIDES.get(spec.kind, {}))
+        fields = spec.payload.__struct_fields__
+        values.update({name: value for name, value in OVERRIDES.get(spec.kind, {}).items() if name in fields})
     return msgspec.convert(values, spec.payload)
 
 

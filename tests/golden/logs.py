@@ -1,12 +1,15 @@
 """Golden logs: whole data directories' logs that released code wrote, which every later version must open and verify.
 
-`python -m tests.golden.logs` writes the log of the current schema step if there is none yet; it never overwrites one.
+`step-N.sqlite` was written by released code and never changes. `next.sqlite` has what came since: each kind at its
+current version. `python -m tests.golden.logs` writes it anew if a kind is missing there; a release renames it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -14,8 +17,8 @@ from tests.golden.examples import example
 
 from chronicled.events import Append, Codec, builtin_registry
 from chronicled.events.clock import SystemClock
+from chronicled.events.envelope import CATEGORIES
 from chronicled.events.kinds.lifecycle import SessionCreated
-from chronicled.storage.log_schema import LOG_STEPS
 from chronicled.storage.sqlite import LOG_NAME, SqliteStore
 
 LOGS = Path(__file__).parent / "logs"
@@ -29,9 +32,19 @@ class FixedClock(SystemClock):
         return 1_767_225_600_000_000
 
 
-def golden_log(step: int) -> Path:
-    """Return where the golden log of a schema step stands."""
-    return LOGS / f"step-{step}.sqlite"
+NEXT = LOGS / "next.sqlite"
+
+
+def golden_logs() -> list[Path]:
+    """Return all golden logs."""
+    return sorted(LOGS.glob("*.sqlite"))
+
+
+def held(path: Path) -> set[tuple[str, str, int]]:
+    """Return category, kind and version of everything that a log holds."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        rows = connection.execute("SELECT DISTINCT category, kind, version FROM event JOIN label ON label = number")
+        return {(CATEGORIES[category - 1], kind, version) for category, kind, version in rows}
 
 
 async def write(path: Path) -> None:
@@ -70,15 +83,21 @@ async def write(path: Path) -> None:
         await store.append(Append(tuple(drafts)))
 
 
+def missing() -> set[tuple[str, str, int]]:
+    """Return the kinds of today that no golden log has at their current version."""
+    registry = builtin_registry()
+    newest = (registry.current(spec.category, spec.kind) for spec in registry)
+    current: set[tuple[str, str, int]] = {(spec.category, spec.kind, spec.version) for spec in newest}
+    return current.difference(*(held(path) for path in golden_logs()))
+
+
 def main() -> None:
-    """Write the golden log of the current schema step, if there is none."""
-    target = golden_log(len(LOG_STEPS))
-    if target.exists():
+    """Write the golden log of what is not released yet, unless the logs have every kind already."""
+    if not missing():
         return
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(write(Path(directory) / LOG_NAME))
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(Path(directory) / LOG_NAME, target)
+        shutil.copyfile(Path(directory) / LOG_NAME, NEXT)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that one may ask; None takes the configuration's value. A runtime refuses by name what it cannot give."""
+    """All that one may ask; None takes the configuration's value. A runtime refuses by name what it cannot give."""
 
     network: Name | None = None
     """Name of a network policy: `none` (the default), `open`, or one of the configuration."""

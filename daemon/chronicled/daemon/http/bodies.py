@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from chronicled.events.envelope import Event
-from chronicled.events.kinds.actions import VariableName
+from chronicled.events.kinds.runnable import VariableName
 
 __all__ = [
     "NAME_PATTERN",

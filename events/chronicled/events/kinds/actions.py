@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from chronicled.events.kind import KindSpec, Payload, action
+from chronicled.events.kinds import former
+from chronicled.events.kinds.runnable import Path, Runnable, Seconds, VariableName
 from chronicled.events.parts import Blobs
 
 __all__ = [
@@ -39,30 +41,16 @@ __all__ = [
     "Write",
 ]
 
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=604_800)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-Path = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-VariableName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=256)]
-SecurityRisk = Literal["unknown", "low", "medium", "high"]
-
-
-class Runnable(Payload, frozen=True, kw_only=True):
-    """What every runnable action may carry."""
-
-    timeout_seconds: Seconds | None = None
-    """Command deadline; None takes the daemon's default."""
-    queue_seconds: Seconds | None = None
-    """How long it may wait for its turn before it ends `rejected`."""
-    on_state_loss: Literal["reject", "run"] = "reject"
-    """What becomes of it if the sandbox (or its lane's shell) is lost before it ran."""
-    thought: str = ""
-    security_risk: SecurityRisk = "unknown"
 
 
 class Run(Runnable, frozen=True, kw_only=True):
-    """Run a command line in the lane's persistent bash."""
+    """Run a command line in the lane's persistent bash, or a program without any shell: exactly one of the two."""
 
-    command: str
+    command: str | None = None
+    """A command line, of any number of lines."""
+    argv: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    """A program and its arguments, as they are: nothing is expanded or split."""
     environment: dict[VariableName, str] = {}
     """Variables for this command alone."""
     tty: bool = False
@@ -75,6 +63,10 @@ class Run(Runnable, frozen=True, kw_only=True):
     blobs: Blobs = {}
     """Which fields show only a head here, with the digest of the blob that holds the whole; never set by a client."""
 
+    def __post_init__(self) -> None:
+        if (self.command is None) == (self.argv is None):
+            raise ValueError("give either `command` (a shell's command line) or `argv` (a program and its arguments)")
+
 
 class RunIpython(Runnable, frozen=True, kw_only=True):
     """Run a cell in the lane's Python kernel."""
@@ -85,13 +77,23 @@ class RunIpython(Runnable, frozen=True, kw_only=True):
 
 
 class Read(Runnable, frozen=True, kw_only=True):
-    """Read a file, whole or a range of its lines."""
+    """Read a file, whole or a range of its lines or of its bytes."""
 
     path: Path
     line_first: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """First line to return, from 1."""
     line_last: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Last line to return, inclusive."""
+    byte_offset: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """First byte to return, from 0; the content is then base64 unless a charset is named."""
+    byte_count: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    charset: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    """How the file's bytes are text, e.g. `latin-1`; None finds out, and tells."""
+
+    def __post_init__(self) -> None:
+        lines = self.line_first is not None or self.line_last is not None
+        if lines and (self.byte_offset is not None or self.byte_count is not None):
+            raise ValueError("a range is either of lines or of bytes")
 
 
 class Write(Runnable, frozen=True, kw_only=True):
@@ -249,9 +251,11 @@ class LoopRecovery(Payload, frozen=True, kw_only=True):
 
 
 ACTIONS: Final[tuple[KindSpec, ...]] = (
-    action("run", Run, runnable=True, parts=("command",)),
+    action("run", former.Run, runnable=True, parts=("command",)),
+    action("run", Run, version=2, runnable=True, parts=("command",)),
     action("run_ipython", RunIpython, runnable=True, parts=("code",)),
-    action("read", Read, runnable=True),
+    action("read", former.Read, runnable=True),
+    action("read", Read, version=2, runnable=True),
     action("write", Write, runnable=True, parts=("content",)),
     action("edit", Edit, runnable=True, parts=("file_text", "old_str", "new_str")),
     action("browse", Browse, runnable=True),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from chronicled.events.kind import KindSpec, Payload, lifecycle
+from chronicled.events.kinds import former
+from chronicled.events.sandbox import SandboxRequest
 
 __all__ = [
     "LIFECYCLE_KINDS",
@@ -18,11 +20,17 @@ __all__ = [
     "InterruptRequested",
     "LaneRestarted",
     "LateResult",
+    "PauseRequested",
+    "RestartRequested",
+    "ResumeRequested",
+    "SandboxPaused",
     "SandboxRemoved",
     "SandboxRequested",
+    "SandboxResumed",
     "SessionClaimed",
     "SessionClosed",
     "SessionCreated",
+    "SessionKeptAlive",
     "SessionReleased",
 ]
 
@@ -53,12 +61,18 @@ class SessionCreated(Payload, frozen=True, kw_only=True):
     isolated: bool = False
     """False where the runtime gives no isolation (design: told plainly)."""
     life_seconds: float | None = None
+    """The session closes so long after its creation, whatever goes on."""
+    idle_seconds: float | None = None
+    """It closes when nothing was asked of it for so long, and nothing runs."""
+    sandbox: SandboxRequest = SandboxRequest()
+    secrets: list[str] = []
+    """Names of the secrets that were registered with it; their values are nowhere in the log."""
 
 
 class SessionClosed(Payload, frozen=True, kw_only=True):
     """The session takes no more actions; what was queued ends `rejected`."""
 
-    reason: Literal["client", "life_deadline"] = "client"
+    reason: Literal["client", "life_deadline", "idle_deadline"] = "client"
 
 
 class SessionClaimed(Payload, frozen=True, kw_only=True):
@@ -95,6 +109,13 @@ class GenerationStarted(Payload, frozen=True, kw_only=True):
     kinds: list[str]
     """Kinds of action that it can run."""
     start_seconds: float
+    """From the request to the handshake; `phases` says where it went."""
+    phases: dict[str, float] = {}
+    """Seconds of each phase of the start, e.g. `queue`, `pull`, `create`, `start`, `ready`."""
+    image_digest: str | None = None
+    """What the image's name stood for."""
+    warm: bool = False
+    """It was started ahead of need, and taken from the pool."""
 
 
 class LaneRestarted(Payload, frozen=True, kw_only=True):
@@ -139,6 +160,40 @@ class InputSent(Payload, frozen=True, kw_only=True):
     encoding: Literal["utf-8", "base64"] = "utf-8"
 
 
+class PauseRequested(Payload, frozen=True, kw_only=True):
+    """Somebody wants the session's sandbox frozen: its processes stand still, its memory stays."""
+
+
+class ResumeRequested(Payload, frozen=True, kw_only=True):
+    """Somebody wants the session's sandbox to go on; a new action asks for it too."""
+
+
+class RestartRequested(Payload, frozen=True, kw_only=True):
+    """Somebody wants the session's sandbox ended; the next action meets a new generation."""
+
+    reason: str = ""
+
+
+class SandboxPaused(Payload, frozen=True, kw_only=True):
+    """The sandbox stands still: no process of it runs until it is resumed."""
+
+    sandbox: str
+    generation: str
+
+
+class SandboxResumed(Payload, frozen=True, kw_only=True):
+    """The sandbox goes on where it stood."""
+
+    sandbox: str
+    generation: str
+    paused_seconds: float
+    """How long it stood still; deadlines of its actions stood still as well."""
+
+
+class SessionKeptAlive(Payload, frozen=True, kw_only=True):
+    """Somebody still needs the session: its idle deadline begins anew."""
+
+
 class LateResult(Payload, frozen=True, kw_only=True):
     """A result that came after the action had been ended; kept, never trusted over the terminal observation."""
 
@@ -157,12 +212,15 @@ class BackgroundOutput(Payload, frozen=True, kw_only=True):
 LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("daemon_started", DaemonStarted),
     lifecycle("daemon_stopped", DaemonStopped),
-    lifecycle("session_created", SessionCreated),
-    lifecycle("session_closed", SessionClosed),
+    lifecycle("session_created", former.SessionCreated),
+    lifecycle("session_created", SessionCreated, version=2),
+    lifecycle("session_closed", former.SessionClosed),
+    lifecycle("session_closed", SessionClosed, version=2),
     lifecycle("session_claimed", SessionClaimed),
     lifecycle("session_released", SessionReleased),
     lifecycle("sandbox_requested", SandboxRequested),
-    lifecycle("generation_started", GenerationStarted),
+    lifecycle("generation_started", former.GenerationStarted),
+    lifecycle("generation_started", GenerationStarted, version=2),
     lifecycle("lane_restarted", LaneRestarted),
     lifecycle("generation_ended", GenerationEnded),
     lifecycle("sandbox_removed", SandboxRemoved),
@@ -170,5 +228,11 @@ LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("interrupt_requested", InterruptRequested),
     lifecycle("input_sent", InputSent),
     lifecycle("late_result", LateResult),
+    lifecycle("pause_requested", PauseRequested),
+    lifecycle("resume_requested", ResumeRequested),
+    lifecycle("restart_requested", RestartRequested),
+    lifecycle("sandbox_paused", SandboxPaused),
+    lifecycle("sandbox_resumed", SandboxResumed),
+    lifecycle("session_kept_alive", SessionKeptAlive),
     lifecycle("background_output", BackgroundOutput),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from chronicled.events.kind import KindSpec, Payload, TerminalPayload, observation
+from chronicled.events.kinds import former
 from chronicled.events.kinds.actions import Task
 from chronicled.events.parts import Blobs
 
@@ -84,6 +85,10 @@ class ReadObservation(TerminalPayload, frozen=True, kw_only=True):
     encoding: Literal["utf-8", "base64"] = "utf-8"
     file_bytes: int = 0
     line_count: int | None = None
+    charset: str | None = None
+    """How the bytes were read as text; None where they are shown as base64."""
+    byte_offset: int = 0
+    """Where in the file the content begins."""
     truncated: bool = False
     """True when the file, or the lines asked for, hold more than was read: more than 1 MiB."""
     blobs: Blobs = {}
@@ -198,7 +203,8 @@ class LoopDetection(Payload, frozen=True, kw_only=True):
 OBSERVATIONS: Final[tuple[KindSpec, ...]] = (
     observation("run", RunObservation, terminal=True),
     observation("run_ipython", RunIpythonObservation, terminal=True, parts=("result",)),
-    observation("read", ReadObservation, terminal=True, parts=("content",)),
+    observation("read", former.ReadObservation, terminal=True, parts=("content",)),
+    observation("read", ReadObservation, version=2, terminal=True, parts=("content",)),
     observation("write", WriteObservation, terminal=True),
     observation("edit", EditObservation, terminal=True, parts=("content", "diff")),
     observation("browse", BrowseObservation, terminal=True, parts=("content",)),

@@ -116,7 +116,7 @@ class RunExecutor:
         try:
             context.begin()
             finished = shell.run(
-                run.command.encode(errors="surrogatepass"),
+                (run.command or "").encode(errors="surrogatepass"),
                 tty=run.tty,
                 environment=run.environment,
                 directory=directory,
@@ -161,6 +161,8 @@ async def _end(
 def _refusal(run: Run) -> str | None:
     if "\0" in (run.working_directory or ""):
         return "a working directory cannot hold a NUL character"
+    if run.command is None:
+        return "a program without a shell cannot be run here yet"
     if "\0" in run.command:
         return "a command cannot hold a NUL character"
     if any("\0" in value for value in run.environment.values()):
