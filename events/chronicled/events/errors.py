@@ -43,6 +43,12 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     │   └── ProtocolMismatch         no common protocol version
     └── SandboxError                 a runtime could not do what it was asked
         ├── SandboxStartFailed
+        │   └── ImageError           the image could not be had; its detail says what to do
+        │       ├── ImageNotFound      404  neither here nor in its registry
+        │       ├── ImageUnauthorized  403  the registry wants other credentials
+        │       ├── ImageUnreachable   503  the registry, or the engine, does not answer
+        │       ├── ImageUnfit         422  made for another machine, or not what its digest says
+        │       └── ImageBuildFailed   422  a step of the build failed
         └── SandboxUnreachable       not reachable; says nothing about being dead
 """
 
@@ -61,6 +67,12 @@ __all__ = [
     "CursorGone",
     "DataDirectoryBusy",
     "IdReused",
+    "ImageBuildFailed",
+    "ImageError",
+    "ImageNotFound",
+    "ImageUnauthorized",
+    "ImageUnfit",
+    "ImageUnreachable",
     "InvalidCursor",
     "InvalidName",
     "InvalidPayload",
@@ -408,6 +420,54 @@ class SandboxStartFailed(SandboxError):
 
     code = "sandbox-start-failed"
     title = "The sandbox could not start"
+
+
+class ImageError(SandboxStartFailed):
+    """Root of what can keep an image from being had: a pull, a build or a look-up that failed."""
+
+    code = "image-unavailable"
+    title = "The image could not be had"
+
+
+class ImageNotFound(ImageError):
+    """Raised when the image is neither on the engine nor, where it may be pulled, in its registry."""
+
+    code = "image-not-found"
+    title = "There is no such image"
+    status = 404
+
+
+class ImageUnauthorized(ImageError):
+    """Raised when the registry does not give the image to whom the configured credentials are."""
+
+    code = "image-unauthorized"
+    title = "The registry refuses the image"
+    status = 403
+
+
+class ImageUnreachable(ImageError):
+    """Raised when the registry or the engine did not answer, or not in time; trying again may help."""
+
+    code = "image-unreachable"
+    title = "The registry does not answer"
+    status = 503
+    retryable = True
+
+
+class ImageUnfit(ImageError):
+    """Raised when an image is made for another architecture, or its bytes are not those that its digest says."""
+
+    code = "image-unfit"
+    title = "The image cannot be used here"
+    status = 422
+
+
+class ImageBuildFailed(ImageError):
+    """Raised when a step of a build failed or went over one of its limits; the detail ends with what it printed."""
+
+    code = "image-build-failed"
+    title = "The image could not be built"
+    status = 422
 
 
 class SandboxUnreachable(SandboxError):

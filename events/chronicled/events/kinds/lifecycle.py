@@ -16,10 +16,12 @@ __all__ = [
     "DaemonStopped",
     "GenerationEnded",
     "GenerationStarted",
+    "ImageProgress",
     "InputSent",
     "InterruptRequested",
     "LaneRestarted",
     "LateResult",
+    "NetworkDenied",
     "PauseRequested",
     "RestartRequested",
     "ResumeRequested",
@@ -209,6 +211,39 @@ class BackgroundOutput(Payload, frozen=True, kw_only=True):
     dropped_bytes: int = 0
 
 
+class ImageProgress(Payload, frozen=True, kw_only=True):
+    """How far an image is that is pulled or built; at most one a second, the last one says how it ended."""
+
+    image: str
+    """What was asked for: a reference, or the name of what is built."""
+    phase: Literal["pull", "build"]
+    status: Literal["queued", "running", "done", "failed", "cancelled"]
+    bytes_done: int = 0
+    bytes_total: int = 0
+    """As far as it is known by now; 0 where it is not."""
+    step: str = ""
+    """What is being done, e.g. the step of the build."""
+    digest: str | None = None
+    """What the reference stands for, once it is done: the manifest's digest, or the id of an image without one."""
+    error: str | None = None
+    """Why it failed and what to do about it."""
+    job: str | None = None
+    """Id of the build or prefetch that it belongs to, where a client asked for one."""
+
+
+class NetworkDenied(Payload, frozen=True, kw_only=True):
+    """The sandbox tried to reach what its network policy does not allow; one event sums up many tries."""
+
+    policy: str
+    host: str
+    """As the sandbox named it, cut to 253 characters; `*` stands for all the hosts that are not told one by one."""
+    port: int
+    reason: str
+    """`not_allowed`, `private_address`, `unresolved`, `sni_mismatch`, `bad_request`, `connections_max`, `bytes_max`."""
+    count: int
+    """Tries since the last event of the same host, port and reason."""
+
+
 LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("daemon_started", DaemonStarted),
     lifecycle("daemon_stopped", DaemonStopped),
@@ -235,4 +270,6 @@ LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("sandbox_resumed", SandboxResumed),
     lifecycle("session_kept_alive", SessionKeptAlive),
     lifecycle("background_output", BackgroundOutput),
+    lifecycle("image_progress", ImageProgress),
+    lifecycle("network_denied", NetworkDenied),
 )
