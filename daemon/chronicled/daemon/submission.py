@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from anyio import to_thread
 
 from chronicled.events.blobs import BlobStore
-from chronicled.events.codec import Codec, canonical_request
+from chronicled.events.codec import Codec, attachment_of, canonical_request
 from chronicled.events.envelope import ACTION, LIFECYCLE, OBSERVATION, Draft, Event
 from chronicled.events.errors import (
     ActionEnded,
     ActionNotFound,
+    BlobNotFound,
     InvalidName,
     InvalidRequest,
     SessionNotFound,
@@ -64,13 +65,27 @@ class Submission:
         self._request_key = request_key
 
     async def prepare(
-        self, by: Submitter, session: str, requests: Sequence[ActionRequest], key: str | None = None
+        self,
+        by: Submitter,
+        session: str,
+        requests: Sequence[ActionRequest],
+        key: str | None = None,
+        received: Collection[str] = (),
     ) -> Append:
         """Return the append of the actions, side by side, ids given: so that a wait can begin before it is made.
 
         The blobs that it names are on the medium by then; if the append is refused, they stay behind unreferenced.
 
+        Args:
+            by: Who submits.
+            session: Where.
+            requests: What.
+            key: The request's idempotency key.
+            received: Digests of blobs whose bytes came from the caller just now; any other attachment must be a blob
+                that the session's events name already, for who may name a blob may read it.
+
         Raises:
+            BlobNotFound: an attachment is no blob of the session.
             InvalidRequest, InvalidName, InvalidPayload, PayloadTooLarge, UnknownKind: the request itself is wrong.
             SessionNotFound: parts of it are large, and there is no session that could ever name them.
             StorageFull, StoreFailed: a blob could not be stored.
@@ -80,12 +95,17 @@ class Submission:
             raise InvalidRequest("A list of actions needs at least one.")
         parts: dict[str, bytes] = {}
         drafts: list[Draft] = []
+        attachments: set[str] = set()
         for index, request in enumerate(requests):
-            drafts.append(await self._draft(by, session, request, key, index, parts))
+            drafts.append(await self._draft(by, session, request, key, index, parts, attachments))
         if len({draft.id for draft in drafts}) != len(drafts):
             raise InvalidRequest("Two actions of one request have the same id.")
-        if parts and await self._store.last(by.tenant, session) is None:
+        foreign = attachments.difference(received)
+        if (parts or foreign) and await self._store.last(by.tenant, session) is None:
             raise SessionNotFound(f"There is no session {session!r}.")
+        for digest in foreign:
+            if not await self._store.names_blob(by.tenant, session, digest):
+                raise BlobNotFound(f"No event of session {session!r} names the blob {digest}.")
         for data in parts.values():
             await self._blobs.put(data)
         return Append(tuple(drafts), expected_sequence=requests[0].expected_sequence)
@@ -98,6 +118,7 @@ class Submission:
         key: str | None,
         index: int,
         parts: dict[str, bytes],
+        attachments: set[str],
     ) -> Draft:
         spec = self._codec.registry.current(ACTION, request.kind)
         if index and request.expected_sequence is not None:
@@ -114,6 +135,7 @@ class Submission:
         digest = canonical_request(
             self._request_key, session, spec.kind, spec.version, payload, lane, request.expected_sequence
         )
+        attachments.update(attachment_of(spec, payload))
         if len(request.payload) > PART_BYTES_MAX:
             payload, taken = await to_thread.run_sync(self._codec.split, by.tenant, session, spec, payload)
             parts |= taken

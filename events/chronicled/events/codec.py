@@ -16,7 +16,7 @@ from chronicled.events.parts import BLOBS, blobs_of, split
 from chronicled.events.redaction import IdentityRedaction, Redaction
 from chronicled.events.registry import Registry
 
-__all__ = ["Codec", "Opaque", "UpcasterChain", "canonical_request", "encode_json"]
+__all__ = ["Codec", "Opaque", "UpcasterChain", "attachment_of", "canonical_request", "encode_json"]
 
 _encoder = msgspec.json.Encoder()
 _canonical = msgspec.json.Encoder(order="deterministic")
@@ -149,7 +149,7 @@ class Codec:
         traceparent: str | None = None,
         blobs: tuple[str, ...] = (),
     ) -> Draft:
-        """Return a draft of the kind's current version; it names `blobs` and those that the payload's parts are in.
+        """Return a draft of the kind's current version; it names `blobs`, its attachment, and the blobs of its parts.
 
         Raises:
             UnknownKind: nobody registered the kind.
@@ -175,7 +175,9 @@ class Codec:
             request,
             fresh,
             traceparent,
-            (*blobs, *blobs_of(payload).values()) if spec.parts else blobs,
+            (*blobs, *blobs_of(payload).values(), *attachment_of(spec, payload))
+            if spec.parts or spec.attachment
+            else blobs,
         )
 
     def decode(self, event: Event) -> Any:
@@ -201,6 +203,11 @@ class Codec:
         if decoder is None:
             decoder = self._decoders[payload] = msgspec.json.Decoder(payload)
         return decoder
+
+
+def attachment_of(spec: KindSpec, payload: msgspec.Struct) -> tuple[str, ...]:
+    """Return the digest of the blob that the payload names as its attachment, if its kind has one."""
+    return (getattr(payload, spec.attachment),) if spec.attachment is not None else ()
 
 
 def canonical_request(

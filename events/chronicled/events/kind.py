@@ -48,6 +48,8 @@ class KindSpec(msgspec.Struct, frozen=True):
     parts: tuple[str, ...] = ()
     """Fields whose text becomes a blob when the payload is large; the payload then has a field `blobs: Blobs = {}`. An
     upcaster that renames such a field renames it in `blobs` too."""
+    attachment: str | None = None
+    """Field of a runnable action that names a blob whose bytes the executor gets as a file beside the payload."""
 
     @property
     def key(self) -> tuple[Category, str, int]:
@@ -62,9 +64,10 @@ def action(
     version: int = 1,
     runnable: bool = False,
     parts: tuple[str, ...] = (),
+    attachment: str | None = None,
 ) -> KindSpec:
     """Describe an action kind."""
-    return KindSpec(ACTION, kind, version, payload, runnable=runnable, parts=parts)
+    return KindSpec(ACTION, kind, version, payload, runnable=runnable, parts=parts, attachment=attachment)
 
 
 def observation(

@@ -33,7 +33,7 @@ class Registry:
         Raises:
             InvalidName: the kind's name does not match the pattern.
             ValueError: it is registered already, skips a version, its flags do not fit its category, or it
-                names parts that its payload does not have.
+                names parts or an attachment that its payload does not have.
         """
         check_kind(spec.kind)
         current = self._current.get((spec.category, spec.kind))
@@ -46,6 +46,8 @@ class Registry:
             raise ValueError(f"{spec.kind}: a terminal kind is an observation whose payload is a TerminalPayload")
         if spec.parts and not {BLOBS, *spec.parts} <= set(spec.payload.__struct_fields__):
             raise ValueError(f"{spec.kind}: a payload with parts has each of them as a field, and a field `{BLOBS}`")
+        if spec.attachment is not None and not (spec.runnable and spec.attachment in spec.payload.__struct_fields__):
+            raise ValueError(f"{spec.kind}: an attachment is a field of a runnable action's payload")
         self._specs[spec.key] = spec
         self._current[spec.category, spec.kind] = spec
 

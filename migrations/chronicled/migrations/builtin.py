@@ -20,6 +20,7 @@ UPCASTERS: Final[tuple[Upcaster, ...]] = (
     Upcaster("lifecycle", "generation_started", 1, _as_it_is),
     Upcaster("lifecycle", "session_closed", 1, _as_it_is),
     Upcaster("lifecycle", "session_created", 1, _as_it_is),
+    Upcaster("observation", "edit", 1, _as_it_is),
     Upcaster("observation", "read", 1, _as_it_is),
 )
 

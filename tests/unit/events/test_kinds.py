@@ -45,6 +45,7 @@ def test_runnable_kinds_are_the_vocabulary_of_the_seeds() -> None:
     runnable = {spec.kind for spec in BUILTIN if spec.runnable}
     assert runnable == {
         "run", "run_ipython", "read", "write", "edit", "browse", "browse_interactive", "call_tool_mcp",
+        "list", "upload", "download", "git",
     }  # fmt: skip
     assert {spec.kind for spec in BUILTIN if spec.terminal} == runnable
 

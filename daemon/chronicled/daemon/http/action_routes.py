@@ -35,6 +35,7 @@ from chronicled.events.errors import (
     ActionEnded,
     ActionNotFound,
     ActionNotRunning,
+    BlobNotFound,
     IdReused,
     InvalidName,
     InvalidPayload,
@@ -114,7 +115,7 @@ class ActionRoutes:
                     200: Answer("In the log, and ended.", {JSON: (ActionEndedView, ActionsEnded)}),
                 },
                 problems=(
-                    *(SessionNotFound, InvalidName, SessionClosed, UnknownKind, InvalidPayload),
+                    *(SessionNotFound, BlobNotFound, InvalidName, SessionClosed, UnknownKind, InvalidPayload),
                     *(IdReused, SequenceMismatch, StorageFull),
                 ),
                 writes=True,

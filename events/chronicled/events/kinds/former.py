@@ -13,7 +13,7 @@ from chronicled.events.kind import Payload, TerminalPayload
 from chronicled.events.kinds.runnable import Path, Runnable, Seconds, VariableName
 from chronicled.events.parts import Blobs
 
-__all__ = ["GenerationStarted", "Read", "ReadObservation", "Run", "SessionClosed", "SessionCreated"]
+__all__ = ["EditObservation", "GenerationStarted", "Read", "ReadObservation", "Run", "SessionClosed", "SessionCreated"]
 
 
 class Run(Runnable, frozen=True, kw_only=True):
@@ -54,6 +54,16 @@ class ReadObservation(TerminalPayload, frozen=True, kw_only=True):
     line_count: int | None = None
     truncated: bool = False
     """True when the file, or the lines asked for, hold more than was read: more than 1 MiB."""
+    blobs: Blobs = {}
+
+
+class EditObservation(TerminalPayload, frozen=True, kw_only=True):
+    """What an edit did to the real file."""
+
+    path: str | None = None
+    content: str = ""
+    diff: str | None = None
+    existed: bool = False
     blobs: Blobs = {}
 
 

@@ -107,8 +107,17 @@ class EditObservation(TerminalPayload, frozen=True, kw_only=True):
 
     path: str | None = None
     content: str = ""
+    """What a view shows, lines numbered; after a change the lines around it."""
     diff: str | None = None
+    """Unified differences of the file's bytes before and after, as text."""
     existed: bool = False
+    charset: str | None = None
+    """How the file's bytes are text, before and after."""
+    line_count: int | None = None
+    match_lines: list[int] = []
+    """Where `old_str` begins when it did not match exactly once: its first hundred places, none for no match."""
+    truncated: bool = False
+    """True when a view shows less than was asked for."""
     blobs: Blobs = {}
 
 
@@ -206,7 +215,8 @@ OBSERVATIONS: Final[tuple[KindSpec, ...]] = (
     observation("read", former.ReadObservation, terminal=True, parts=("content",)),
     observation("read", ReadObservation, version=2, terminal=True, parts=("content",)),
     observation("write", WriteObservation, terminal=True),
-    observation("edit", EditObservation, terminal=True, parts=("content", "diff")),
+    observation("edit", former.EditObservation, terminal=True, parts=("content", "diff")),
+    observation("edit", EditObservation, version=2, terminal=True, parts=("content", "diff")),
     observation("browse", BrowseObservation, terminal=True, parts=("content",)),
     observation("browse_interactive", BrowseInteractiveObservation, terminal=True, parts=("content",)),
     observation("call_tool_mcp", CallToolMcpObservation, terminal=True, parts=("content",)),
