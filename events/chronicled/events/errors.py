@@ -9,6 +9,7 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     │   ├── InvalidCursor       400
     │   ├── InvalidPayload      400
     │   ├── UnknownKind         400
+    │   ├── SecretRefused       400
     │   ├── PayloadTooLarge     413
     │   ├── MethodNotAllowed    405
     │   ├── RequestTimeout      408
@@ -19,6 +20,7 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     ├── NotFound                404  also everything that belongs to somebody else
     │   ├── SessionNotFound     404
     │   ├── ActionNotFound      404
+    │   ├── SecretNotFound      404
     │   └── BlobNotFound        404
     ├── Conflict                409  the log has moved on
     │   ├── SessionExists       409
@@ -32,6 +34,7 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     ├── Overloaded              503  a bounded queue is full; retry later
     ├── StorageFull             507  the disk is full; nothing was written
     ├── Unavailable             503  the component is starting, draining or closed
+    │   ├── SecretsUnavailable  503
     │   └── StoreClosed         503
     ├── StoreFailed             500  a write or sync failed; the process must stop (fail-stop)
     ├── NotReachable            503  no daemon answers (raised by the client)
@@ -92,6 +95,9 @@ __all__ = [
     "SandboxStartFailed",
     "SandboxUnreachable",
     "SchemaTooNew",
+    "SecretNotFound",
+    "SecretRefused",
+    "SecretsUnavailable",
     "SequenceMismatch",
     "SessionClosed",
     "SessionExists",
@@ -154,6 +160,13 @@ class InvalidPayload(InvalidRequest):
 
     code = "invalid-payload"
     title = "The payload does not fit its kind"
+
+
+class SecretRefused(InvalidRequest):
+    """Raised when a value cannot be kept as a secret: it could not be told from other text. Nothing was kept."""
+
+    code = "secret-refused"
+    title = "The value cannot be a secret"
 
 
 class UnknownKind(InvalidRequest):
@@ -240,6 +253,13 @@ class ActionNotFound(NotFound):
 
     code = "action-not-found"
     title = "There is no such action"
+
+
+class SecretNotFound(NotFound):
+    """Raised when the session has no secret, or no variable, of that name."""
+
+    code = "secret-not-found"
+    title = "There is no such secret"
 
 
 class BlobNotFound(NotFound):
@@ -348,6 +368,13 @@ class StoreClosed(Unavailable):
 
     code = "store-closed"
     title = "The log is closed"
+
+
+class SecretsUnavailable(Unavailable):
+    """Raised when a session's secrets cannot be read: until they can, nothing of it is published."""
+
+    code = "secrets-unavailable"
+    title = "The session's secrets cannot be read"
 
 
 class StoreFailed(ChronicledError):
