@@ -22,17 +22,18 @@ import msgspec
 
 import chronicled.events.outcome
 from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
+from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server import bootstrap, process_tree, settings
 from chronicled.runtimes.action_server.process_tree import Process
-from chronicled.runtimes.runtime import Handle, SandboxSpec
+from chronicled.runtimes.runtime import Handle, RuntimeDefaults, SandboxDefaults, SandboxSpec
 
-__all__ = ["ProcessRuntime", "ProcessSandbox", "clean_environment", "import_paths"]
+__all__ = ["HINTS", "PATH_DEFAULT", "ProcessRuntime", "ProcessSandbox", "clean_environment", "import_paths"]
 
 START_SECONDS: Final = 20.0
 END_SECONDS: Final = 25.0
-_PATH_DEFAULT: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_HINTS: Final = {
+PATH_DEFAULT: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HINTS: Final[Mapping[str, str]] = {
     "TERM": "dumb",
     "PAGER": "cat",
     "GIT_PAGER": "cat",
@@ -45,7 +46,7 @@ FAULT_POINT_VARIABLE: Final = "CHRONICLED_FAULT_POINT"
 GENERATION_VARIABLE: Final = process_proof.GENERATION_VARIABLE
 
 
-class ProcessRuntime:
+class ProcessRuntime(RuntimeDefaults):
     """Starts sandboxes as processes of this user.
 
     Args:
@@ -67,8 +68,22 @@ class ProcessRuntime:
         """False: code in a sandbox can reach what this user can reach."""
         return False
 
+    def refuses(self, request: SandboxRequest, image: str | None = None) -> list[str]:
+        """Everything but the machine as it is; see `Runtime.refuses`."""
+        plain = SandboxRequest()
+        asked = [name for name in request.__struct_fields__ if getattr(request, name) != getattr(plain, name)]
+        if request.network == "open":
+            # What its sandboxes have anyway.
+            asked.remove("network")
+        reasons = [f"{name}: the process runtime cannot give it" for name in asked]
+        if image is not None:
+            reasons.insert(0, "image: sandboxes of the process runtime have none")
+        return reasons
+
     async def start(self, spec: SandboxSpec) -> ProcessSandbox:
         """Start a sandbox; see `Runtime.start`."""
+        if reasons := self.refuses(spec.request):
+            raise SandboxStartFailed("; ".join(reasons))
         try:
             pid, ready = await anyio.to_thread.run_sync(self._spawn, spec)
         except (OSError, ValueError) as error:
@@ -102,6 +117,12 @@ class ProcessRuntime:
         await sandbox.kill()
         return None
 
+    async def epitaph(self, handle: Handle, spec: SandboxSpec) -> str:
+        """Return what the reaper said at its end; see `Runtime.epitaph`."""
+        if handle.get("boot_id") != process_proof.boot_id():
+            return "host_rebooted"
+        return await anyio.to_thread.run_sync(lambda: process_proof.last_words(self._folder(spec.sandbox))[0])
+
     async def remove(self, sandbox: str) -> None:
         """Kill and remove whatever is left of a sandbox; see `Runtime.remove`."""
         folder = self._folder(sandbox)
@@ -111,8 +132,11 @@ class ProcessRuntime:
             raise SandboxUnreachable(f"sandbox {sandbox} is not known any more, but cannot be proven dead")
         await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
 
-    async def sweep(self, known: Collection[str]) -> Sequence[str]:
-        """Kill and remove every sandbox in the instance's folder that is not known; see `Runtime.sweep`."""
+    async def sweep(self, known: Collection[str], head: int = 0) -> Sequence[str]:
+        """Kill and remove every sandbox in the instance's folder that is not known; see `Runtime.sweep`.
+
+        The folder is the instance's alone, so there is no need to look at positions.
+        """
         try:
             names = await anyio.to_thread.run_sync(os.listdir, self._directory)
         except FileNotFoundError:
@@ -164,7 +188,7 @@ class ProcessRuntime:
         return told
 
 
-class ProcessSandbox:
+class ProcessSandbox(SandboxDefaults):
     """One sandbox of the process runtime.
 
     Args:
@@ -237,13 +261,13 @@ def clean_environment(home: str, own: Mapping[str, str]) -> dict[str, str]:
     """Return what a shell starts with: a few facts of this machine, nothing of this process's own."""
     user = own.get("USER") or own.get("LOGNAME") or ("root" if os.geteuid() == 0 else f"uid{os.geteuid()}")
     return {
-        "PATH": own.get("PATH") or _PATH_DEFAULT,
+        "PATH": own.get("PATH") or PATH_DEFAULT,
         "HOME": home,
         "LANG": own.get("LANG", "C.UTF-8"),
         "USER": user,
         "LOGNAME": user,
         "SHELL": "/bin/bash",
-        **_HINTS,
+        **HINTS,
     }
 
 

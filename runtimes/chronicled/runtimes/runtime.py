@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+import anyio
 import msgspec
 
-__all__ = ["Handle", "Runtime", "Sandbox", "SandboxSpec"]
+from chronicled.events.errors import SandboxError
+from chronicled.events.sandbox import SandboxRequest
+
+__all__ = ["Handle", "Runtime", "RuntimeDefaults", "Sandbox", "SandboxDefaults", "SandboxSpec"]
 
 Handle = dict[str, str | int]
 """What a runtime needs to find a sandbox again after the worker's death; goes into `generation_started`."""
@@ -30,6 +34,10 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     image: str | None = None
     environment: dict[str, str] = {}
     """Variables of the session, on top of the runtime's clean environment."""
+    request: SandboxRequest = SandboxRequest()
+    """What the session asks of it; a runtime refuses by name what it cannot give."""
+    position: int = 0
+    """Position of its `sandbox_requested` event: a sandbox of a position above the log's head is not this log's."""
 
 
 class Sandbox(Protocol):
@@ -55,6 +63,86 @@ class Sandbox(Protocol):
         """
         ...
 
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds that the phases of its start took (`pull`, `create`, `start`, ...); empty for one found again."""
+        ...
+
+    @property
+    def image_digest(self) -> str | None:
+        """What the image's name stood for; None where there is no image."""
+        ...
+
+    async def greeted(self) -> None:
+        """Learn that its server has proven itself: what it was told at its start is destroyed. Idempotent.
+
+        To be awaited before anything is sent to it. Cancellation: safe.
+
+        Raises:
+            SandboxError: what it was told still stands where its commands could read it.
+        """
+        ...
+
+    async def pause(self) -> None:
+        """Stop every process of it where it is. Idempotent.
+
+        Raises:
+            SandboxError: the runtime cannot, or the sandbox has ended.
+            SandboxUnreachable: it is not known whether it was done.
+        """
+        ...
+
+    async def resume(self) -> None:
+        """Let a paused sandbox go on. Idempotent. Raises as `pause`."""
+        ...
+
+    @property
+    def out_of_memory_count(self) -> int:
+        """How often the kernel has killed in it for want of memory, as far as is known by now."""
+        ...
+
+    async def ran_out_of_memory(self, since: int) -> bool:
+        """Return whether the kernel has killed in it for want of memory since the count was `since`.
+
+        Notice of it can come later than the death that it explains: it is waited for, for a second at most.
+        Cancellation: safe.
+        """
+        ...
+
+
+class SandboxDefaults:
+    """What a sandbox answers whose runtime has no better answer."""
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Not told."""
+        return {}
+
+    @property
+    def image_digest(self) -> str | None:
+        """There is no image."""
+        return None
+
+    async def greeted(self) -> None:
+        """Nothing that it was told is left anywhere."""
+
+    async def pause(self) -> None:
+        """Refuse: it cannot be paused."""
+        raise SandboxError("Sandboxes of this runtime cannot be paused.")
+
+    async def resume(self) -> None:
+        """Refuse: it cannot have been paused."""
+        raise SandboxError("Sandboxes of this runtime cannot be paused.")
+
+    @property
+    def out_of_memory_count(self) -> int:
+        """Never: it has no memory of its own to run out of."""
+        return 0
+
+    async def ran_out_of_memory(self, since: int) -> bool:
+        """Never."""
+        return self.out_of_memory_count > since
+
 
 class Runtime(Protocol):
     """A provider of sandboxes. Nothing that it starts may die with the worker."""
@@ -69,11 +157,25 @@ class Runtime(Protocol):
         """Whether code in a sandbox is kept from the daemon's files and sockets."""
         ...
 
+    async def run(self) -> None:
+        """Look after what all its sandboxes share, until cancelled; to run for as long as the runtime is used.
+
+        Never raises: a runtime without it works too, and learns some things later.
+        """
+        ...
+
+    def refuses(self, request: SandboxRequest, image: str | None = None) -> list[str]:
+        """Return, each with its name, what of the request no sandbox of this runtime would be given. No I/O.
+
+        What only the engine can tell is refused at the start.
+        """
+        ...
+
     async def start(self, spec: SandboxSpec) -> Sandbox:
         """Start a sandbox whose action server will dial `spec.socket_directory`.
 
         Raises:
-            SandboxStartFailed: it could not; nothing of it is left.
+            SandboxStartFailed: it could not, or would not be what was asked for; nothing of it is left.
 
         Cancellation: what was started is killed before the cancellation goes on.
         """
@@ -87,16 +189,42 @@ class Runtime(Protocol):
         """
         ...
 
-    async def remove(self, sandbox: str) -> None:
-        """Remove one sandbox of which no handle is known: the worker died before its start was recorded.
+    async def epitaph(self, handle: Handle, spec: SandboxSpec) -> str:
+        """Return why a sandbox that `attach` found dead had ended; `found_dead` where nothing tells."""
+        ...
 
-        On return nothing of it lives, and it may never have been there.
+    async def remove(self, sandbox: str) -> None:
+        """Remove what there is of one sandbox: after its end, or when its start was never recorded.
+
+        On return nothing of it lives or is left, and it may never have been there.
 
         Raises:
             SandboxUnreachable: its death cannot be proven now.
         """
         ...
 
-    async def sweep(self, known: Collection[str]) -> Sequence[str]:
-        """Remove sandboxes of this instance that are not in `known` (sandbox ids); return those removed."""
+    async def sweep(self, known: Collection[str], head: int = 0) -> Sequence[str]:
+        """Remove sandboxes of this instance that are not in `known` (sandbox ids); return those removed.
+
+        Nothing else is ever touched, nor what was requested at a position above `head`, the log's: another log made it.
+
+        Raises:
+            SandboxUnreachable: what there is, or the death of some of it, cannot be told now.
+        """
         ...
+
+
+class RuntimeDefaults:
+    """What a runtime does that shares nothing among its sandboxes."""
+
+    async def run(self) -> None:
+        """Wait to be cancelled: there is nothing to look after."""
+        await anyio.sleep_forever()
+
+    def refuses(self, request: SandboxRequest, image: str | None = None) -> list[str]:
+        """Nothing."""
+        return []
+
+    async def epitaph(self, handle: Handle, spec: SandboxSpec) -> str:
+        """Nothing tells."""
+        return "found_dead"

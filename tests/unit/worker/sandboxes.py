@@ -25,7 +25,7 @@ import msgspec
 from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
-from chronicled.runtimes.runtime import Handle, SandboxSpec
+from chronicled.runtimes.runtime import Handle, RuntimeDefaults, SandboxDefaults, SandboxSpec
 from chronicled.runtimes.worker.link import Accept
 
 KINDS = ["run", "read", "write"]
@@ -230,7 +230,7 @@ class Server:
         return count
 
 
-class ScriptedSandbox:
+class ScriptedSandbox(SandboxDefaults):
     """A sandbox as the worker holds it."""
 
     def __init__(self, server: Server) -> None:
@@ -249,7 +249,7 @@ class ScriptedSandbox:
         return self.server.die("killed")
 
 
-class Host:
+class Host(RuntimeDefaults):
     """The machine that the sandboxes live on; it outlives every worker. A `Runtime`, and a `Listen`."""
 
     name = "process"
@@ -308,7 +308,7 @@ class Host:
         if sandbox in self.alive:
             self.alive[sandbox].die("removed")
 
-    async def sweep(self, known: Collection[str]) -> Sequence[str]:
+    async def sweep(self, known: Collection[str], head: int = 0) -> Sequence[str]:
         gone = [sandbox for sandbox in self.alive if sandbox not in known]
         for sandbox in gone:
             self.alive[sandbox].die("swept")
