@@ -7,6 +7,8 @@ msgspec, has no thread, and forks in a millisecond.
 Death of any one of them ends well: without the server the reaper kills all and exits; without the reaper the server is
 killed by the kernel and each lane reaper kills what is below it; without a lane reaper its orphans come here and are
 killed. All three hold the generation's lock file open, so its lock is free only once all of them are gone.
+
+In a container nobody reads that file: the exit status says how it ended (`exit_status`, `ending`).
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from types import ModuleType
 from chronicled.runtimes.action_server import kernel, lane_reaper, process_tree
 from chronicled.runtimes.action_server.settings import Settings
 
-__all__ = ["load_server", "main"]
+__all__ = ["ending", "exit_status", "load_server", "main"]
 
 _END_SECONDS = 20.0
 _STRAYS_SECONDS = 1.0
 _UNENDING = 75
+_TERMINATED = 143
+_SIGNALLED = 160
+"""Added to the number of the server's signal; 128 is added where the reaper itself was killed."""
 
 
 def main(settings: Settings, lock_descriptor: int, up_descriptor: int) -> None:
@@ -91,7 +96,7 @@ class Reaper:
                     poll.unregister(self._socket)
         killed, left = process_tree.end(os.getpid(), _END_SECONDS, collect=True)
         os.pwrite(self._lock_descriptor, f"{self._reason} {killed}\n".encode(), 0)
-        return _UNENDING if left else 0
+        return _UNENDING if left else exit_status(self._reason)
 
     def _terminate(self, _number: int, _frame: object) -> None:
         self._reason = self._reason or "terminated"
@@ -191,6 +196,27 @@ class Reaper:
 
 def _note(_number: int, _frame: object) -> None:
     """Take the signal: the wake-up pipe does the rest."""
+
+
+def exit_status(reason: str) -> int:
+    """Return the exit status that tells the reason; `ending` turns it back."""
+    name, _, number = reason.rpartition("-")
+    if name == "server-signal":
+        return _SIGNALLED + int(number)
+    if name == "server-exit":
+        return int(number)
+    return _TERMINATED if reason == "terminated" else 0
+
+
+def ending(status: int) -> str:
+    """Return why a generation ended whose reaper's exit status this is, as far as it tells."""
+    if status == 0:
+        return "ended"
+    if status == _TERMINATED:
+        return "terminated"
+    if status > _SIGNALLED:
+        return f"server-signal-{status - _SIGNALLED}"
+    return f"killed-signal-{status - 128}" if status > 128 else f"server-exit-{status}"
 
 
 def _describe(status: int) -> str:
