@@ -1,0 +1,105 @@
+"""Names of images: `[registry/]path[:tag][@digest]`, or the id of an image that the engine has."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from chronicled.events.errors import InvalidRequest
+
+__all__ = ["BUILT_REGISTRY", "DIGEST", "Reference", "built_name", "parse_reference"]
+
+BUILT_REGISTRY: Final = "chronicled.invalid"
+"""Where the names of built images lie: no registry can ever have that name (RFC 2606), so none is ever asked."""
+HUB: Final = "docker.io"
+DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_HOST: Final = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,252}[a-zA-Z0-9])?|\[[0-9a-fA-F:.]{2,45}\])(?::[0-9]{1,5})?"
+_PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE: Final = re.compile(
+    rf"(?:(?P<host>{_HOST})/)??(?P<path>{_PART}(?:/{_PART}){{0,15}})"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+_TENANT: Final = re.compile(r"[^a-z0-9]+")
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A name, completed the way the engine does it."""
+
+    registry: str
+    path: str
+    tag: str | None
+    digest: str | None
+    id: str | None = None
+    """Set instead of the others where the name is an image's id."""
+
+    @property
+    def repository(self) -> str:
+        """Registry and path."""
+        return f"{self.registry}/{self.path}"
+
+    @property
+    def full(self) -> str:
+        """The whole name; a digest makes the tag mean nothing, so it is left out then."""
+        if self.id is not None:
+            return self.id
+        return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
+
+    @property
+    def pullable(self) -> bool:
+        """Whether there may be a registry that has it."""
+        return self.id is None and self.registry != BUILT_REGISTRY
+
+    def pinned(self, digest: str) -> Reference:
+        """Return the same image at exactly that digest; an image without a manifest is pinned by its id."""
+        return msgspec.structs.replace(self, tag=None, digest=digest)
+
+
+def parse_reference(text: str) -> Reference:
+    """Return what the name says, `docker.io`, `library/` and `latest` filled in.
+
+    Raises:
+        InvalidRequest: it is no name of an image.
+    """
+    if DIGEST.fullmatch(text):
+        return Reference("", "", None, None, text)
+    match = _REFERENCE.fullmatch(text) if len(text) <= 512 else None
+    if match is None:
+        raise InvalidRequest(
+            f"{text[:200]!r} is no name of an image; such a name is `[registry/]path[:tag][@sha256:...]` in lower "
+            "case, or the id of an image that the engine has (`sha256:...`).",
+            member="image",
+        )
+    host, path = match["host"], match["path"]
+    if host is not None and not (host == "localhost" or "." in host or ":" in host):
+        # Without a dot or a port it is the first part of a path on the default registry.
+        host, path = None, f"{host}/{path}"
+    elif host is None:
+        first, slash, rest = path.partition("/")
+        if slash and ("." in first or first == "localhost"):
+            host, path = first, rest
+    if host in {None, "index.docker.io", "registry-1.docker.io"}:
+        host = HUB
+    assert host is not None
+    if host == HUB and "/" not in path:
+        path = f"library/{path}"
+    tag = match["tag"] or (None if match["digest"] else "latest")
+    return Reference(host.lower(), path, tag, match["digest"])
+
+
+def built_name(tenant: str, name: str) -> Reference:
+    """Return where an image that a tenant builds as `name` (`path[:tag]`) stands: tenants never meet.
+
+    Raises:
+        InvalidRequest: it is no such name.
+    """
+    match = _REFERENCE.fullmatch(name) if len(name) <= 200 else None
+    if match is None or match["digest"] or match["host"]:
+        raise InvalidRequest(
+            f"{name[:200]!r} cannot be built: the name of a built image is `path[:tag]` in lower case.", member="name"
+        )
+    # Two tenants whose names differ only in what a path cannot hold must not share one: the name itself goes in as hex.
+    plain = _TENANT.sub("-", tenant.lower()).strip("-") or "t"
+    owner = plain if plain == tenant else f"{plain}-{tenant.encode().hex()[:64]}"
+    return Reference(BUILT_REGISTRY, f"{owner}/{match['path']}", match["tag"] or "latest", None)
