@@ -43,7 +43,8 @@ class Body(msgspec.Struct, frozen=True):
     on_state_loss: str
     thought: str
     security_risk: str
-    command: str
+    command: str | None
+    argv: list[str] | None
     environment: dict[str, str]
     tty: bool
     quiet_seconds: float | None
@@ -54,7 +55,7 @@ class Body(msgspec.Struct, frozen=True):
 def body(number: int) -> bytes:
     """Return the encoded payload of the `number`-th event, about 230 bytes."""
     command = f"pytest -q tests/unit/test_{number % 500}.py"
-    return msgspec.json.encode(Body(120.0, None, "reject", "", "unknown", command, {}, False, None, None, False))
+    return msgspec.json.encode(Body(120.0, None, "reject", "", "unknown", command, None, {}, False, None, None, False))
 
 
 def open_database(path: Path) -> sqlite3.Connection:

@@ -25,6 +25,7 @@ from chronicled.events.registry import builtin_registry
 from chronicled.events.store import Append, Filter
 from chronicled.storage.sqlite import LOG_NAME, SqliteStore
 from chronicled.storage.stream import LogStream
+from chronicled.storage.writer import SWITCH_SECONDS
 
 __all__ = ["append_product", "fill", "lone_product", "main", "read_product"]
 
@@ -40,13 +41,13 @@ _ids = SystemIds()
 def action(session: str, number: int) -> Draft:
     """Return a draft with the floor's payload."""
     body = floor_store.body(number)
-    return Draft("default", session, _ids.new(), "run", 1, ACTION, body, source="client", actor="uid:1000", fresh=True)
+    return Draft("default", session, _ids.new(), "run", 2, ACTION, body, source="client", actor="uid:1000", fresh=True)
 
 
 def created(session: str) -> Append:
     """Return the request that creates a session."""
     draft = Draft(
-        "default", session, _ids.new(), "session_created", 1, "lifecycle", b'{"runtime":"process"}', fresh=True
+        "default", session, _ids.new(), "session_created", 2, "lifecycle", b'{"runtime":"process"}', fresh=True
     )
     return Append((draft,), create=True)
 
@@ -144,6 +145,7 @@ def row(name: str, floor: list[float], product: list[float], unit: str, *, rate:
 
 def main() -> int:
     """Measure; return 1 when a bar is missed."""
+    sys.setswitchinterval(SWITCH_SECONDS)  # as the daemon does; it makes the floor neither faster nor slower
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     print(f"{'median of ' + str(rounds):<44}{'floor':>12}{'product':>12}")
     floor: list[float] = []

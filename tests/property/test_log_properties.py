@@ -80,7 +80,7 @@ def test_a_payload_survives_the_log(command: str, thought: str, tty: bool) -> No
     except UnicodeEncodeError:
         return
     data = CODEC.encode("default", "s", CODEC.registry.current(ACTION, "run"), payload)
-    event = Event(1, "default", "s", 0, "i", "run", 1, ACTION, "main", "client", "a", "t", msgspec.Raw(data), "")
+    event = Event(1, "default", "s", 0, "i", "run", 2, ACTION, "main", "client", "a", "t", msgspec.Raw(data), "")
     assert CODEC.decode(event) == payload
     assert CODEC.decode(msgspec.json.decode(msgspec.json.encode(event), type=Event)) == payload
 
@@ -88,7 +88,7 @@ def test_a_payload_survives_the_log(command: str, thought: str, tty: bool) -> No
 @given(st.binary(max_size=200))
 def test_decoding_is_total(data: bytes) -> None:
     """Any bytes give a payload or an `Opaque` that keeps them; nothing is raised."""
-    event = Event(1, "default", "s", 0, "i", "run", 1, ACTION, "main", "client", "a", "t", msgspec.Raw(data), "")
+    event = Event(1, "default", "s", 0, "i", "run", 2, ACTION, "main", "client", "a", "t", msgspec.Raw(data), "")
     payload = CODEC.decode(event)
     assert isinstance(payload, Run) or payload.payload == data
     assert isinstance(payload, Run | Opaque)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -48,6 +49,7 @@ from chronicled.storage.disk import SystemDisk
 from chronicled.storage.lock import DirectoryLock
 from chronicled.storage.projections import Projections, open_projections
 from chronicled.storage.stream import LogStream
+from chronicled.storage.writer import SWITCH_SECONDS
 
 __all__ = ["serve"]
 
@@ -64,6 +66,7 @@ def serve(configuration: Configuration) -> int:
     socket, the database is too new, isolation); 70 when something failed inside. Sandboxes live on, whatever the code.
     """
     configure_logs(configuration.log)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         if setting := os.environ.get("CHRONICLED_FAULT_POINT"):
             arm_fault_point(setting)

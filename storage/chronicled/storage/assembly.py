@@ -92,9 +92,8 @@ class Assembly:
             self.batch.checkpoint = (frontier.size, frontier.dump(), frontier.root())
         return self.batch
 
-    def settle(self) -> None:
-        """Move the log's state to behind this batch, which is durable now."""
-        log = self._log
+    def settle(self, log: LogState) -> None:
+        """Move the state of the log to behind this batch."""
         log.head = self._head
         log.time = self._time
         log.frontier = self._frontier

@@ -36,6 +36,19 @@ class LogState(msgspec.Struct):
     checkpoint: int
     """Size of the tree at its newest checkpoint."""
 
+    def copy(self) -> LogState:
+        """Return an independent copy."""
+        return LogState(
+            self.head,
+            self.time,
+            self.frontier.copy(),
+            self.tenants.copy(),
+            self.session_number,
+            self.labels.copy(),
+            self.label_number,
+            self.checkpoint,
+        )
+
 
 class Wanted(msgspec.Struct):
     """What a batch must know before it can be judged."""
@@ -70,6 +83,11 @@ class Batch(msgspec.Struct):
     """Session, digest and position of each blob that is named."""
     checkpoint: tuple[int, bytes, bytes] | None = None
     """Size, frontier and root of the tree, where it is time to keep them."""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is events alone."""
+        return not (self.tenants or self.sessions or self.labels or self.blobs or self.checkpoint)
 
 
 class Medium(Protocol):

@@ -21,10 +21,10 @@ __all__ = ["COLUMNS", "SqliteMedium", "load_log"]
 
 COLUMNS: Final = ", ".join(StoredEvent._fields)
 _ROW: Final = f"({', '.join('?' * len(StoredEvent._fields))})"
-INSERT: Final = f"INSERT INTO event ({COLUMNS}) VALUES {_ROW}"
-# Rows of one statement: each statement costs a microsecond, and its end lets other threads take the interpreter's lock.
-MANY: Final = 32
-INSERT_MANY: Final = f"INSERT INTO event ({COLUMNS}) VALUES {', '.join([_ROW] * MANY)}"
+# Rows of one statement, largest first. A statement runs without the interpreter's lock, so that the loop goes on beside
+# it, but at its end it has to win the lock back: the fewer, the better.
+SIZES: Final = tuple(1 << power for power in reversed(range(10)))
+INSERTS: Final = {size: f"INSERT INTO event ({COLUMNS}) VALUES {', '.join([_ROW] * size)}" for size in SIZES}
 LABELS_LOADED: Final = 4096
 WAL_PAGES_MAX: Final = 4000
 """Pages in the WAL after which it is copied into the database file (16 MiB)."""
@@ -78,6 +78,11 @@ class SqliteMedium:
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
         try:
+            if batch.is_bare and len(batch.rows) in INSERTS:
+                # A single statement is a transaction of its own.
+                connection.execute(INSERTS[len(batch.rows)], list(chain.from_iterable(batch.rows)))
+                self._count(batch)
+                return
             connection.execute("BEGIN IMMEDIATE")
             if batch.tenants:
                 connection.executemany("INSERT INTO tenant VALUES (?, ?)", batch.tenants)
@@ -93,6 +98,9 @@ class SqliteMedium:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise _refusal(connection, error) from None
+        self._count(batch)
+
+    def _count(self, batch: Batch) -> None:
         # One page for each session's place in the index, the rows themselves, and a few that every commit touches.
         size = sum([len(row[-1]) for row in batch.rows]) + 250 * len(batch.rows)
         self._wal_pages += self._estimate * (6 + len({row[1] for row in batch.rows}) + size // 3500)
@@ -112,10 +120,11 @@ class SqliteMedium:
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    whole = len(rows) - len(rows) % MANY
-    for start in range(0, whole, MANY):
-        connection.execute(INSERT_MANY, list(chain.from_iterable(rows[start : start + MANY])))
-    connection.executemany(INSERT, rows[whole:])
+    start = 0
+    for size in SIZES:
+        while len(rows) - start >= size:
+            connection.execute(INSERTS[size], list(chain.from_iterable(rows[start : start + size])))
+            start += size
 
 
 def _refusal(connection: sqlite3.Connection, error: sqlite3.Error) -> Exception:
