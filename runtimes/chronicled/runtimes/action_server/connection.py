@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -87,6 +87,8 @@ class Connection(Generic[Received]):
         self._drained: asyncio.Future[None] | None = None
         self._error: ChronicledError | None = None
         self._paused = False
+        self.on_room: Callable[[], None] | None = None
+        """Called when everything that was queued is with the kernel."""
         self._loop.add_reader(connected.fileno(), self._readable)
 
     @property
@@ -172,6 +174,13 @@ class Connection(Generic[Received]):
                 await self._waiting
             finally:
                 self._waiting = None
+        return self._take()
+
+    def receive_ready(self) -> tuple[Received, list[int]] | None:
+        """Return the next frame like `receive` if it is here already, else None."""
+        return self._take() if self._frames else None
+
+    def _take(self) -> tuple[Received, list[int]]:
         frame, descriptors, size = self._frames.popleft()
         self._frames_bytes -= size
         if self._paused and self._frames_bytes <= QUEUE_BYTES_MAX and self._error is None:
@@ -215,6 +224,8 @@ class Connection(Generic[Received]):
             return
         self._loop.remove_writer(self._socket.fileno())
         self._wake()
+        if self.on_room is not None:
+            self.on_room()
 
     def _readable(self) -> None:
         try:

@@ -15,7 +15,7 @@ from chronicled.runtimes.action_server.address import SOCKET_NAME, connect
 from chronicled.runtimes.action_server.connection import Connection
 from chronicled.runtimes.action_server.server import ActionServer, WorkerConnection
 
-__all__ = ["Dialler"]
+__all__ = ["Dialler", "refuse"]
 
 _BACKOFF_SECONDS_FIRST: Final = 0.01
 _BACKOFF_SECONDS_MAX: Final = 0.25
@@ -30,7 +30,7 @@ class Dialler:
     Args:
         server: Takes each welcomed connection.
         directory: Folder of the worker's socket.
-        hello: Makes the first frame, with the highest fence so far.
+        hello: Makes the first frame.
         unclaimed_seconds_max: How long to go without a worker, until a worker names another time.
     """
 
@@ -38,7 +38,7 @@ class Dialler:
         self,
         server: ActionServer,
         directory: str,
-        hello: Callable[[int], frames.Hello],
+        hello: Callable[[], frames.Hello],
         unclaimed_seconds_max: float,
     ) -> None:
         self._server = server
@@ -98,9 +98,10 @@ class Dialler:
         except OSError:
             dialling.close()
             return None
-        connection: WorkerConnection = Connection(dialling, frames.ToServer, descriptors_max=1)
+        connection: WorkerConnection = Connection(dialling, frames.ToServer, descriptors_max=2)
+        hello = self._hello()
         try:
-            self._server_hello(connection)
+            connection.post(hello)
             frame, descriptors = await asyncio.wait_for(connection.receive(), _HANDSHAKE_SECONDS)
         except (ChronicledError, TimeoutError):
             connection.close()
@@ -108,12 +109,12 @@ class Dialler:
         except BaseException:
             connection.close()
             raise
-        refusal = self._refuse(frame, descriptors)
+        refusal = refuse(self._server, hello, frame, descriptors)
         if refusal is None and isinstance(frame, frames.Welcome):
             self._socket_file = found
             self._unclaimed_seconds_max = frame.unclaimed_seconds_max
             try:
-                self._server.adopt(connection, frame.fence, descriptors[0])
+                self._server.adopt(connection, frame, descriptors[0] if descriptors else None)
             except OSError:
                 refusal = frames.Refusal(code="protocol-error", message="the result spool cannot be used")
             else:
@@ -127,18 +128,19 @@ class Dialler:
         await asyncio.sleep(_REFUSED_SECONDS)
         return None
 
-    def _server_hello(self, connection: WorkerConnection) -> None:
-        connection.post(self._hello(self._server.fence))
 
-    def _refuse(self, frame: frames.ToServer, descriptors: list[int]) -> frames.Refusal | None:
-        if isinstance(frame, frames.Refusal):
-            return None
-        if not isinstance(frame, frames.Welcome) or len(descriptors) != 1:
-            return frames.Refusal(
-                code="protocol-error", message="the first frame must be Welcome with its result spool"
-            )
-        if not frames.PROTOCOL_MIN <= frame.protocol <= frames.PROTOCOL:
-            return frames.Refusal(code="protocol-mismatch", message=f"protocol {frame.protocol} is not spoken here")
-        if frame.fence < self._server.fence:
-            return frames.Refusal(code="stale-fence", message=f"fence {self._server.fence} has taken over")
+def refuse(
+    server: ActionServer, hello: frames.Hello, frame: frames.ToServer, descriptors: list[int]
+) -> frames.Refusal | None:
+    """Return why a worker that answered `hello` with `frame` is not welcome; None for a good Welcome, or a Refusal."""
+    if isinstance(frame, frames.Refusal):
         return None
+    if not isinstance(frame, frames.Welcome) or len(descriptors) != (frame.transfer == "descriptors"):
+        return frames.Refusal(code="protocol-error", message="the first frame must be Welcome with its result spool")
+    if not frames.PROTOCOL_MIN <= frame.protocol <= frames.PROTOCOL:
+        return frames.Refusal(code="protocol-mismatch", message=f"protocol {frame.protocol} is not spoken here")
+    if frame.fence < server.fence:
+        return frames.Refusal(code="stale-fence", message=f"fence {server.fence} has taken over")
+    if frame.transfer not in hello.transfers or (frame.transfer == "inband" and frame.window_bytes <= 0):
+        return frames.Refusal(code="protocol-error", message=f"transfer {frame.transfer} is not possible here")
+    return None

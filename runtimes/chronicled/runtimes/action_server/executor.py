@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from chronicled.events.outcome import Effects, Outcome
-from chronicled.runtimes.action_server.output import OutputSpool
+from chronicled.runtimes.action_server.output import ActionOutput
 
 __all__ = ["EARLY_ITEMS_MAX", "Cause", "Context", "Ended", "Executor", "ExecutorTable", "LaneState", "Request", "error"]
 
@@ -78,10 +78,14 @@ class Context:
     """
 
     def __init__(
-        self, lane: LaneState, output: OutputSpool, start: Callable[[], None], early: list[bytes | int]
+        self, lane: LaneState, output: ActionOutput, start: Callable[[], None], early: list[bytes | int]
     ) -> None:
         self.lane = lane
         self.output = output
+        self.content: int | None = None
+        """Descriptor of the content that came with the action: a file or a pipe, to be read from its present place to
+        its end, in a thread. The server closes it once `execute` has returned. It ends early where the worker has lost
+        the rest: compare with the size that the payload names."""
         self.cause: Cause | None = None
         """Set once the action is to end."""
         self._take: Callable[[bytes | int], None] | None = None

@@ -2,25 +2,39 @@
 
 Wire form: one byte that counts the descriptors which come with the frame, three bytes of length (big endian), then a
 MessagePack map with a `type` member (structs below). The action server dials the worker's Unix socket; nothing listens
-inside a sandbox. Descriptors travel as SCM_RIGHTS with the first byte of the frame that needs them: `Welcome` (the
-generation's result spool) and `Dispatch` (the action's output spool). An action server never sends any.
+inside a sandbox. Where no socket can be shared, the same frames go over the container's standard streams (`seal.py`).
 
     server                                worker
-      Hello    ───────────────────────────▶         protocol, generation, token, fence last seen
+      Hello    ───────────────────────────▶         protocol, generation, token, fence last seen, ways of transfer
                ◀─────────────────────────── Welcome  (+ result spool), or Refusal
                ◀─────────────────────────── Query    what runs, what is done
       Status   ───────────────────────────▶
-               ◀─────────────────────────── Dispatch (+ output spool)
+               ◀─────────────────────────── Dispatch (+ output spool, + content)
       Started, Output, Background ────────▶
       Result   ───────────────────────────▶         in the spool before it is sent; sent again until Settle
                ◀─────────────────────────── Settle   the observation is in the log: forget it
+
+There are two ways of transfer; the worker picks one in `Welcome`, and it stays for the life of the generation:
+
+- `descriptors`, the fast way: result spool, output spools and contents are files of the worker, and their descriptors
+  travel as SCM_RIGHTS with the first byte of `Welcome` and `Dispatch`. An action server never sends any.
+- `inband`, wherever descriptors cannot travel (standard streams, gVisor): bytes go as frames, and nothing is sent that
+  the receiver has not given credit for, per action and in sum.
+
+      OutputData  ────────────────────────▶         from `Dispatch.output_offset` on, in order, without a gap
+                  ◀──────────────────────── Credit  written so far, and how far to go
+                  ◀──────────────────────── Resume  over a new connection: go on from here
+      ContentCredit ──────────────────────▶
+                  ◀──────────────────────── ContentData
+
+  A `Result` follows the last byte of its action's output, and bears a seal under a key of worker and server alone.
 
 Everything that comes from a sandbox is untrusted: sizes, types and ids are checked by the receiver.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -31,27 +45,39 @@ __all__ = [
     "PROTOCOL_MIN",
     "Background",
     "Cancel",
+    "ContentCredit",
+    "ContentData",
+    "Credit",
     "Dispatch",
     "Frame",
     "Hello",
     "Input",
     "Interrupt",
     "Output",
+    "OutputData",
     "Query",
     "Refusal",
     "Result",
+    "Resume",
     "Settle",
     "Shutdown",
     "Started",
     "Status",
     "ToServer",
     "ToWorker",
+    "Transfer",
     "Welcome",
 ]
 
 PROTOCOL: Final = 1
-"""Version of these frames. A peer speaks `PROTOCOL_MIN` to `PROTOCOL`; the connection uses the highest common one."""
+"""Version of these frames. A peer speaks `PROTOCOL_MIN` to `PROTOCOL`; the connection uses the highest common one.
+
+It is still 1 with the in-band way: no version was released before it, so that no server without it can be met.
+"""
 PROTOCOL_MIN: Final = 1
+
+Transfer = Literal["descriptors", "inband"]
+"""How bytes that are no frames get across."""
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
@@ -76,6 +102,8 @@ class Hello(Frame, frozen=True, kw_only=True):
     kinds: list[str]
     """Kinds of action that it has an executor for."""
     limits: dict[str, int] = {}
+    transfers: tuple[str, ...] = ("descriptors",)
+    """Ways of transfer that it can use, over this connection and with what its generation has used so far."""
 
 
 class Welcome(Frame, frozen=True, kw_only=True):
@@ -85,6 +113,12 @@ class Welcome(Frame, frozen=True, kw_only=True):
     fence: int
     unclaimed_seconds_max: float = 900.0
     """The server ends its generation after so long without a worker."""
+    transfer: Transfer = "descriptors"
+    """One of the server's; `inband` brings no descriptor."""
+    window_bytes: int = 0
+    """In-band: how much of an action's output may be on its way before there is credit for more."""
+    window_bytes_sum: int = 0
+    """In-band: the same for all actions together."""
 
 
 class Refusal(Frame, frozen=True, kw_only=True):
@@ -120,6 +154,10 @@ class Dispatch(Frame, frozen=True, kw_only=True):
     quiet_seconds: float | None = None
     output_bytes_max: int
     """Output beyond is counted and dropped."""
+    output_offset: int = 0
+    """In-band: how much of its output the worker has; more than 0 only when it is sent again."""
+    content_bytes: int | None = None
+    """Size of the content that comes with it (an upload), as a second descriptor or in-band; None for none."""
 
 
 class Started(Frame, frozen=True, kw_only=True):
@@ -133,6 +171,22 @@ class Output(Frame, frozen=True, kw_only=True):
 
     action: str
     size: int
+
+
+class OutputData(Frame, frozen=True, kw_only=True):
+    """In-band: the next bytes of the action's output, `offset` bytes into it. Only within the worker's credit."""
+
+    action: str
+    offset: int
+    data: bytes
+
+
+class ContentCredit(Frame, frozen=True, kw_only=True):
+    """In-band: the action has `taken` bytes of its content, and the worker may send up to `limit`."""
+
+    action: str
+    taken: int
+    limit: int
 
 
 class Background(Frame, frozen=True, kw_only=True):
@@ -160,6 +214,8 @@ class Result(Frame, frozen=True, kw_only=True):
     """The lane's shell (or kernel) was replaced: queued actions of the lane meet a fresh state."""
     fields: dict[str, Any] = {}
     """Further fields of the observation of the action's kind, e.g. `exit_code`; checked by the worker."""
+    seal: bytes = b""
+    """In-band: proves that the server made it (`seal.py`)."""
 
 
 class Settle(Frame, frozen=True, kw_only=True):
@@ -188,9 +244,50 @@ class Input(Frame, frozen=True, kw_only=True):
     data: bytes
 
 
+class Credit(Frame, frozen=True, kw_only=True):
+    """In-band: `written` bytes of the action's output are in the worker's spool and may be forgotten."""
+
+    action: str
+    written: int
+    limit: int
+    """How far into the action's output the server may send."""
+    total: int
+    """How many bytes of all outputs it may send over this connection."""
+
+
+class Resume(Frame, frozen=True, kw_only=True):
+    """In-band: the worker has `offset` bytes of the output of an action of an earlier connection; go on from there."""
+
+    action: str
+    offset: int
+    discard: bool = False
+    """The worker has no use for its output: send only how it ended."""
+
+
+class ContentData(Frame, frozen=True, kw_only=True):
+    """In-band: the next bytes of the action's content. Only within the server's credit."""
+
+    action: str
+    offset: int
+    data: bytes
+
+
 class Shutdown(Frame, frozen=True, kw_only=True):
     """End the generation: kill everything, then exit."""
 
 
-ToWorker = Hello | Refusal | Status | Started | Output | Background | Result
-ToServer = Welcome | Refusal | Query | Dispatch | Settle | Cancel | Interrupt | Input | Shutdown
+ToWorker = Hello | Refusal | Status | Started | Output | OutputData | ContentCredit | Background | Result
+ToServer = (
+    Welcome
+    | Refusal
+    | Query
+    | Dispatch
+    | Settle
+    | Cancel
+    | Interrupt
+    | Input
+    | Credit
+    | Resume
+    | ContentData
+    | Shutdown
+)

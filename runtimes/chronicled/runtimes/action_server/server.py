@@ -22,6 +22,7 @@ from chronicled.events.limits import FRAME_BYTES_MAX
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import Connection, ConnectionLost
+from chronicled.runtimes.action_server.content import ContentPipe
 from chronicled.runtimes.action_server.executor import (
     EARLY_ITEMS_MAX,
     Cause,
@@ -32,7 +33,8 @@ from chronicled.runtimes.action_server.executor import (
     Request,
     error,
 )
-from chronicled.runtimes.action_server.output import OutputSpool
+from chronicled.runtimes.action_server.output import ActionOutput, OutputSpool
+from chronicled.runtimes.action_server.output_stream import OutputStreams
 from chronicled.runtimes.action_server.spool import ResultSpool
 
 __all__ = ["ActionServer", "WorkerConnection"]
@@ -51,9 +53,13 @@ _STARTED_SECONDS: Final = 0.002
 class _Record:
     """One action from its dispatch until it is done."""
 
-    def __init__(self, request: Request, output: OutputSpool) -> None:
+    def __init__(self, request: Request, output: ActionOutput) -> None:
         self.request = request
         self.output = output
+        self.content: int | None = None
+        """Descriptor of what came with it, the record's to close."""
+        self.pipe: ContentPipe | None = None
+        """Where its content comes in-band."""
         self.context: Context | None = None
         self.task: asyncio.Task[None] | None = None
         self.cause: Cause | None = None
@@ -62,6 +68,15 @@ class _Record:
         """What was typed to it, and which signals it was sent, before its turn has come."""
         self.waits = False
         """Its task has begun; a task that is cancelled before that would end without a word."""
+
+    def close(self) -> None:
+        """Close what it was dispatched with."""
+        self.output.close()
+        if self.pipe is not None:
+            self.pipe.close()
+        elif self.content is not None:
+            os.close(self.content)
+        self.content = None
 
 
 class _Lane:
@@ -77,10 +92,16 @@ class ActionServer:
         executors: What runs which kind.
         working_directory: Where each lane starts.
         ended: Called when the worker asks for the end of the generation.
+        streams: Outputs, where they go in-band.
     """
 
-    def __init__(self, executors: ExecutorTable, working_directory: str, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, executors: ExecutorTable, working_directory: str, ended: Callable[[], None], streams: OutputStreams
+    ) -> None:
         self.fence = 0
+        self.transfer: frames.Transfer | None = None
+        """The way of transfer, once a worker has chosen it."""
+        self._streams = streams
         self._executors = executors
         self._working_directory = working_directory
         self._ended = ended
@@ -93,31 +114,37 @@ class ActionServer:
         self._connection: WorkerConnection | None = None
         self._loop = asyncio.get_running_loop()
 
-    def adopt(self, connection: WorkerConnection, fence: int, spool: int) -> None:
+    def adopt(self, connection: WorkerConnection, welcome: frames.Welcome, spool: int | None) -> None:
         """Take a welcomed connection: older ones close unread, results that nobody has settled are sent again.
+
+        In-band they are sent once the worker has said how much of each output it has.
 
         Args:
             connection: Where frames go from now on.
-            fence: The worker's; not lower than any before (the caller has checked).
-            spool: Descriptor of the generation's result spool.
+            welcome: The worker's; its fence is not lower than any before (the caller has checked).
+            spool: Descriptor of the generation's result spool; None in-band.
 
         Raises:
             OSError: the spool cannot be read; the connection is not adopted.
         """
-        replaced = self._spool is None or not self._spool.is_same_file(spool)
-        following = ResultSpool(spool) if replaced else None
+        replaced = spool is not None and (self._spool is None or not self._spool.is_same_file(spool))
+        following = ResultSpool(spool) if replaced and spool is not None else None
         if self._connection is not None:
             self._connection.close()
-        self.fence = fence
+        self.fence = welcome.fence
+        self.transfer = welcome.transfer
         if following is not None:
             if self._spool is not None:
                 self._spool.close()
             self._spool = following
             self._offsets = {action: self._keep(result) for action, result in self._done.items()}
             self._settled = dict.fromkeys(self._settled, -1)
-        else:
+        elif spool is not None:
             os.close(spool)
         self._connection = connection
+        if welcome.transfer == "inband":
+            self._streams.connect(connection, welcome)
+            return
         for result in self._done.values():
             self.post(result)
 
@@ -141,6 +168,7 @@ class ActionServer:
             connection.close()
             if self._connection is connection:
                 self._connection = None
+                self._streams.disconnect()
 
     def post(self, frame: frames.Frame) -> None:
         """Send to the worker if one is there; what only informs is dropped when the worker does not keep up."""
@@ -172,13 +200,22 @@ class ActionServer:
                 self._end(frame.action, Cause(Outcome.CANCELLED))
             case frames.Query():
                 self.post(frames.Status(running=list(self._running), done=list(self._done)))
-                for action, record in self._running.items():
-                    self.post(frames.Output(action=action, size=record.output.bytes_kept))
+                if self.transfer == "descriptors":
+                    for action, record in self._running.items():
+                        self.post(frames.Output(action=action, size=record.output.bytes_kept))
             case frames.Interrupt():
                 if 0 < frame.signal < 65:
                     self._give(frame.action, frame.signal)
             case frames.Input():
                 self._give(frame.action, frame.data)
+            case frames.Credit():
+                self._streams.credit(frame)
+            case frames.Resume():
+                self._resume(frame.action, frame.offset, discard=frame.discard)
+            case frames.ContentData():
+                receiver = self._running.get(frame.action)
+                if receiver is not None and receiver.pipe is not None:
+                    receiver.pipe.take(frame)
             case frames.Shutdown():
                 self._ended()
             case _:
@@ -213,10 +250,12 @@ class ActionServer:
             raise ProtocolError(f"dispatch under fence {dispatch.fence}, but {self.fence} has taken over")
         if self._answer_known(dispatch.action):
             _close(descriptors)
+            self._resume(dispatch.action, dispatch.output_offset)
             return
-        if len(descriptors) != 1:
+        wanted = 0 if self.transfer == "inband" else 1 if dispatch.content_bytes is None else 2
+        if len(descriptors) != wanted:
             _close(descriptors)
-            raise ProtocolError("a dispatch must bring the descriptor of its output spool")
+            raise ProtocolError("a dispatch must bring the descriptors of its output spool and of its content")
         request = Request(
             action=dispatch.action,
             lane=dispatch.lane,
@@ -227,19 +266,37 @@ class ActionServer:
             quiet_seconds=dispatch.quiet_seconds,
         )
         action = dispatch.action
-        output = OutputSpool(
-            descriptors[0], dispatch.output_bytes_max, lambda size: self.post(frames.Output(action=action, size=size))
-        )
-        record = self._running[action] = _Record(request, output)
+        record = self._running[action] = _Record(request, self._output(dispatch, descriptors))
+        if dispatch.content_bytes is not None and wanted:
+            record.content = descriptors[1]
+        elif dispatch.content_bytes is not None:
+            record.pipe = ContentPipe(action, dispatch.content_bytes, self.post)
+            record.content = record.pipe.reader
         faultpoint.reached("dispatch_to_start")
         record.task = self._loop.create_task(self._run(record))
+
+    def _output(self, dispatch: frames.Dispatch, descriptors: list[int]) -> ActionOutput:
+        if self.transfer == "inband":
+            return self._streams.begin(dispatch)
+        action = dispatch.action
+        return OutputSpool(
+            descriptors[0], dispatch.output_bytes_max, lambda size: self.post(frames.Output(action=action, size=size))
+        )
+
+    def _resume(self, action: str, offset: int, *, discard: bool = False) -> None:
+        if self.transfer == "inband":
+            self._streams.resume(action, offset, discard=discard)
+            record = self._running.get(action)
+            if record is not None and record.pipe is not None:
+                record.pipe.resume()
 
     def _answer_known(self, action: str) -> bool:
         if action in self._running:
             self.post(frames.Status(running=list(self._running), done=list(self._done)))
             return True
         if action in self._done:
-            self.post(self._done[action])
+            if self.transfer == "descriptors":
+                self.post(self._done[action])
             return True
         if action in self._settled:
             result = self._spool.read(self._settled[action]) if self._spool and self._settled[action] >= 0 else None
@@ -259,7 +316,7 @@ class ActionServer:
             cause = record.cause or (record.context.cause if record.context is not None else None)
             if cause is None:
                 # The generation ends: no result is the truth.
-                record.output.close()
+                record.close()
                 raise
             ended = Ended(outcome=cause.outcome, effects=Effects.POSSIBLE)
         except Exception as problem:
@@ -289,6 +346,7 @@ class ActionServer:
             context = Context(
                 lane.state, record.output, lambda: timers.append(self._announce(request.action)), record.early
             )
+            context.content = record.content
             record.context = context
             try:
                 return await executor.execute(request, context)
@@ -309,10 +367,14 @@ class ActionServer:
         return timers
 
     def _finish(self, record: _Record, result: frames.Result) -> None:
-        record.output.close()
+        record.close()
         faultpoint.reached("result_to_spool")
         self._running.pop(result.action, None)
         self._done[result.action] = result
+        if self.transfer == "inband":
+            # Its spool is this process's memory, which dies with the generation as any file in a sandbox would.
+            self._streams.finish(result)
+            return
         self._offsets[result.action] = self._keep(result)
         self.post(result)
 
@@ -331,6 +393,7 @@ class ActionServer:
         if self._done.pop(action, None) is None:
             return
         self._settled[action] = self._offsets.pop(action, -1)
+        self._streams.settle(action)
         if not self._done and self._spool is not None and self._spool.bytes_total > SPOOL_BYTES_MAX:
             # Everything in it is in the log by now.
             self._spool.clear()

@@ -10,10 +10,12 @@ import sys
 
 from chronicled.events import faultpoint
 from chronicled.runtimes.action_server import frames, process_tree
+from chronicled.runtimes.action_server.backlog import SpillRoom
 from chronicled.runtimes.action_server.dial import Dialler
 from chronicled.runtimes.action_server.executor import ExecutorTable
 from chronicled.runtimes.action_server.files import FileExecutor
 from chronicled.runtimes.action_server.lane_shell import find_bash
+from chronicled.runtimes.action_server.output_stream import OutputStreams
 from chronicled.runtimes.action_server.run import RunExecutor
 from chronicled.runtimes.action_server.server import LANES_MAX, OPEN_ACTIONS_MAX, ActionServer
 from chronicled.runtimes.action_server.settings import Settings
@@ -37,7 +39,9 @@ async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
     loop.add_signal_handler(signal.SIGTERM, over.set)
     supervisor = Supervisor(reaper, over.set)
     table = ExecutorTable()
-    server = ActionServer(table, settings.working_directory, over.set)
+    # Where an output waits for a worker that is away: best on a disk, in a file that has no name.
+    room = SpillRoom((settings.working_directory, "/tmp", "/var/tmp"))
+    server = ActionServer(table, settings.working_directory, over.set, OutputStreams(settings.token, room))
 
     def background(lane: str, data: bytes, size: int) -> None:
         server.post(frames.Background(lane=lane, data=data, size=size))
@@ -46,7 +50,7 @@ async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
     table.add(RunExecutor(supervisor, find_bash(search_path, os.path.dirname(sys.executable)), background))
     table.add(FileExecutor())
     dialler = Dialler(
-        server, settings.socket_directory, lambda fence: _hello(settings, table, fence), settings.unclaimed_seconds_max
+        server, settings.socket_directory, lambda: _hello(settings, table, server), settings.unclaimed_seconds_max
     )
     os.write(up, b"\n")
     os.close(up)
@@ -64,7 +68,7 @@ async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
         supervisor.close()
 
 
-def _hello(settings: Settings, table: ExecutorTable, fence: int) -> frames.Hello:
+def _hello(settings: Settings, table: ExecutorTable, server: ActionServer) -> frames.Hello:
     pid = os.getpid()
     known = process_tree.identify(pid)
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -76,11 +80,12 @@ def _hello(settings: Settings, table: ExecutorTable, fence: int) -> frames.Hello
         boot_id=boot_id,
         generation=settings.generation,
         token=settings.token,
-        fence=fence,
+        fence=server.fence,
         pid=pid,
         start_ticks=known[0][1] if known is not None else 0,
         kinds=table.kinds,
         limits={"open_actions_max": OPEN_ACTIONS_MAX, "lanes_max": LANES_MAX},
+        transfers=(server.transfer,) if server.transfer is not None else tuple(settings.transfers.split()),
     )
 
 

@@ -20,6 +20,8 @@ class Settings:
         self.socket_directory = ""
         self.working_directory = "/"
         self.fault_point = ""
+        self.transfers = "descriptors inband"
+        """Ways of transfer that work between the worker and this sandbox, separated by spaces."""
         self.unclaimed_seconds_max = 900.0
         self.import_paths: list[str] = []
         """Folders that the bootstrap puts in front of `sys.path`."""
@@ -27,7 +29,7 @@ class Settings:
         """The environment of every shell, complete."""
 
 
-_TEXT = ("generation", "sandbox", "token", "socket_directory", "working_directory", "fault_point")
+_TEXT = ("generation", "sandbox", "token", "socket_directory", "working_directory", "fault_point", "transfers")
 
 
 def encode(settings: Settings) -> bytes:
