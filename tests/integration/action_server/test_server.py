@@ -15,7 +15,7 @@ from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import encode
-from chronicled.runtimes.action_server.files import READ_BYTES_MAX
+from chronicled.runtimes.action_server.files.reading import READ_BYTES_MAX
 from chronicled.runtimes.process import ProcessRuntime, ProcessSandbox
 from chronicled.runtimes.testing import FrameWorker, eventually, make_spec
 
@@ -183,8 +183,8 @@ async def test_files_are_written_whole_and_read_in_parts(worker: FrameWorker) ->
     ("kind", "payload", "reason"),
     [
         ("read", {"path": "."}, "is_a_directory"),
-        ("read", {"path": "pipe"}, "os_error"),
-        ("read", {"path": "/dev/zero"}, "os_error"),
+        ("read", {"path": "pipe"}, "not_regular"),
+        ("read", {"path": "/dev/zero"}, "not_regular"),
         ("read", {"path": "file/below"}, "not_a_directory"),
         ("write", {"path": ".", "content": ""}, "is_a_directory"),
         ("write", {"path": "file/below", "content": ""}, "not_a_directory"),
