@@ -115,14 +115,38 @@ class Codec:
 
         Raises:
             PayloadTooLarge: it is over the limit.
-            InvalidPayload: a string holds a lone surrogate, which UTF-8 cannot carry.
+            InvalidPayload: a string holds a lone surrogate, which UTF-8 cannot carry, or a secret stands where its
+                placeholder does not fit.
+            SecretsUnavailable: the session's secrets cannot be read.
         """
-        data = self._redaction.payload(tenant, session, self._encoded(spec, payload))
+        data = self._redacted(tenant, session, spec, payload)
         if len(data) > self.payload_bytes_max:
             raise PayloadTooLarge(
                 f"The payload of {spec.kind} has {len(data)} bytes; {self.payload_bytes_max} are allowed.",
                 bytes_max=self.payload_bytes_max,
             )
+        return data
+
+    def redacted(self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct) -> msgspec.Struct:
+        """Return the payload as it may be published, for whoever is about to cut it: `encode` does the same.
+
+        What may be MBs: call it in a thread for a large payload. Raises as `encode`, but for the size.
+        """
+        if not self._redaction.active(tenant, session):
+            return payload
+        value: msgspec.Struct = self._decoder(spec.payload).decode(self._redacted(tenant, session, spec, payload))
+        return value
+
+    def _redacted(self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct) -> bytes:
+        encoded = self._encoded(spec, payload)
+        data = self._redaction.payload(tenant, session, encoded)
+        if data is not encoded:
+            try:
+                self._decoder(spec.payload).decode(data)
+            except (msgspec.DecodeError, ValueError) as error:
+                raise InvalidPayload(
+                    f"A secret of the session stands in the payload of {spec.kind} where its name cannot: {error}."
+                ) from None
         return data
 
     def _encoded(self, spec: KindSpec, payload: msgspec.Struct) -> bytes:

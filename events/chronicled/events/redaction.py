@@ -20,14 +20,25 @@ class StreamRedactor(Protocol):
 
 
 class Redaction(Protocol):
-    """Replaces the secret values registered for a session (invariant 9)."""
+    """Replaces the secret values registered for a session (invariant 9).
+
+    Everything may raise `SecretsUnavailable`: the session's values cannot be read, so nothing of it may be published.
+    """
+
+    def active(self, tenant: str, session: str) -> bool:
+        """Tell whether the session has values to be replaced; if not, the rest need not be called."""
+        ...
 
     def payload(self, tenant: str, session: str, payload: bytes) -> bytes:
         """Return the encoded payload with every registered value replaced."""
         ...
 
-    def stream(self, tenant: str, session: str) -> StreamRedactor:
-        """Return a redactor for one output of the session."""
+    def text(self, tenant: str, session: str, text: str) -> str:
+        """Return the text with every registered value replaced."""
+        ...
+
+    def stream(self, tenant: str, session: str, *, keep_length: bool = False) -> StreamRedactor:
+        """Return a redactor for one stream of the session's bytes; with `keep_length` offsets and sizes stay true."""
         ...
 
 
@@ -42,10 +53,18 @@ class _IdentityStream:
 class IdentityRedaction:
     """Redaction of a session that has no secrets: everything passes as it is."""
 
+    def active(self, tenant: str, session: str) -> bool:
+        """Tell that there is nothing to replace."""
+        return False
+
     def payload(self, tenant: str, session: str, payload: bytes) -> bytes:
         """Return `payload` unchanged."""
         return payload
 
-    def stream(self, tenant: str, session: str) -> StreamRedactor:
+    def text(self, tenant: str, session: str, text: str) -> str:
+        """Return `text` unchanged."""
+        return text
+
+    def stream(self, tenant: str, session: str, *, keep_length: bool = False) -> StreamRedactor:
         """Return a redactor that passes everything on."""
         return _IdentityStream()

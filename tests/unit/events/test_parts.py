@@ -95,7 +95,15 @@ class OverTheEdge:
         """Replace the secret."""
         return payload.replace(b"hunter2hunter2", b"<secret>")
 
-    def stream(self, tenant: str, session: str) -> Any:
+    def active(self, tenant: str, session: str) -> bool:
+        """Redact every session."""
+        return True
+
+    def text(self, tenant: str, session: str, text: str) -> str:
+        """Never asked here."""
+        raise AssertionError
+
+    def stream(self, tenant: str, session: str, *, keep_length: bool = False) -> Any:
         """Never asked here."""
         raise AssertionError
 

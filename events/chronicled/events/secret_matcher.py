@@ -1,0 +1,227 @@
+"""The search for secrets in bytes: all of a session's, in all of their forms, in one pass over folded text."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final, Literal
+
+from chronicled.events.secret_escapes import PARTIAL, Decoded, decodings
+from chronicled.events.secret_forms import DROPPED, FOLD, HIGH, needles
+
+__all__ = ["Matcher", "Span"]
+
+Span = tuple[int, int, str]
+"""Where a secret shows: begin, end, and its name."""
+
+HEAD_BYTES: Final = 48
+"""So much of a needle becomes an expression; of longer ones the rest is compared."""
+PARTIAL_BYTES_MAX: Final = 256
+GAP: Final[dict[bytes, bytes]] = {DROPPED: b"[" + re.escape(DROPPED) + b"]*", HIGH: b"[" + re.escape(HIGH) + b"]*"}
+
+
+class Matcher:
+    """Finds the values of one session.
+
+    Whatever the text, the result depends on the bytes alone and not on how they came: `held` tells which end of a
+    stream has to be kept until more of it is there. Nothing longer than `span_bytes_max` is taken for an occurrence.
+
+    Its speed comes from a filter: any occurrence of a needle covers a whole aligned word of the folded text, so a set
+    of words (four for a needle, eight where all needles are long) rules out nearly all text in one set look-up.
+
+    Args:
+        values: Values by name; each has passed `check_value`.
+    """
+
+    __slots__ = (
+        "_by_word",
+        "_droppings",
+        "_expressions",
+        "_format",
+        "_heads",
+        "_names",
+        "_prefixes",
+        "_width",
+        "_words",
+        "span_bytes_max",
+    )
+
+    def __init__(self, values: Mapping[str, Collection[str]]) -> None:
+        self._names: dict[bytes, str] = {}
+        sizes = [0]
+        ascii_only = True
+        for name in sorted(values):
+            for value in values[name]:
+                sizes.append(len(value.encode()))
+                ascii_only = ascii_only and value.isascii()
+                for needle in needles(value):
+                    self._names.setdefault(needle, name)
+        self.span_bytes_max = 8 * max(sizes) + 4096
+        self._droppings = (DROPPED,) if ascii_only else (DROPPED, HIGH)
+        self._expressions: dict[tuple[bytes, bytes], re.Pattern[bytes]] = {}
+        shortest = min(map(len, self._names), default=0)
+        self._format: Literal["I", "Q"] = "Q" if shortest >= 15 else "I"
+        self._width = 8 if shortest >= 15 else 4
+        self._by_word: dict[int, list[bytes]] = {}
+        for needle in self._names:
+            for word in _words(needle, self._width):
+                self._by_word.setdefault(int.from_bytes(word, sys.byteorder), []).append(needle)
+        self._words = frozenset(self._by_word)
+        self._heads: dict[bytes, list[bytes]] = {}
+        for needle in self._names:
+            self._heads.setdefault(needle[:4], []).append(needle)
+        self._prefixes = tuple(frozenset(needle[:size] for needle in self._names) for size in (1, 2, 3))
+
+    def __repr__(self) -> str:
+        return f"<Matcher of {len(set(self._names.values()))} secrets>"
+
+    def spans(self, data: bytes) -> list[Span]:
+        """Return where secrets show, in order, those that overlap as one."""
+        found: list[Span] = []
+        self._search(data, None, found)
+        for pattern in decodings(data):
+            decoded = Decoded(data, pattern)
+            self._search(decoded.text, decoded, found)
+        return _merged(found) if found else found
+
+    def finds(self, data: bytes) -> bool:
+        """Tell whether a secret shows."""
+        return bool(self.spans(data))
+
+    def held(self, data: bytes) -> int:
+        """Return from where on the data may be the beginning of an occurrence that goes on behind its end."""
+        base = max(0, len(data) - self.span_bytes_max)
+        tail = data[base:]
+        partial = PARTIAL.search(tail[-PARTIAL_BYTES_MAX:])
+        stop = len(tail) if partial is None else partial.start() + max(0, len(tail) - PARTIAL_BYTES_MAX)
+        begin = min(stop, self._prefix(tail))
+        whole = tail[:stop]
+        if partial is not None:
+            begin = min(begin, self._prefix(whole))
+        for pattern in decodings(whole):
+            decoded = Decoded(whole, pattern)
+            at = self._prefix(decoded.text)
+            if at < len(decoded.text):
+                begin = min(begin, decoded.start(at))
+        return base + begin
+
+    # -- whole occurrences -----------------------------------------------------------------------------------------
+
+    def _search(self, text: bytes, decoded: Decoded | None, found: list[Span]) -> None:
+        for dropped in self._droppings:
+            for needle in self._inside(text.translate(FOLD, dropped)):
+                name = self._names[needle]
+                for begin, end in self._occurrences(needle, text, dropped):
+                    if decoded is not None:
+                        begin, end = decoded.start(begin), decoded.end(end)
+                    if end - begin <= self.span_bytes_max:
+                        found.append((begin, end, name))
+
+    def _inside(self, folded: bytes) -> Iterable[bytes]:
+        """Return the needles that the folded text holds."""
+        whole = len(folded) - len(folded) % self._width
+        words = memoryview(folded)[:whole].cast(self._format)
+        if self._words.isdisjoint(words):
+            return ()
+        suspects = {needle for word in self._words.intersection(words) for needle in self._by_word[word]}
+        return [needle for needle in suspects if needle in folded]
+
+    def _occurrences(self, needle: bytes, text: bytes, dropped: bytes) -> Iterator[tuple[int, int]]:
+        """Yield every place of the needle in the text before it was folded, those that overlap too."""
+        expression = self._expression(needle[:HEAD_BYTES], dropped)
+        match = expression.search(text)
+        while match is not None:
+            begin, end = match.span()
+            if len(needle) > HEAD_BYTES:
+                end = self._end(needle, text, begin, dropped)
+            if end:
+                yield begin, end
+            match = expression.search(text, begin + 1)
+
+    def _expression(self, head: bytes, dropped: bytes) -> re.Pattern[bytes]:
+        expression = self._expressions.get((head, dropped))
+        if expression is None:
+            expression = re.compile(GAP[dropped].join(map(_class, head)))
+            self._expressions[head, dropped] = expression
+        return expression
+
+    def _end(self, needle: bytes, text: bytes, begin: int, dropped: bytes) -> int:
+        """Return where the long needle that may begin at `begin` ends, 0 when it does not begin there."""
+        window = text[begin : begin + self.span_bytes_max]
+        if not window.translate(FOLD, dropped).startswith(needle):
+            return 0
+        low, high, before = 0, len(window), 0
+        while low < high:
+            middle = (low + high) // 2
+            count = before + len(window[low : middle + 1].translate(FOLD, dropped))
+            if count < len(needle):
+                low, before = middle + 1, count
+            else:
+                high = middle
+        return begin + low + 1
+
+    # -- beginnings ------------------------------------------------------------------------------------------------
+
+    def _prefix(self, text: bytes) -> int:
+        """Return where the longest end of the text begins that a needle begins with; its length for none."""
+        return min(self._prefix_under(text, dropped) for dropped in self._droppings)
+
+    def _prefix_under(self, text: bytes, dropped: bytes) -> int:
+        folded = text.translate(FOLD, dropped)
+        size = len(folded)
+        best = size
+        for head, same in self._heads.items():
+            longest = max(map(len, same))
+            at = folded.find(head, max(0, size - longest + 1), best + 3)
+            while 0 <= at < best:
+                end = folded[at:]
+                if any(len(end) < len(needle) and needle.startswith(end) for needle in same):
+                    best = at
+                    break
+                at = folded.find(head, at + 1, best + 3)
+        for length in (3, 2, 1):
+            if size - length < best and folded[size - length :] in self._prefixes[length - 1] and size >= length:
+                best = size - length
+        return len(text) if best == size else _last(text, size - best, dropped)
+
+
+def _last(text: bytes, count: int, dropped: bytes) -> int:
+    """Return where the last `count` bytes of the folded text begin in the text."""
+    reach = count
+    while len(text[-reach:].translate(None, dropped)) < count:
+        reach *= 2
+    low, high = max(0, len(text) - reach), len(text) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(text[middle:].translate(None, dropped)) >= count:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _words(needle: bytes, width: int) -> list[bytes]:
+    """Return the words of which an occurrence of the needle covers one, whatever its alignment."""
+    reach = 2 * width - 1
+    # Where it is most mixed, and late: tokens of one maker begin alike.
+    begin = max(range(len(needle) - reach + 1), key=lambda at: (len(set(needle[at : at + reach])), at))
+    return [needle[begin + shift : begin + shift + width] for shift in range(width)]
+
+
+def _class(byte: int) -> bytes:
+    """Return an expression for every byte that is folded to this one."""
+    same = [other for other in range(256) if FOLD[other] == byte]
+    return re.escape(bytes(same)) if len(same) == 1 else b"[" + re.escape(bytes(same)) + b"]"
+
+
+def _merged(found: list[Span]) -> list[Span]:
+    found.sort(key=lambda span: (span[0], -span[1], span[2]))
+    merged = [found[0]]
+    for begin, end, name in found[1:]:
+        last = merged[-1]
+        if begin < last[1]:
+            merged[-1] = (last[0], max(end, last[1]), last[2])
+        else:
+            merged.append((begin, end, name))
+    return merged
