@@ -62,9 +62,13 @@ async def open_images(
     """
     ledger = Ledger(ledger_path)
     await ledger.load()
-    async with anyio.create_task_group() as tasks:
-        yield Images(docker, settings, clock, ledger, tasks)
-        tasks.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as tasks:
+            yield Images(docker, settings, clock, ledger, tasks)
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # Pulls and builds tell those who wait and never raise here, so this is the one error of the block's own.
+        raise group.exceptions[0] from None
 
 
 class Images:

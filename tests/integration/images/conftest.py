@@ -1,0 +1,79 @@
+"""An engine, a registry, and images of the tests' own, all gone in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiodocker import Docker, DockerError
+from tests.integration.images.registry import ROOT, Registry
+
+from chronicled.events.clock import SystemClock
+from chronicled.runtimes.docker.images import Images, open_images
+from chronicled.runtimes.docker.images_settings import ImageSettings
+
+OpenImages = Callable[..., AbstractAsyncContextManager[Images]]
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine answers from here on."""
+    subprocess.run([str(ROOT / "tests/engine/start")], check=True, timeout=240, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def registry_program() -> str:
+    """Path of a registry."""
+    found = subprocess.run(
+        [str(ROOT / "tests/engine/registry")], check=True, timeout=240, capture_output=True, text=True
+    )
+    return found.stdout.strip()
+
+
+@pytest.fixture
+async def docker(engine: None) -> AsyncIterator[Any]:
+    """The engine's client; images from loopback registries and built ones are removed with the test."""
+    async with Docker() as client:
+        images: Any = client.images
+        before = {each["Id"] for each in await images.list(all=True)}
+        yield client
+        for each in await images.list():
+            names: list[str] = [*(each["RepoTags"] or []), *(each["RepoDigests"] or [])]
+            for name in names:
+                if name.startswith(("127.0.0.1:", "chronicled.invalid/")) and each["Id"] not in before:
+                    # With its last tag an image's digests went already.
+                    with contextlib.suppress(DockerError):
+                        await images.delete(name, force=True)
+
+
+@pytest.fixture
+async def registry(tmp_path: Path, registry_program: str) -> AsyncIterator[Registry]:
+    """A registry that lets anybody in."""
+    registry = Registry(tmp_path / "registry", registry_program)
+    await registry.start()
+    yield registry
+    await registry.kill()
+
+
+@pytest.fixture
+async def closed_registry(tmp_path: Path, registry_program: str) -> AsyncIterator[Registry]:
+    """A registry that wants credentials."""
+    registry = Registry(tmp_path / "closed", registry_program, auth=True)
+    await registry.start()
+    yield registry
+    await registry.kill()
+
+
+@pytest.fixture
+def images(docker: Any, tmp_path: Path) -> OpenImages:
+    """Open the images of the engine, with settings."""
+
+    def make(**settings: Any) -> AbstractAsyncContextManager[Images]:
+        return open_images(docker, ImageSettings(**settings), SystemClock(), str(tmp_path / "images.json"))
+
+    return make
