@@ -268,7 +268,7 @@ async def test_what_comes_before_the_command_runs_is_kept_for_it(worker: FrameWo
 
 async def test_typed_control_keys_work(worker: FrameWorker) -> None:
     """^C and ^Z typed at the terminal act on the foreground command."""
-    action = await worker.dispatch("run", {"command": "echo up; sleep 60"})
+    action = await worker.dispatch("run", {"command": "sh -c 'echo up; exec sleep 60'"})
     await worker.frame(frames.Output, action=action)
     await worker.send(frames.Input(action=action, data=b"\x1a"))
     assert (await worker.result(action)).fields["exit_code"] == 148

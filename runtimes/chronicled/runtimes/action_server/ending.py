@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from chronicled.runtimes.action_server.process_tree import Process
-from chronicled.runtimes.action_server.shell import Finished, Shell
 from chronicled.runtimes.action_server.supervision import LaneSupervisor
 
-__all__ = ["Toll", "end_command"]
+__all__ = ["Runner", "Toll", "end_command"]
 
 INTERRUPT_SECONDS: Final = 0.5
 TERMINATE_SECONDS: Final = 0.3
 YIELD_SECONDS: Final = 0.3
 """Together well below the two seconds in which an action is over after its deadline."""
+
+
+class Runner(Protocol):
+    """What runs one command at a time: the lane's shell, or a program without one."""
+
+    @property
+    def pid(self) -> int:
+        """The process that survives the end of a command; 0 for none."""
+        ...
+
+    @property
+    def ignores_interrupts(self) -> bool:
+        """Whether that process has been made to ignore SIGINT."""
+        ...
+
+    def interrupt_all(self) -> None:
+        """Send SIGINT to whatever runs, so that the rest of the command is dropped too."""
+        ...
 
 
 class Toll(NamedTuple):
@@ -27,7 +44,7 @@ class Toll(NamedTuple):
 
 
 async def end_command(
-    shell: Shell, supervisor: LaneSupervisor, spared: Collection[Process], finished: asyncio.Future[Finished]
+    runner: Runner, supervisor: LaneSupervisor, spared: Collection[Process], finished: asyncio.Future[Any]
 ) -> Toll:
     """End the running command and everything that was not there when it began; `finished` is done when it returns.
 
@@ -38,17 +55,17 @@ async def end_command(
 
     Cancellation: leaves the ending half done; only for the end of the whole generation.
     """
-    shell.interrupt_all()
+    runner.interrupt_all()
     if not await _over(finished, INTERRUPT_SECONDS):
-        await supervisor.ask_to_end(spared, shell.pid)
+        await supervisor.ask_to_end(spared, runner.pid)
         await _over(finished, TERMINATE_SECONDS)
     # A shell that ignores SIGINT would go on with the rest of its command once it has lost its child.
-    yields = finished.done() or not shell.ignores_interrupts
+    yields = finished.done() or not runner.ignores_interrupts
     if yields and not finished.done():
-        shell.interrupt_all()
-    killed, left = await supervisor.end(spared, shell.pid if yields else 0)
+        runner.interrupt_all()
+    killed, left = await supervisor.end(spared, runner.pid if yields else 0)
     if not finished.done():
-        shell.interrupt_all()
+        runner.interrupt_all()
         if not await _over(finished, YIELD_SECONDS):
             more, left = await supervisor.end(spared, 0)
             killed += more
@@ -56,7 +73,7 @@ async def end_command(
     return Toll(killed, left)
 
 
-async def _over(finished: asyncio.Future[Finished], seconds: float) -> bool:
+async def _over(finished: asyncio.Future[Any], seconds: float) -> bool:
     if not finished.done():
         await asyncio.wait((finished,), timeout=seconds)
     return finished.done()

@@ -86,6 +86,8 @@ class Context:
         """Descriptor of the content that came with the action: a file or a pipe, to be read from its present place to
         its end, in a thread. The server closes it once `execute` has returned. It ends early where the worker has lost
         the rest: compare with the size that the payload names."""
+        self.tell_waiting: Callable[[bool], None] = _tell_nobody
+        """Takes whether the action waits for somebody to type, when that changes by itself; typing ends the waiting."""
         self.cause: Cause | None = None
         """Set once the action is to end."""
         self._take: Callable[[bytes | int], None] | None = None
@@ -195,3 +197,7 @@ class ExecutorTable:
 def error(reason: str, message: str) -> Ended:
     """Return the end of an action that never ran because it cannot."""
     return Ended(outcome=Outcome.ERROR, effects=Effects.NONE, reason=reason, message=message)
+
+
+def _tell_nobody(_waiting: bool) -> None:
+    """Take what nobody has asked for."""

@@ -6,6 +6,12 @@ processes by their place in the tree. One packet is one request or one notice:
     server                                    lane reaper
       shell CWD NUL PROGRAM + 4 descriptors ──▶            tty, output, control, status
                                             ◀── shell PID  or refused WHY
+      program SERIAL + 3 descriptors        ──▶            tty, where output goes, what to run (spawning.py)
+                                            ◀── program PID  or refused WHY
+                                            ◀── failed SERIAL PLACE ERRNO, when it could not be executed
+                                            ◀── over SERIAL STATUS, when it has ended
+      look SERIAL GROUP DEVICE RAW          ──▶            does that group wait for that terminal (waiting.py)
+                                            ◀── looked SERIAL VERDICT
       spare PID:START ...                   ──▶            part of a list too long for one packet; no answer
       term SHELL | kill SHELL               ──▶            what is not spared and not SHELL (0: the shell too)
                                             ◀── ended KILLED LEFT
@@ -22,38 +28,25 @@ import select
 import signal
 import socket
 import termios
+from collections.abc import Callable
 
-from chronicled.runtimes.action_server import kernel, process_tree
+from chronicled.runtimes.action_server import kernel, process_tree, spawning, waiting
 from chronicled.runtimes.action_server.process_tree import Process
 
-__all__ = ["CONTROL_DESCRIPTOR", "OUTPUT_DESCRIPTOR", "PACKET_BYTES_MAX", "STATUS_DESCRIPTOR", "TTY_DESCRIPTOR", "main"]
+__all__ = ["PACKET_BYTES_MAX", "main"]
 
-CONTROL_DESCRIPTOR = 0
-TTY_DESCRIPTOR = 147
-STATUS_DESCRIPTOR = 148
-OUTPUT_DESCRIPTOR = 149
-"""Numbers in the shell: its own input is the control pipe. The others are out of the way of bash, which takes 10 and
-up, 63 and down (process substitution), 255 and down, and of what scripts like to use (`exec 200>lock`)."""
 PACKET_BYTES_MAX = 64 << 10
 _KILL_SECONDS = 1.2
 _END_SECONDS = 10.0
-_DEFAULTED = (
-    "SIGPIPE",
-    "SIGINT",
-    "SIGQUIT",
-    "SIGTERM",
-    "SIGHUP",
-    "SIGTSTP",
-    "SIGTTIN",
-    "SIGTTOU",
-    "SIGCHLD",
-    "SIGXFSZ",
-)
 
 
 def main(requests: socket.socket, environment: dict[bytes, bytes]) -> None:
     """Be a lane's reaper; does not return."""
     kernel.adopt_orphans()
+    # The terminal of the lane's programs hangs on this process: they come and go, and their background jobs stay.
+    os.setsid()
+    # It says which of them is in the foreground without being there itself.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     LaneReaper(requests, environment).run()
     process_tree.end(os.getpid(), _END_SECONDS, collect=True)
     os._exit(0)
@@ -68,6 +61,8 @@ class LaneReaper:
         self._environment = environment
         self._spared: set[Process] = set()
         self._shells: set[int] = set()
+        self._programs: dict[int, int] = {}
+        """Serials by pid."""
         self._over = False
 
     def run(self) -> None:
@@ -101,6 +96,8 @@ class LaneReaper:
             if pid in self._shells:
                 self._shells.discard(pid)
                 self._answer(b"died %d %d" % (pid, os.waitstatus_to_exitcode(status)))
+            elif pid in self._programs:
+                self._answer(b"over %d %d" % (self._programs.pop(pid), os.waitstatus_to_exitcode(status)))
 
     def _answer(self, message: bytes) -> None:
         try:
@@ -115,9 +112,17 @@ class LaneReaper:
             return False
         if not message:
             return False
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         name, _, rest = message.partition(b" ")
         if name == b"shell":
             self._start_shell(rest, descriptors)
+        elif name == b"program":
+            self._start_program(int(rest), descriptors)
+        elif name == b"look":
+            serial, group, device, raw = map(int, rest.split())
+            verdict = waiting.look(os.getpid(), group, device, raw=bool(raw))
+            self._answer(b"looked %d %s" % (serial, verdict))
         elif name == b"spare":
             for entry in rest.split():
                 pid, _, start = entry.partition(b":")
@@ -144,43 +149,61 @@ class LaneReaper:
         if len(descriptors) != 4:
             self._answer(b"refused a shell needs four descriptors")
             return
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                kernel.die_with_parent(signal.SIGKILL, parent)
-                self._become_shell(directory, program, descriptors)
-            finally:
-                os._exit(127)
+
+        def become() -> None:
+            spawning.become_shell(directory, program, descriptors, self._environment)
+
+        pid = self._fork(become)
         self._shells.add(pid)
         self._answer(b"shell %d" % pid)
 
-    def _become_shell(self, directory: bytes, program: bytes, descriptors: list[int]) -> None:
-        signal.set_wakeup_fd(-1)
-        for name in _DEFAULTED:
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.setsid()
-        fcntl.ioctl(descriptors[0], termios.TIOCSCTTY, 0)
-        # Out of the way of the numbers that they are to get.
-        tty, output, control, status = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 300) for number in descriptors)
-        null = fcntl.fcntl(os.open("/dev/null", os.O_RDWR), fcntl.F_DUPFD_CLOEXEC, 300)
-        for source, target in (
-            (control, CONTROL_DESCRIPTOR),
-            (null, 1),
-            (null, 2),
-            (tty, TTY_DESCRIPTOR),
-            (status, STATUS_DESCRIPTOR),
-            (output, OUTPUT_DESCRIPTOR),
-        ):
-            os.dup2(source, target)
-        os.closerange(3, TTY_DESCRIPTOR)
-        os.closerange(OUTPUT_DESCRIPTOR + 1, 300)
+    def _start_program(self, serial: int, descriptors: list[int]) -> None:
+        if len(descriptors) != 3:
+            self._answer(b"refused a program needs three descriptors")
+            return
+        tty, output, told = descriptors
+        # A no-op once it hangs here.
+        fcntl.ioctl(tty, termios.TIOCSCTTY, 0)
+
+        def become() -> None:
+            reply = socket.socket(fileno=fcntl.fcntl(self._socket.fileno(), fcntl.F_DUPFD_CLOEXEC, 400))
+            try:
+                spawning.become_program(_read(told), tty, output)
+            except spawning.Failure as failure:
+                reply.send(b"failed %d %s %d" % (serial, failure.place.encode(), failure.number))
+
         try:
-            os.chdir(directory)
-        except OSError:
-            os.chdir("/")
-        os.execve(program, [program, b"--noprofile", b"--norc", b"--noediting", b"-i"], self._environment)
+            pid = self._fork(become)
+        except OSError as error:
+            self._answer(b"refused %d" % (error.errno or 0))
+            return
+        self._programs[pid] = serial
+        spawning.take_foreground(tty, pid)
+        self._answer(b"program %d" % pid)
+
+    def _fork(self, become: Callable[[], None]) -> int:
+        parent = os.getpid()
+        # Until it has let go of this process's handlers, a signal to the child must wait.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    signal.set_wakeup_fd(-1)
+                    kernel.die_with_parent(signal.SIGKILL, parent)
+                    become()
+                finally:
+                    os._exit(127)
+            return pid
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _read(descriptor: int) -> bytes:
+    parts: list[bytes] = []
+    while part := os.pread(descriptor, 1 << 20, sum(map(len, parts))):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _note(_number: int, _frame: object) -> None:

@@ -1,4 +1,7 @@
-"""A lane's shell over the lane's life: started when first needed, replaced when it has died."""
+"""What a lane runs commands in, over the lane's life: its reaper, its shell and its console for programs.
+
+Each is started when first needed and replaced when it has died.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from typing import Final
 
 from chronicled.events.limits import PROGRESS_BYTES_MAX
 from chronicled.runtimes.action_server import process_tree
+from chronicled.runtimes.action_server.console import Console
 from chronicled.runtimes.action_server.process_tree import Process
 from chronicled.runtimes.action_server.shell import Shell
 from chronicled.runtimes.action_server.supervision import LaneSupervisor, ReaperLost, Supervisor
+from chronicled.runtimes.action_server.variables import SessionVariables
 
 __all__ = ["LaneShell", "find_bash"]
 
@@ -23,19 +28,28 @@ class LaneShell:
 
     Args:
         supervisor: The generation's reaper.
-        program: Path of bash.
+        program: Path of bash; None where the sandbox has none.
+        variables: What the session has set since it began.
         background: Takes what background jobs print between actions: at most 4 KiB of it, and the size of all of it
             since the last call.
     """
 
-    def __init__(self, supervisor: Supervisor, program: str, background: Callable[[bytes, int], None]) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        program: str | None,
+        variables: SessionVariables,
+        background: Callable[[bytes, int], None],
+    ) -> None:
         self.state_lost = False
         """The shell died since the last action ended."""
         self.lane: LaneSupervisor | None = None
         self.shell: Shell | None = None
+        self._console: Console | None = None
         self._lost_lanes: list[LaneSupervisor] = []
         self._supervisor = supervisor
         self._program = program
+        self._variables = variables
         self._background = background
         self._background_bytes = 0
         self._background_head = bytearray()
@@ -50,35 +64,41 @@ class LaneShell:
             ShellFailed: it did not come up.
             ReaperLost: the reaper is gone.
         """
-        if self.lane is None:
-            self._bury_lanes()
-            self.lane = await self._supervisor.lane(self._died, self._lost)
+        assert self._program is not None, "a sandbox without bash runs programs only"
+        lane = await self._ready_lane()
         if self.shell is not None and self.shell.dead is not None:
             self.discard()
         if self.shell is None:
-            shell = Shell(self.lane, self._between)
+            shell = Shell(lane, self._between, self._variables)
             self.shell = shell
             try:
                 await shell.start(self._program, directory)
             except BaseException:
                 self.discard()
                 raise
-        return self.shell, self.lane
+        return self.shell, lane
 
-    def enter(self, deliver: Callable[[memoryview], None]) -> list[Process]:
-        """An action begins: give it the output, return the processes that it has not started."""
-        assert self.shell is not None
+    async def ready_for_program(self) -> tuple[Console, LaneSupervisor]:
+        """Return the console for programs, which need no shell.
+
+        Raises:
+            ReaperLost: the reaper is gone.
+        """
+        lane = await self._ready_lane()
+        if self._console is None:
+            self._console = Console(self._between)
+        return self._console, lane
+
+    def enter(self, runner: int) -> list[Process]:
+        """An action begins; return the processes that it has not started, without `runner`, the shell that runs it."""
         assert self.lane is not None
         self._in_action = True
         self._emit()
-        self.shell.deliver = deliver
-        return process_tree.descendants(self.lane.pid, passed=self.shell.pid)
+        return process_tree.descendants(self.lane.pid, passed=runner)
 
     def leave(self) -> None:
-        """The action has ended; what is printed from now on is the background's."""
+        """The action has ended."""
         self._in_action = False
-        if self.shell is not None:
-            self.shell.deliver = self._between
 
     async def end_strays(self) -> int:
         """Have the reaper kill what a dead lane reaper left behind; return how many."""
@@ -99,9 +119,23 @@ class LaneShell:
             self._flush.cancel()
             self._flush = None
         self.discard()
+        self._discard_console()
         self._bury_lanes()
         if self.lane is not None:
             self.lane.close()
+
+    async def _ready_lane(self) -> LaneSupervisor:
+        if self.lane is None:
+            self._bury_lanes()
+            # A terminal stays with the process that it hangs on.
+            self._discard_console()
+            self.lane = await self._supervisor.lane(self._died, self._lost)
+        return self.lane
+
+    def _discard_console(self) -> None:
+        if self._console is not None:
+            self._console.close()
+            self._console = None
 
     def _died(self, pid: int, code: int) -> None:
         if self.shell is not None and self.shell.pid == pid:

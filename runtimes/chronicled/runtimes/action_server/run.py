@@ -1,4 +1,4 @@
-"""The executor of `run`: a command line in the lane's persistent bash."""
+"""The executor of `run`: a command line in the lane's persistent bash, or a program without any shell."""
 
 from __future__ import annotations
 
@@ -6,41 +6,59 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Collection
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from chronicled.events.kinds.actions import Run
 from chronicled.events.outcome import Effects, Outcome
+from chronicled.runtimes.action_server import run_ending, spawning
 from chronicled.runtimes.action_server.ending import Toll, end_command
 from chronicled.runtimes.action_server.executor import Cause, Context, Ended, Request, error
+from chronicled.runtimes.action_server.input_watch import InputWatch
 from chronicled.runtimes.action_server.lane_shell import LaneShell
 from chronicled.runtimes.action_server.process_tree import Process
-from chronicled.runtimes.action_server.shell import Finished, Shell, ShellFailed
+from chronicled.runtimes.action_server.program import Program
+from chronicled.runtimes.action_server.shell import Shell, ShellFailed
 from chronicled.runtimes.action_server.supervision import LaneSupervisor, ReaperLost, Supervisor
+from chronicled.runtimes.action_server.variables import READ_ONLY, SessionVariables
 
 __all__ = ["RunExecutor"]
 
-_READ_ONLY: Final = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"})
+TTY_TERM: Final = "xterm-256color"
+"""What a command whose output goes to the terminal is told about it; the others have `TERM` from the session."""
 _decoder: Final = msgspec.json.Decoder(Run)
+
+End = TypeVar("End")
 
 
 class RunExecutor:
-    """Runs commands, each lane in a bash of its own that lives from command to command.
+    """Runs commands and programs, each lane with a bash of its own that lives from command to command.
+
+    A program runs where the lane's last command ended, in the session's environment: what the lane's bash has exported
+    or set is not known outside it. It gets the lane's turn, deadlines and terminal like a command.
 
     Args:
         supervisor: The generation's reaper.
         program: Path of bash; None where the sandbox has none.
+        environment: What every shell and program starts with.
         background: Takes lane, data and size of what background jobs print between actions.
     """
 
     def __init__(
-        self, supervisor: Supervisor, program: str | None, background: Callable[[str, bytes, int], None]
+        self,
+        supervisor: Supervisor,
+        program: str | None,
+        environment: Mapping[bytes, bytes],
+        background: Callable[[str, bytes, int], None],
     ) -> None:
         self._supervisor = supervisor
         self._program = program
+        self._environment = environment
         self._background = background
+        self._variables = SessionVariables()
         self._lanes: dict[str, LaneShell] = {}
 
     @property
@@ -48,8 +66,15 @@ class RunExecutor:
         """`run`."""
         return ("run",)
 
+    def set_variables(self, variables: Mapping[str, str | None]) -> list[str]:
+        """Set (or unset: None) variables of the session for every command and program that begins from now on.
+
+        Returns the names of those that nobody could use; the others are set.
+        """
+        return self._variables.update(variables)
+
     async def execute(self, request: Request, context: Context) -> Ended:
-        """Run one command; see `Executor.execute`."""
+        """Run one command or program; see `Executor.execute`."""
         try:
             run = _decoder.decode(request.payload)
         except msgspec.MsgspecError as problem:
@@ -62,9 +87,29 @@ class RunExecutor:
             directory = context.lane.resolve(run.working_directory)
             if not _is_accessible(directory):
                 return error("bad_arguments", f"the working directory {directory} is not there or not accessible")
-        if self._program is None:
-            return error("no_shell", "there is no bash in the sandbox")
         lane_shell = self._lane(request.lane)
+        try:
+            if run.argv is not None:
+                return await self._run_program(run, run.argv, directory, context, lane_shell)
+            if self._program is None:
+                return error("no_shell", "there is no bash in the sandbox; `argv` runs a program without one")
+            return await self._run_command(run, directory, context, lane_shell)
+        except (ShellFailed, ReaperLost, OSError) as problem:
+            return error("no_shell", str(problem))
+
+    async def close(self) -> None:
+        """End every lane's shell."""
+        for lane_shell in self._lanes.values():
+            lane_shell.close()
+
+    def _lane(self, name: str) -> LaneShell:
+        if name not in self._lanes:
+            self._lanes[name] = LaneShell(
+                self._supervisor, self._program, self._variables, partial(self._background, name)
+            )
+        return self._lanes[name]
+
+    async def _run_command(self, run: Run, directory: str | None, context: Context, lane_shell: LaneShell) -> Ended:
         if lane_shell.state_lost and run.on_state_loss == "reject":
             lane_shell.state_lost = False
             return Ended(
@@ -74,69 +119,96 @@ class RunExecutor:
                 message="the lane's shell ended between two actions; send the action again to run it in a new one",
                 state_lost=True,
             )
-        try:
-            shell, supervisor = await lane_shell.ready(context.lane.working_directory)
-        except (ShellFailed, ReaperLost, OSError) as problem:
-            return error("no_shell", str(problem))
+        shell, supervisor = await lane_shell.ready(context.lane.working_directory)
         state_lost, lane_shell.state_lost = lane_shell.state_lost, False
-        ended = await self._run(run, directory, context, lane_shell, shell, supervisor)
-        return msgspec.structs.replace(ended, state_lost=True) if state_lost else ended
-
-    async def close(self) -> None:
-        """End every lane's shell."""
-        for lane_shell in self._lanes.values():
-            lane_shell.close()
-
-    def _lane(self, name: str) -> LaneShell:
-        if name not in self._lanes:
-
-            def background(data: bytes, size: int) -> None:
-                self._background(name, data, size)
-
-            self._lanes[name] = LaneShell(self._supervisor, self._program or "", background)
-        return self._lanes[name]
-
-    async def _run(
-        self,
-        run: Run,
-        directory: str | None,
-        context: Context,
-        lane_shell: LaneShell,
-        shell: Shell,
-        supervisor: LaneSupervisor,
-    ) -> Ended:
-        spared = lane_shell.enter(context.output.write)
-        ending: asyncio.Task[Toll] | None = None
-
-        def end(_: Cause) -> None:
-            nonlocal ending
-            if not finished.done():
-                ending = asyncio.ensure_future(_end(shell, supervisor, spared, finished, lane_shell))
-
+        spared = lane_shell.enter(shell.pid)
+        environment = _environment(run)
         try:
             context.begin()
             finished = shell.run(
                 (run.command or "").encode(errors="surrogatepass"),
+                context.output.write,
                 tty=run.tty,
-                environment=run.environment,
+                environment=environment,
                 directory=directory,
             )
-            context.listen(lambda item: shell.type(item) if isinstance(item, bytes) else shell.interrupt(item))
-            context.on_end(end)
-            result = await finished
-            toll = await _toll(ending)
+            result, toll, asked = await _see_through(shell, finished, supervisor, spared, context, lane_shell)
         finally:
-            context.listen(None)
-            if ending is not None:
-                ending.cancel()
             lane_shell.leave()
-        if result.died and result.exit_code < 0 and ending is None:
+        if result.died and result.exit_code < 0 and not asked:
             # Somebody killed the shell: that is no end in order, which would leave background jobs alone.
             with contextlib.suppress(ReaperLost):
                 toll = Toll(*await supervisor.end(spared, 0))
         if supervisor is not lane_shell.lane:
             toll = Toll(toll.killed + await lane_shell.end_strays(), 0)
-        return _ended(result, toll, context, shell)
+        run_ending.follow_directory(context, result, shell)
+        ended = run_ending.of_command(result, toll, context, restarted=shell.dead is not None)
+        return msgspec.structs.replace(ended, state_lost=True) if state_lost else ended
+
+    async def _run_program(
+        self, run: Run, arguments: list[str], directory: str | None, context: Context, lane_shell: LaneShell
+    ) -> Ended:
+        console, supervisor = await lane_shell.ready_for_program()
+        environment = self._variables.applied(self._environment)
+        for name, value in _environment(run).items():
+            environment[name.encode()] = value.encode(errors="surrogateescape")
+        start = spawning.encode_program(
+            os.fsencode(directory or context.lane.working_directory),
+            [argument.encode(errors="surrogatepass") for argument in arguments],
+            environment,
+        )
+        program = Program(supervisor, console, arguments[0][:256])
+        spared = lane_shell.enter(program.pid)
+        try:
+            context.begin()
+            await program.start(start, context.output.write, tty=run.tty)
+            result, toll, asked = await _see_through(program, program.finished, supervisor, spared, context, lane_shell)
+        finally:
+            lane_shell.leave()
+        if supervisor is not lane_shell.lane and not asked:
+            toll = Toll(toll.killed + await lane_shell.end_strays(), 0)
+        if result.message is not None:
+            context.output.write(memoryview(f"chronicled: {result.message}\n".encode(errors="replace")))
+        return run_ending.of_program(result, toll, context)
+
+
+async def _see_through(
+    runner: Shell | Program,
+    finished: asyncio.Future[End],
+    supervisor: LaneSupervisor,
+    spared: Collection[Process],
+    context: Context,
+    lane_shell: LaneShell,
+) -> tuple[End, Toll, bool]:
+    """Stay with what runs until it has ended; return how, what it took to end it, and whether it was made to end."""
+    ending: asyncio.Task[Toll] | None = None
+    watch = InputWatch(runner.console, supervisor, context.tell_waiting)
+
+    def end(_: Cause) -> None:
+        nonlocal ending
+        if not finished.done():
+            ending = asyncio.ensure_future(_end(runner, supervisor, spared, finished, lane_shell))
+
+    def take(item: bytes | int) -> None:
+        watch.stir()
+        if isinstance(item, bytes):
+            runner.type(item)
+        else:
+            runner.interrupt(item)
+
+    try:
+        context.output.regulate(runner.console.hold)
+        context.listen(take)
+        context.on_end(end)
+        result = await finished
+        watch.close()
+        return result, await _toll(ending), ending is not None
+    finally:
+        watch.close()
+        context.listen(None)
+        context.output.regulate(None)
+        if ending is not None:
+            ending.cancel()
 
 
 async def _toll(ending: asyncio.Task[Toll] | None) -> Toll:
@@ -144,60 +216,37 @@ async def _toll(ending: asyncio.Task[Toll] | None) -> Toll:
 
 
 async def _end(
-    shell: Shell,
+    runner: Shell | Program,
     supervisor: LaneSupervisor,
     spared: Collection[Process],
-    finished: asyncio.Future[Finished],
+    finished: asyncio.Future[Any],
     lane_shell: LaneShell,
 ) -> Toll:
     try:
-        return await end_command(shell, supervisor, spared, finished)
+        return await end_command(runner, supervisor, spared, finished)
     except ReaperLost:
         supervisor.kill()
-        shell.died(-signal.SIGKILL)
+        runner.died(-signal.SIGKILL)
         return Toll(await lane_shell.end_strays(), 0)
+
+
+def _environment(run: Run) -> Mapping[str, str]:
+    return {"TERM": TTY_TERM, **run.environment} if run.tty else run.environment
 
 
 def _refusal(run: Run) -> str | None:
     if "\0" in (run.working_directory or ""):
         return "a working directory cannot hold a NUL character"
-    if run.command is None:
-        return "a program without a shell cannot be run here yet"
-    if "\0" in run.command:
+    if "\0" in (run.command or ""):
         return "a command cannot hold a NUL character"
+    if any("\0" in argument for argument in run.argv or ()):
+        return "an argument cannot hold a NUL character"
     if any("\0" in value for value in run.environment.values()):
         return "an environment variable cannot hold a NUL character"
-    if forbidden := _READ_ONLY.intersection(run.environment):
+    if run.command is not None and (forbidden := READ_ONLY.intersection(run.environment)):
         return f"bash does not let {sorted(forbidden)[0]} be set"
     return None
 
 
 def _is_accessible(directory: str) -> bool:
     return os.path.isdir(directory) and os.access(directory, os.X_OK)
-
-
-def _ended(result: Finished, toll: Toll, context: Context, shell: Shell) -> Ended:
-    if result.directory and result.directory.startswith("/"):
-        context.lane.working_directory = result.directory
-    elif not result.died:
-        with contextlib.suppress(OSError):
-            context.lane.working_directory = os.readlink(f"/proc/{shell.pid}/cwd")
-    died = shell.dead is not None
-    fields: dict[str, Any] = {
-        "working_directory": context.lane.working_directory,
-        "terminal_restarted": died,
-        "survivors_killed": toll.killed,
-    }
-    outcome, effects, reason, message = Outcome.OK, Effects.COMPLETE, None, None
-    if result.died and result.exit_code < 0:
-        fields["signal"] = -result.exit_code
-        outcome, effects, reason = Outcome.KILLED, Effects.POSSIBLE, "shell_killed"
-        message = f"the lane's shell was ended by signal {-result.exit_code}"
-    else:
-        fields["exit_code"] = result.exit_code
-        outcome = Outcome.OK if result.exit_code == 0 else Outcome.FAILED
-        if result.died:
-            reason, message = "shell_exited", "the command ended the lane's shell; the next one gets a new shell"
-    if toll.left:
-        message = f"{toll.left} processes could not be killed: the kernel holds them"
-    return Ended(outcome=outcome, effects=effects, reason=reason, message=message, state_lost=died, fields=fields)

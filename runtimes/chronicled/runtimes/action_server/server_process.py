@@ -47,7 +47,8 @@ async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
         server.post(frames.Background(lane=lane, data=data, size=size))
 
     search_path = os.fsdecode(settings.environment.get(b"PATH", b""))
-    table.add(RunExecutor(supervisor, find_bash(search_path, os.path.dirname(sys.executable)), background))
+    bash = find_bash(search_path, os.path.dirname(sys.executable))
+    table.add(RunExecutor(supervisor, bash, settings.environment, background))
     table.add(FileExecutor())
     dialler = Dialler(
         server, settings.socket_directory, lambda: _hello(settings, table, server), settings.unclaimed_seconds_max

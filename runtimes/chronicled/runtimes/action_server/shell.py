@@ -20,16 +20,15 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from chronicled.events.errors import SandboxError
-from chronicled.runtimes.action_server.lane_reaper import OUTPUT_DESCRIPTOR, STATUS_DESCRIPTOR, TTY_DESCRIPTOR
+from chronicled.runtimes.action_server.console import Console
+from chronicled.runtimes.action_server.spawning import OUTPUT_DESCRIPTOR, STATUS_DESCRIPTOR, TTY_DESCRIPTOR
 from chronicled.runtimes.action_server.supervision import LaneSupervisor
-from chronicled.runtimes.action_server.terminal import MarkFilter, Terminal
+from chronicled.runtimes.action_server.variables import SessionVariables
 
 __all__ = ["Finished", "Shell", "ShellFailed"]
 
 _START_SECONDS: Final = 10.0
-_MARK_SECONDS: Final = 1.0
 _READING_SECONDS: Final = 0.01
-_PIPE_BYTES: Final = 1 << 20
 _STATUS_BYTES_MAX: Final = 1 << 16
 # An interactive bash says `exit` on standard error when it is told to exit; no caller asked for that line. The alias
 # takes it away (with what a trap on EXIT writes to standard error); whoever removes the alias sees the line again.
@@ -38,9 +37,6 @@ _INITIAL: Final = (
     b" alias exit='\\builtin exit 2>/dev/null'\n"
 )
 _STATUS: Final = re.compile(rb"(\d+)\0(\d+)\0([^\0]*)\0")
-
-# One buffer for all shells: what is read is passed on before the loop goes on.
-_buffer: Final = memoryview(bytearray(1 << 18))
 
 
 class ShellFailed(SandboxError):
@@ -64,17 +60,21 @@ class Shell:
 
     Args:
         supervisor: The lane's reaper.
-        deliver: Takes what commands print, as it comes; replaced from action to action.
+        between: Takes what background jobs print while no command runs.
+        variables: What the session has set since it began; exported before the next command.
     """
 
-    def __init__(self, supervisor: LaneSupervisor, deliver: Callable[[memoryview], None]) -> None:
+    def __init__(
+        self, supervisor: LaneSupervisor, between: Callable[[memoryview], None], variables: SessionVariables
+    ) -> None:
         self.pid = 0
-        self.deliver = deliver
         self.dead: Finished | None = None
+        self.console = Console(between)
         self._supervisor = supervisor
+        self._variables = variables
+        self._variables_seen = 0
         self._loop = asyncio.get_running_loop()
-        self._terminal = Terminal(self._printed)
-        self._output, self._control, self._status = -1, -1, -1
+        self._control, self._status = -1, -1
         self._unsent = bytearray()
         self._partial = b""
         self._serial = 0
@@ -83,7 +83,6 @@ class Shell:
         self._finished: asyncio.Future[Finished] | None = None
         self._pending: Finished | None = None
         self._exit_code = 0
-        self._mark: MarkFilter | None = None
 
     async def start(self, program: str, directory: str) -> None:
         """Start bash in the directory.
@@ -94,20 +93,17 @@ class Shell:
         """
         control_theirs, self._control = os.pipe2(os.O_CLOEXEC)
         self._status, status_theirs = os.pipe2(os.O_CLOEXEC)
-        self._output, output_theirs = os.pipe2(os.O_CLOEXEC)
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        for descriptor in (self._control, self._status, self._output):
+        for descriptor in (self._control, self._status):
             os.set_blocking(descriptor, False)
         try:
-            theirs = (self._terminal.slave, output_theirs, control_theirs, status_theirs)
+            theirs = (self.console.terminal.slave, self.console.output_theirs, control_theirs, status_theirs)
             self.pid = await self._supervisor.start_shell(program, directory, theirs)
         finally:
-            for descriptor in (control_theirs, status_theirs, output_theirs):
+            for descriptor in (control_theirs, status_theirs):
                 os.close(descriptor)
-        self._loop.add_reader(self._output, self._read_output)
+            self.console.hand_away()
         self._loop.add_reader(self._status, self._read_status)
-        finished = self._send(_INITIAL + self._tail())
+        finished = self._send(_INITIAL + self._exports() + self._tail())
         await asyncio.wait((finished,), timeout=_START_SECONDS)
         if not finished.done() or finished.result().died:
             raise ShellFailed(f"{program} did not come up in {directory}")
@@ -115,6 +111,7 @@ class Shell:
     def run(
         self,
         command: bytes,
+        deliver: Callable[[memoryview], None],
         *,
         tty: bool = False,
         environment: Mapping[str, str] | None = None,
@@ -122,23 +119,24 @@ class Shell:
     ) -> asyncio.Future[Finished]:
         """Start a command; the future is done when it has ended or the shell has died, all of its output delivered.
 
-        What it left in the background keeps running, and what that prints is delivered too, later. The future never
-        fails. One command at a time.
+        What it left in the background keeps running, and what that prints later is delivered between commands. The
+        future never fails. One command at a time.
         """
-        self._terminal.make_sane()
+        self.console.begin(deliver, tty=tty)
         # Bash tells of jobs that have ended when it has run this, to nowhere; else it would tell amidst the output.
         line = bytearray(b":\n")
+        line += self._exports()
         if self._exit_code:
             # `echo $?` tells of the command before it, as in any shell, and not of our own status line.
             line += b"(\\builtin exit %d)\n" % self._exit_code
         if directory is not None:
-            line += b"\\builtin cd -- " + _quote(os.fsencode(directory)) + b" && "
+            line += b"\\builtin cd -- " + quote(os.fsencode(directory)) + b" && "
         for name, value in (environment or {}).items():
-            line += name.encode() + b"=" + _quote(value.encode(errors="surrogateescape")) + b" "
+            line += name.encode() + b"=" + quote(value.encode(errors="surrogateescape")) + b" "
         target = TTY_DESCRIPTOR if tty else OUTPUT_DESCRIPTOR
         line += (
             b"\\eval "
-            + _quote(command)
+            + quote(command)
             + b" <&%d >&%d 2>&1 %d<&- %d>&- %d>&-"
             % (
                 TTY_DESCRIPTOR,
@@ -152,27 +150,22 @@ class Shell:
         self._repeated_bytes = 0
         self._read_at = self._loop.time()
         line += self._tail()
-        self._mark = None
-        if tty:
-            nonce = os.urandom(12).hex().encode()
-            self._mark = MarkFilter(b"\x1b]7777;" + nonce + b"\x07")
-            line += b"\\builtin printf '\\e]7777;%s\\a' >&%d\n" % (nonce, TTY_DESCRIPTOR)
         return self._send(line)
 
     def type(self, data: bytes) -> None:
         """Type this to whatever reads from the terminal."""
-        self._terminal.type(data)
+        self.console.terminal.type(data)
 
     def interrupt(self, number: int) -> None:
         """Send a signal to the foreground process group of the running command, once it runs."""
         if self._when_running(lambda: self.interrupt(number)):
-            self._terminal.signal_foreground(number, self.pid)
+            self.console.terminal.signal_foreground(number, self.pid)
             self._repeat_status()
 
     def interrupt_all(self) -> None:
         """Send SIGINT to the foreground process group and to bash, so that it drops the rest of the command too."""
         if self._when_running(self.interrupt_all):
-            self._terminal.signal_foreground(signal.SIGINT, self.pid)
+            self.console.terminal.signal_foreground(signal.SIGINT, self.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
             self._repeat_status()
@@ -191,19 +184,18 @@ class Shell:
         """Take note that the shell has ended: exit code, or negative the signal."""
         if self.dead is None:
             self.dead = Finished(code, None, died=True)
-            self._drain()
-            self._finish(self.dead)
+            self._ended(self.dead)
 
     def close(self) -> None:
         """Close every descriptor; the process is the lane reaper's. Idempotent."""
         self.died(-signal.SIGKILL)
-        self._terminal.close()
-        for descriptor in (self._output, self._control, self._status):
+        self.console.close()
+        for descriptor in (self._control, self._status):
             if descriptor >= 0:
                 self._loop.remove_reader(descriptor)
                 self._loop.remove_writer(descriptor)
                 os.close(descriptor)
-        self._output = self._control = self._status = -1
+        self._control = self._status = -1
 
     def _tail(self) -> bytes:
         # Plain commands, no helper function: they survive `unset -f`, aliases and a parser upset by a bad eval. The two
@@ -267,32 +259,6 @@ class Shell:
             self._unsent.clear()
         self._loop.remove_writer(self._control)
 
-    def _read_output(self) -> None:
-        self._take_output(len(_buffer))
-
-    def _take_output(self, limit: int) -> int:
-        try:
-            count = os.readv(self._output, [_buffer[:limit]])
-        except BlockingIOError:
-            return 0
-        except OSError:
-            count = 0
-        if count:
-            self.deliver(_buffer[:count])
-        else:
-            self._loop.remove_reader(self._output)
-        return count
-
-    def _printed(self, data: bytes) -> None:
-        if self._mark is not None:
-            data = self._mark.feed(data)
-            if self._mark.passed and self._pending is not None:
-                self.deliver(memoryview(data))
-                self._finish(self._pending)
-                return
-        if data:
-            self.deliver(memoryview(data))
-
     def _read_status(self) -> None:
         try:
             data = os.read(self._status, _STATUS_BYTES_MAX)
@@ -312,31 +278,37 @@ class Shell:
 
     def _ended(self, finished: Finished) -> None:
         self._pending = finished
-        self._drain()
-        if self._mark is None or self._mark.passed:
-            self._finish(finished)
-        else:
-            serial = self._serial
-            self._loop.call_later(_MARK_SECONDS, lambda: self._finish(finished) if serial == self._serial else None)
+        future = self._finished
 
-    def _drain(self) -> None:
-        """Deliver everything that is in the pipe and at the terminal now, and not what comes after."""
-        if self._output < 0:
-            return
-        waiting = array.array("i", [0])
-        fcntl.ioctl(self._output, termios.FIONREAD, waiting)
-        left = waiting[0]
-        while left > 0 and (count := self._take_output(min(left, len(_buffer)))):
-            left -= count
-        self._terminal.drain()
+        def complete() -> None:
+            if future is not None and not future.done():
+                future.set_result(finished)
 
-    def _finish(self, finished: Finished) -> None:
-        if self._finished is None or self._finished.done():
-            return
-        if self._mark is not None and (rest := self._mark.rest()):
-            self.deliver(memoryview(rest))
-        self._finished.set_result(finished)
+        self.console.end(complete)
+
+    def _exports(self) -> bytes:
+        """Return lines that give the shell what the session has set meanwhile, told to nobody.
+
+        A trace could go to a file (BASH_XTRACEFD), so it is off while values are on the line.
+        """
+        changed = self._variables.since(self._variables_seen)
+        self._variables_seen = self._variables.changes
+        if not changed:
+            return b""
+        lines = bytearray(b"_chronicled_options=$-; \\builtin set +xv\n")
+        for name, value in changed.items():
+            if value is None:
+                lines += b"\\builtin unset -v %s 2>/dev/null || \\builtin true\n" % name
+            else:
+                lines += b"\\builtin export %s=%s 2>/dev/null || \\builtin true\n" % (name, quote(value))
+        for option in (b"x", b"v"):
+            lines += b'\\builtin test "${_chronicled_options/%s}" = "$_chronicled_options" || \\builtin set -%s\n' % (
+                option,
+                option,
+            )
+        return bytes(lines + b"\\builtin unset -v _chronicled_options\n")
 
 
-def _quote(data: bytes) -> bytes:
+def quote(data: bytes) -> bytes:
+    """Return the bytes as one word of bash."""
     return b"'" + data.replace(b"'", b"'\\''") + b"'"

@@ -19,6 +19,7 @@ __all__ = ["LaneSupervisor", "ReaperLost", "Supervisor"]
 
 _ANSWER_SECONDS: Final = 3.0
 _SPARED_PER_PACKET: Final = 2000
+_NOTICES: Final = frozenset({b"died", b"failed", b"over", b"looked"})
 
 
 class ReaperLost(SandboxError):
@@ -96,7 +97,7 @@ class PacketLink:
             self.close()
             return
         words = message.split(b" ")
-        if words[0] == b"died":
+        if words[0] in _NOTICES:
             self._notice(words)
         elif self._answers:
             answer = self._answers.popleft()
@@ -151,7 +152,12 @@ class LaneSupervisor:
     ) -> None:
         self.pid = pid
         self._process = os.pidfd_open(pid)
-        self._link = PacketLink(connected, lambda words: died(int(words[1]), int(words[2])), lost)
+        self._link = PacketLink(connected, self._take, self._over)
+        self._died = died
+        self._lost = lost
+        self._serial = 0
+        self._programs: dict[int, Callable[[list[bytes]], None]] = {}
+        self._looks: dict[int, Callable[[bytes], None]] = {}
 
     async def start_shell(self, program: str, directory: str, descriptors: Sequence[int]) -> int:
         """Fork a shell in the directory (or `/` where there is none); return its pid.
@@ -169,6 +175,47 @@ class LaneSupervisor:
         if words[0] != b"shell":
             raise ReaperLost("the lane reaper could not start a shell")
         return int(words[1])
+
+    async def start_program(self, tty: int, output: int, start: bytes, notice: Callable[[list[bytes]], None]) -> int:
+        """Fork a program in the terminal's foreground; return its pid.
+
+        Args:
+            tty: The lane's terminal, always the same one.
+            output: Where its output and errors go.
+            start: What `spawning.encode_program` made.
+            notice: Called with `failed SERIAL PLACE ERRNO` when it could not be executed, and with `over SERIAL
+                STATUS` when it has ended (with `over` and `0 -9` when the lane reaper is gone).
+
+        Raises:
+            ReaperLost: the lane reaper is gone, or cannot fork.
+        """
+        self._serial += 1
+        serial = self._serial
+        told = os.memfd_create("chronicled-program", os.MFD_CLOEXEC)
+        self._programs[serial] = notice
+        try:
+            view = memoryview(start)
+            while view:
+                view = view[os.write(told, view) :]
+            words = await self._link.ask(b"program %d" % serial, [tty, output, told])
+            if words[0] != b"program":
+                raise ReaperLost("the lane reaper could not start a program")
+            return int(words[1])
+        except BaseException:
+            self._programs.pop(serial, None)
+            raise
+        finally:
+            os.close(told)
+
+    def look(self, group: int, device: int, verdict: Callable[[bytes], None], *, raw: bool) -> None:
+        """Ask whether a foreground group waits for the terminal; `verdict` is called with one of `waiting.py`.
+
+        Raises:
+            ReaperLost: the lane reaper is gone.
+        """
+        self._serial += 1
+        self._link.tell(b"look %d %d %d %d" % (self._serial, group, device, raw))
+        self._looks[self._serial] = verdict
 
     async def ask_to_end(self, spared: Iterable[Process], shell: int) -> int:
         """Send SIGTERM to what is neither spared nor the shell; return to how many.
@@ -203,6 +250,27 @@ class LaneSupervisor:
         if self._process >= 0:
             os.close(self._process)
             self._process = -1
+
+    def _take(self, words: list[bytes]) -> None:
+        if words[0] == b"died":
+            self._died(int(words[1]), int(words[2]))
+        elif words[0] == b"looked":
+            verdict = self._looks.pop(int(words[1]), None)
+            if verdict is not None:
+                verdict(words[2])
+        else:
+            serial = int(words[1])
+            notice = self._programs.get(serial) if words[0] == b"failed" else self._programs.pop(serial, None)
+            if notice is not None:
+                notice(words)
+
+    def _over(self) -> None:
+        self._looks.clear()
+        programs, self._programs = self._programs, {}
+        self._lost()
+        for notice in programs.values():
+            # The kernel kills a program with its parent.
+            notice([b"over", b"0", b"-9"])
 
     def _wake(self) -> None:
         # A command may have stopped it.

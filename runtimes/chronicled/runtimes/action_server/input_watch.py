@@ -1,0 +1,116 @@
+"""Watches a running command for the moment when it waits for the keyboard, and tells once a waiting period.
+
+What a process is blocked in makes no event, so it is looked at: never while the command prints or ends at once, twice
+before it is believed, and ever more rarely. A look costs a fraction of a millisecond in the lane reaper (measured), a
+command that stays quiet one each two seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from chronicled.runtimes.action_server import waiting
+from chronicled.runtimes.action_server.console import Console
+from chronicled.runtimes.action_server.supervision import LaneSupervisor, ReaperLost
+
+__all__ = ["InputWatch"]
+
+FIRST_SECONDS: Final = 0.1
+"""Before the first look, and between the two that must agree."""
+GAP_SECONDS_MAX: Final = 2.0
+PROMPT_SECONDS: Final = 3.0
+"""Where the kernel hides what processes are blocked in, an unfinished line must have stood for so long."""
+COST_FACTOR: Final = 100
+"""The next look is at least so many times as far away as the last one took: a hundredth of a processor at most."""
+
+
+class InputWatch:
+    """Looks while one command runs.
+
+    A period begins with the second look in a row that finds the terminal awaited, and ends with what is typed, or when
+    it is no longer awaited.
+
+    Args:
+        console: The command's.
+        supervisor: Who looks.
+        tell: Called with True when a waiting period begins, with False when one has ended by itself.
+    """
+
+    def __init__(self, console: Console, supervisor: LaneSupervisor, tell: Callable[[bool], None]) -> None:
+        self._terminal = console.terminal
+        self._console = console
+        self._supervisor = supervisor
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._gap = FIRST_SECONDS
+        self._asked_at = 0.0
+        self._seen_waiting = False
+        self._told = False
+        self._turn = 0
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(FIRST_SECONDS, self._look)
+
+    def stir(self) -> None:
+        """Something was typed, or a signal sent: what was waited for is there, and there may be more to come."""
+        if self._timer is None and self._turn < 0:
+            return
+        self._told = self._seen_waiting = False
+        self._arm(FIRST_SECONDS)
+
+    def close(self) -> None:
+        """Stop looking. Idempotent."""
+        self._turn = -1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._turn += 1
+        self._gap = seconds
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if now - self._console.printed_at < FIRST_SECONDS / 2 and not self._told:
+            self._arm(min(2 * self._gap, GAP_SECONDS_MAX / 2))
+            return
+        group = self._terminal.foreground
+        if group == 0 or self._terminal.has_unread_input:
+            self._judge(found=False)
+            return
+        turn, self._asked_at = self._turn, now
+        try:
+            self._supervisor.look(
+                group,
+                self._terminal.device,
+                lambda verdict: self._answer(verdict) if turn == self._turn else None,
+                raw=self._terminal.is_raw,
+            )
+        except ReaperLost:
+            # The command is over, or will be.
+            self.close()
+
+    def _answer(self, verdict: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._judge(found=verdict == waiting.WAITS or (verdict == waiting.HIDDEN and self._suspects()))
+
+    def _suspects(self) -> bool:
+        """Judge by the terminal alone: a program has changed how it takes input, or left a line unfinished long ago."""
+        quiet = self._loop.time() - self._console.printed_at
+        return self._terminal.is_changed or (self._console.unfinished_line and quiet > PROMPT_SECONDS)
+
+    def _judge(self, *, found: bool) -> None:
+        confirmed, self._seen_waiting = found and self._seen_waiting, found
+        cost = self._loop.time() - self._asked_at
+        if found and not confirmed:
+            self._arm(max(FIRST_SECONDS, COST_FACTOR * cost))
+            return
+        if confirmed != self._told:
+            self._told = confirmed
+            self._tell(confirmed)
+        self._arm(max(min(2 * self._gap, GAP_SECONDS_MAX), COST_FACTOR * cost if self._asked_at else 0.0))
