@@ -14,6 +14,7 @@ __all__ = [
     "CancelRequested",
     "DaemonStarted",
     "DaemonStopped",
+    "EnvironmentChanged",
     "GenerationEnded",
     "GenerationStarted",
     "ImageProgress",
@@ -29,6 +30,8 @@ __all__ = [
     "SandboxRemoved",
     "SandboxRequested",
     "SandboxResumed",
+    "SecretRegistered",
+    "SecretsDestroyed",
     "SessionClaimed",
     "SessionClosed",
     "SessionCreated",
@@ -244,6 +247,31 @@ class NetworkDenied(Payload, frozen=True, kw_only=True):
     """Tries since the last event of the same host, port and reason."""
 
 
+class SecretRegistered(Payload, frozen=True, kw_only=True):
+    """A value is kept secret from here on: wherever it shows, its name stands instead. The value is in no event."""
+
+    name: str
+    variable: str | None = None
+    """The environment variable in which the session's shells have it; None gives it to none."""
+
+
+class SecretsDestroyed(Payload, frozen=True, kw_only=True):
+    """The session's values are gone; nothing that could show them is published any more."""
+
+    names: list[str]
+    reason: Literal["session_closed"] = "session_closed"
+
+
+class EnvironmentChanged(Payload, frozen=True, kw_only=True):
+    """Variables of the session's shells changed; commands that begin later see it."""
+
+    variables: dict[str, str] = {}
+    """Plain ones that were set, secrets in their values replaced."""
+    secrets: dict[str, str] = {}
+    """Variables that were set to a secret: its name by theirs."""
+    removed: list[str] = []
+
+
 LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("daemon_started", DaemonStarted),
     lifecycle("daemon_stopped", DaemonStopped),
@@ -272,4 +300,7 @@ LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("background_output", BackgroundOutput),
     lifecycle("image_progress", ImageProgress),
     lifecycle("network_denied", NetworkDenied),
+    lifecycle("secret_registered", SecretRegistered),
+    lifecycle("secrets_destroyed", SecretsDestroyed),
+    lifecycle("environment_changed", EnvironmentChanged),
 )
