@@ -10,7 +10,8 @@ inside a sandbox. Where no socket can be shared, the same frames go over the con
                ◀─────────────────────────── Query    what runs, what is done
       Status   ───────────────────────────▶
                ◀─────────────────────────── Dispatch (+ output spool, + content)
-      Started, Output, Background ────────▶
+                  ◀──────────────────────── Environment  variables for every lane, old and new
+      Started, Output, Waiting, Background ▶
       Result   ───────────────────────────▶         in the spool before it is sent; sent again until Settle
                ◀─────────────────────────── Settle   the observation is in the log: forget it
 
@@ -49,6 +50,7 @@ __all__ = [
     "ContentData",
     "Credit",
     "Dispatch",
+    "Environment",
     "Frame",
     "Hello",
     "Input",
@@ -66,6 +68,7 @@ __all__ = [
     "ToServer",
     "ToWorker",
     "Transfer",
+    "Waiting",
     "Welcome",
 ]
 
@@ -156,6 +159,8 @@ class Dispatch(Frame, frozen=True, kw_only=True):
     """Output beyond is counted and dropped."""
     output_offset: int = 0
     """In-band: how much of its output the worker has; more than 0 only when it is sent again."""
+    position: int = 0
+    """Place of the action in the log: in a lane, nothing at or before a settled action is ever run. 0: not told."""
     content_bytes: int | None = None
     """Size of the content that comes with it (an upload), as a second descriptor or in-band; None for none."""
 
@@ -187,6 +192,13 @@ class ContentCredit(Frame, frozen=True, kw_only=True):
     action: str
     taken: int
     limit: int
+
+
+class Waiting(Frame, frozen=True, kw_only=True):
+    """The running action waits for somebody to type, or no longer does; not sent when typing ends the waiting."""
+
+    action: str
+    waiting: bool
 
 
 class Background(Frame, frozen=True, kw_only=True):
@@ -228,6 +240,12 @@ class Cancel(Frame, frozen=True, kw_only=True):
     """End the action and everything it started."""
 
     action: str
+
+
+class Environment(Frame, frozen=True, kw_only=True):
+    """Set these variables (None: unset) in every lane: for what is dispatched from now on, in live shells too."""
+
+    variables: dict[str, str | None]
 
 
 class Interrupt(Frame, frozen=True, kw_only=True):
@@ -276,7 +294,7 @@ class Shutdown(Frame, frozen=True, kw_only=True):
     """End the generation: kill everything, then exit."""
 
 
-ToWorker = Hello | Refusal | Status | Started | Output | OutputData | ContentCredit | Background | Result
+ToWorker = Hello | Refusal | Status | Started | Output | OutputData | ContentCredit | Waiting | Background | Result
 ToServer = (
     Welcome
     | Refusal
@@ -284,6 +302,7 @@ ToServer = (
     | Dispatch
     | Settle
     | Cancel
+    | Environment
     | Interrupt
     | Input
     | Credit
