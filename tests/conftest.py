@@ -4,5 +4,9 @@ from __future__ import annotations
 
 import signal
 
+from tests.engine.fixture import carrier, engine
+
+__all__ = ["carrier", "engine"]
+
 # Under `nohup` SIGHUP is ignored, also by every process that is started here: the tests of SIGHUP need its default.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What an action server is told at its start, over a descriptor: nothing of it stands in argv or environment.
+"""What an action server is told at its start, over a descriptor or in a file: nothing of it is in argv or environment.
 
 The wire form is NUL-separated `name=value`, so that the reaper, which must stay small, can read it without a library.
 """
@@ -27,6 +27,8 @@ class Settings:
         """Folders that the bootstrap puts in front of `sys.path`."""
         self.environment: dict[bytes, bytes] = {}
         """The environment of every shell, complete."""
+        self.stdio: tuple[int, int] | None = None
+        """Descriptors that bring and take the frames, where there is no socket; set by the bootstrap, never sent."""
 
 
 _TEXT = ("generation", "sandbox", "token", "socket_directory", "working_directory", "fault_point", "transfers")

@@ -1,0 +1,78 @@
+"""The Docker engine for tests, with the test images: `engine` and `carrier` are fixtures for everybody (conftest.py).
+
+Tests that need an engine are skipped where there is none, with the commands that bring one; CI allows no skipped test.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from chronicled.runtimes.carrier import Carrier, ensure_carrier
+
+__all__ = ["DEBIAN", "FILE", "IMAGES", "MUSL", "NO_PYTHON", "RUBBISH", "Engine", "carrier", "engine"]
+
+DEBIAN: Final = "chronicled-test/debian:1"
+NO_PYTHON: Final = "chronicled-test/nopython:1"
+MUSL: Final = "chronicled-test/musl:1"
+RUBBISH: Final = "chronicled-test/rubbish:1"
+FILE: Final = "chronicled-test/file:1"
+IMAGES: Final = (DEBIAN, NO_PYTHON, MUSL, RUBBISH, FILE)
+REMEDY: Final = "as root on a Debian machine: tests/engine/start && tests/engine/images (`make engine`)"
+_SECONDS_MAX: Final = 60.0
+
+
+class Engine:
+    """The engine's command line.
+
+    Args:
+        architecture: Of its processors.
+    """
+
+    def __init__(self, architecture: str) -> None:
+        self.architecture = architecture
+
+    def __call__(self, *words: str, data: bytes | None = None) -> str:
+        """Run `docker WORDS`, give it the data to read, return what it printed; fail with its complaint."""
+        done = _docker(words, data)
+        assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr.decode(errors='replace')}"
+        return done.stdout.decode(errors="replace").strip()
+
+
+def _docker(words: Sequence[str], data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["docker", *words], input=data or b"", capture_output=True, timeout=_SECONDS_MAX, check=False)
+
+
+def _find_engine() -> Engine | str:
+    """Return the engine, or why there is none."""
+    try:
+        version = _docker(["version", "--format", "{{.Server.Arch}}"])
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"there is no docker command that answers ({error})"
+    if version.returncode != 0:
+        return f"no Docker engine answers at {os.environ.get('DOCKER_HOST', '/var/run/docker.sock')}"
+    missing = [name for name in IMAGES if _docker(["image", "inspect", name]).returncode != 0]
+    if missing:
+        return f"the engine lacks {', '.join(missing)}"
+    return Engine(version.stdout.decode().strip())
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """A Docker engine with the test images."""
+    found = _find_engine()
+    if isinstance(found, str):
+        pytest.skip(f"{found}; {REMEDY}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def carrier(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Carrier:
+    """The carrier of the code under test, for the engine's processors."""
+    directory: Path = tmp_path_factory.mktemp("carriers")
+    return ensure_carrier(directory, engine.architecture)
