@@ -1,10 +1,11 @@
-# The commands of this project. `make demo` and `make test` do all the set-up on a fresh machine with Python 3.11 and make.
+# The commands of this project. `make demo` and `make test` do all the set-up on a fresh machine with Python 3.11 and make;
+# the tests of containers also want an engine: `make test` brings one as root on Debian, elsewhere they say what they miss.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-fast test-crash check fix lock bench clean
+.PHONY: install demo engine test test-fast test-crash check fix lock bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,8 +19,14 @@ install: $(STAMP)
 demo: install
 	$(BIN)/python examples/demo.py
 
-# All tests, crash cycles included. CYCLES sets how many (CI: 200).
+# A Docker engine, if none answers yet, and the images that the tests of containers run.
+engine:
+	tests/engine/start
+	tests/engine/images
+
+# All tests, crash cycles included. CYCLES sets how many (CI: 200). Without an engine, those that need one are skipped.
 test: install
+	-@$(MAKE) --no-print-directory engine
 	$(BIN)/python -m pytest tests
 
 # What a developer runs while writing: seconds.
