@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from chronicled.events.kinds.actions import Edit, Read, Write
+from chronicled.events.kinds.files import Download, Git, ListFiles, Upload
 from chronicled.events.kinds.runnable import Runnable
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server.executor import Cause, Context, Ended, Request, error
@@ -27,10 +27,14 @@ _KINDS: Final[dict[str, tuple[type[Runnable], str, str]]] = {
     "read": (Read, "reading", "read"),
     "write": (Write, "writing", "write"),
     "edit": (Edit, "editing", "edit"),
+    "git": (Git, "asking_git", "ask_git"),
+    "list": (ListFiles, "listing", "list_files"),
+    "upload": (Upload, "uploading", "upload"),
+    "download": (Download, "downloading", "Downloading"),
 }
 """By kind: its payload, and the module and function that do it, imported when they are first needed."""
 
-Act = Callable[..., dict[str, Any]]
+Act = Callable[..., Any]
 
 
 class FileExecutor:
@@ -63,15 +67,26 @@ class FileExecutor:
             return error("bad_arguments", f"the payload of the {request.kind} action is not valid: {problem}")
         if "\0" in getattr(arguments, "path", ""):
             return error("bad_arguments", "a path cannot hold a NUL character")
+        # Of our own package, so that the first import is the work of milliseconds and not of the network.
         act: Act = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), name)
-        work = Work(context.lane.working_directory, self._environment)
-        if not isinstance(arguments, Edit):
+        work = Work(context.lane.working_directory, self._environment, context.content)
+
+        def end(_: Cause) -> None:
+            work.stop()
+
+        context.on_end(end)
+        try:
+            if isinstance(arguments, Edit):
+                # Two lanes may edit one file: each edit sees what the other has written.
+                async with self._lock(work.resolve(arguments.path)):
+                    context.begin()
+                    return await _ended(arguments, asyncio.to_thread(act, arguments, work, self._history), work)
             context.begin()
-            return await _ended(arguments, act, work, context)
-        # Two lanes may edit one file: each edit sees what the other has written.
-        async with self._lock(work.resolve(arguments.path)):
-            context.begin()
-            return await _ended(arguments, partial(act, history=self._history), work, context)
+            if isinstance(arguments, Download):
+                return await _ended(arguments, _stream(act(arguments, work), work, context), work)
+            return await _ended(arguments, asyncio.to_thread(act, arguments, work), work)
+        finally:
+            work.stop()
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -80,15 +95,30 @@ class FileExecutor:
         return self._edited.setdefault(os.path.normpath(path), asyncio.Lock())
 
 
-async def _ended(arguments: Runnable, act: Act, work: Work, context: Context) -> Ended:
-    path = work.resolve(getattr(arguments, "path", ""))
-
-    def end(_: Cause) -> None:
-        work.stop()
-
-    context.on_end(end)
+async def _stream(downloading: Any, work: Work, context: Context) -> dict[str, Any]:
+    """Bring a download to the action's output, never more of it in memory than one step."""
+    output = context.output
     try:
-        fields = await asyncio.to_thread(act, arguments, work)
+        while data := await asyncio.to_thread(downloading.take):
+            output.write(memoryview(data))
+            if output.bytes_dropped:
+                message = f"the download is larger than the {output.bytes_kept} bytes that are kept: bring parts of it"
+                raise FileFailure("too_large", message)
+            await output.drain()
+    finally:
+        work.stop()
+        await asyncio.to_thread(downloading.close)
+    fields: dict[str, Any] = downloading.fields
+    return fields
+
+
+async def _ended(arguments: Runnable, acting: Coroutine[Any, Any, dict[str, Any]], work: Work) -> Ended:
+    path = work.resolve(getattr(arguments, "path", ""))
+    if work.stopped:
+        acting.close()
+        return Ended(outcome=Outcome.CANCELLED, effects=Effects.NONE)
+    try:
+        fields = await acting
     except BadArguments as problem:
         return error("bad_arguments", str(problem))
     except Stopped:
@@ -97,8 +127,6 @@ async def _ended(arguments: Runnable, act: Act, work: Work, context: Context) ->
         return _failed(problem.reason, problem.message, {"path": path} | problem.fields)
     except OSError as problem:
         return _failed(reason_of(problem), f"{problem.strerror or problem}: {path}", {"path": path})
-    finally:
-        work.stop()
     message = fields.pop("message", None)
     return Ended(outcome=Outcome.OK, effects=Effects.COMPLETE, message=message, fields=fields)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 __all__ = ["Stopped", "Work"]
@@ -22,20 +23,40 @@ class Work:
     Args:
         directory: Where relative paths begin.
         environment: The environment of the sandbox's commands, complete.
+        content: Descriptor of the content that came with the action, if one did.
     """
 
-    def __init__(self, directory: str, environment: dict[bytes, bytes]) -> None:
+    def __init__(self, directory: str, environment: dict[bytes, bytes], content: int | None = None) -> None:
         self.directory = directory
         self.environment = environment
+        self.content = content
         self._stop = threading.Event()
+        self._guard = threading.Lock()
+        self._at_stop: Callable[[], None] | None = None
 
     def resolve(self, path: str) -> str:
         """Return the path as seen from where the lane is."""
-        return os.path.join(self.directory, path)
+        return self.directory if path == "." else os.path.join(self.directory, path)
 
     def stop(self) -> None:
         """Have the work end soon. From any thread."""
-        self._stop.set()
+        with self._guard:
+            self._stop.set()
+            if self._at_stop is not None:
+                self._at_stop()
+
+    @contextlib.contextmanager
+    def at_stop(self, act: Callable[[], None]) -> Generator[None]:
+        """Have something done, once and at once, if the work is to end while the block lasts; never after it."""
+        with self._guard:
+            self._at_stop = act
+            if self._stop.is_set():
+                act()
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._at_stop = None
 
     @property
     def stopped(self) -> bool:
