@@ -16,11 +16,20 @@ __all__ = ["compile_tree"]
 
 _ADVICE: Final = "make the carrier again; if that fails too, report it"
 
-# Runs in the carried interpreter where that can run here. Sources are never looked at again: `unchecked-hash`. The same
-# source gives the same bytes: one process, in order, and file names as they will be in the sandbox.
+# Runs in the carried interpreter where that can run here. Sources are never looked at again: `unchecked-hash`. Docstrings
+# stay in the sources alone: without them an idle server is 0.6 MB smaller. The same source gives the same bytes: one
+# process, in order, and file names as they will be in the sandbox.
 _SCRIPT: Final = """
-import importlib._bootstrap_external as external, importlib.util, os, sys
+import ast, importlib._bootstrap_external as external, importlib.util, os, sys
 root, seen_as = sys.argv[1:]
+documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+def undocumented(source):
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            text = node.body.pop(0)
+            node.body = node.body or [ast.copy_location(ast.Pass(), text)]
+    return tree
 for folder, folders, names in os.walk(root):
     folders.sort()
     for name in sorted(names):
@@ -29,7 +38,7 @@ for folder, folders, names in os.walk(root):
         path = os.path.join(folder, name)
         with open(path, "rb") as file:
             source = file.read()
-        code = compile(source, seen_as + path[len(root):], "exec", dont_inherit=True)
+        code = compile(undocumented(source), seen_as + path[len(root):], "exec", dont_inherit=True)
         data = external._code_to_hash_pyc(code, importlib.util.source_hash(source), False)
         target = importlib.util.cache_from_source(path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
