@@ -21,6 +21,7 @@ from chronicled.events.envelope import Draft, Event
 from chronicled.events.outcome import Outcome
 from chronicled.events.store import Page
 from chronicled.events.worker_log import SessionKey
+from chronicled.runtimes.runtime import RuntimeDefaults
 from chronicled.runtimes.worker.link import Accept
 from chronicled.runtimes.worker.settings import WorkerSettings
 from chronicled.runtimes.worker.worker import Worker
@@ -141,7 +142,7 @@ class MortalSandbox(ScriptedSandbox):
         return count
 
 
-class MortalRuntime:
+class MortalRuntime(RuntimeDefaults):
     """The machine as a mortal worker reaches it."""
 
     name = "process"
@@ -166,7 +167,7 @@ class MortalRuntime:
         self.fuse.step()
         await self.host.remove(sandbox)
 
-    async def sweep(self, known: Collection[str]) -> Sequence[str]:
+    async def sweep(self, known: Collection[str], head: int = 0) -> Sequence[str]:
         self.fuse.step()
         return await self.host.sweep(known)
 

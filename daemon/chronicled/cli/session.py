@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from typing import Any, cast
+
+import msgspec
 
 from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, client_command
@@ -24,12 +27,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--label", metavar="KEY=VALUE", action="append", default=[])
     create.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="variable of every command")
     create.add_argument("--life", metavar="SECONDS", type=seconds, help="when it closes by itself")
+    create.add_argument("--idle", metavar="SECONDS", type=seconds, help="how long it may stay idle before it closes")
+    create.add_argument(
+        "--sandbox",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="what its sandbox is given: network=NAME memory_bytes=N user=UID:GID ...; values are JSON or plain text",
+    )
     ls = verbs.add_parser("ls", help="list sessions")
     show = verbs.add_parser("show", help="show a session")
     close = verbs.add_parser("close", help="close a session; its record stays")
-    for verb in (show, close):
+    pause = verbs.add_parser("pause", help="stop its sandbox once nothing runs; the next action resumes it")
+    resume = verbs.add_parser("resume", help="let its paused sandbox go on")
+    restart = verbs.add_parser("restart", help="end its sandbox; the next action meets a new one")
+    restart.add_argument("--reason", default="", help="for the record")
+    asking = (pause, resume, restart)
+    for verb in (show, close, *asking):
         verb.add_argument("name")
-    for verb, job in ((create, _create), (ls, _list), (show, _show), (close, _close)):
+    for verb, word in zip(asking, ("pause", "resume", "restart"), strict=True):
+        verb.set_defaults(word=word)
+    jobs = ((create, _create), (ls, _list), (show, _show), (close, _close), *((verb, _ask) for verb in asking))
+    for verb, job in jobs:
         add_connection(verb)
         verb.set_defaults(execute=client_command(job))
 
@@ -65,6 +84,8 @@ async def _create(client: Client, options: argparse.Namespace) -> int:
         labels=pairs(options.label, "--label"),
         environment=pairs(options.env, "--env"),
         life_seconds=options.life,
+        idle_seconds=options.idle,
+        sandbox={key: _value(text) for key, text in pairs(options.sandbox, "--sandbox").items()},
     )
     shown = await session.show()
     if options.json:
@@ -73,6 +94,27 @@ async def _create(client: Client, options: argparse.Namespace) -> int:
         printing.line(session.name)
         if not shown.get("isolated", True):
             printing.note(f"The {shown['runtime']} runtime does not isolate: run only what you trust.")
+    return 0
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+async def _ask(client: Client, options: argparse.Namespace) -> int:
+    session = await client.session(options.name, create=False)
+    match options.word:
+        case "pause":
+            event = await session.pause()
+        case "resume":
+            event = await session.resume()
+        case _:
+            event = await session.restart(options.reason)
+    if options.json:
+        printing.json_line({"event": msgspec.to_builtins(event)})
     return 0
 
 

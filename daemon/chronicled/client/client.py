@@ -14,6 +14,7 @@ from chronicled.client.transport import Transport
 from chronicled.events.envelope import Event
 from chronicled.events.errors import ChronicledError, InvalidRequest, SessionExists
 from chronicled.events.ids import SystemIds, check_name
+from chronicled.events.sandbox import SandboxRequest
 
 __all__ = ["Client", "connect"]
 
@@ -39,6 +40,8 @@ class Client:
         labels: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         life_seconds: float | None = None,
+        idle_seconds: float | None = None,
+        sandbox: Mapping[str, Any] | SandboxRequest | None = None,
         create: bool = True,
     ) -> Session:
         """Return the session of that name, created if there is none; without a name, a new one.
@@ -50,6 +53,8 @@ class Client:
             labels: What the caller wants to find it by.
             environment: Variables of every command in it.
             life_seconds: When it closes by itself.
+            idle_seconds: It closes by itself when nothing was asked of it for so long, and nothing runs.
+            sandbox: What its sandboxes should be given, as `SandboxRequest` has it.
             create: False takes only a session that exists.
 
         Raises:
@@ -64,7 +69,14 @@ class Client:
             return session
         try:
             return await self.create_session(
-                name, runtime=runtime, image=image, labels=labels, environment=environment, life_seconds=life_seconds
+                name,
+                runtime=runtime,
+                image=image,
+                labels=labels,
+                environment=environment,
+                life_seconds=life_seconds,
+                idle_seconds=idle_seconds,
+                sandbox=sandbox,
             )
         except SessionExists:
             assert name is not None, "a name that the daemon makes is new"
@@ -79,6 +91,8 @@ class Client:
         labels: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         life_seconds: float | None = None,
+        idle_seconds: float | None = None,
+        sandbox: Mapping[str, Any] | SandboxRequest | None = None,
     ) -> Session:
         """Create a session, once, however often it had to be asked for; see `session`.
 
@@ -95,6 +109,8 @@ class Client:
             "labels": dict(labels or {}) or None,
             "environment": dict(environment or {}) or None,
             "life_seconds": life_seconds,
+            "idle_seconds": idle_seconds,
+            "sandbox": _given(sandbox),
         }
         body = {key: value for key, value in wanted.items() if value is not None}
         # The key makes a retry after a lost answer the same creation.
@@ -167,3 +183,8 @@ async def connect(
         yield Client(transport)
     finally:
         await transport.aclose()
+
+
+def _given(sandbox: Mapping[str, Any] | SandboxRequest | None) -> dict[str, Any] | None:
+    wanted = msgspec.to_builtins(sandbox) if isinstance(sandbox, SandboxRequest) else dict(sandbox or {})
+    return {name: value for name, value in wanted.items() if value is not None} or None

@@ -53,6 +53,11 @@ class _Recorded(msgspec.Struct):
     observation: Event | None = None
 
 
+class _Asked(msgspec.Struct):
+    event: Event
+
+
+_asked = msgspec.json.Decoder(_Asked)
 _recorded = msgspec.json.Decoder(_Recorded)
 
 
@@ -68,6 +73,31 @@ class Session:
         self._transport = transport
         self._ids = ids
         self._path = f"/v1/sessions/{quote(name, safe='')}"
+
+    async def pause(self) -> Event:
+        """Have the sandbox stopped where it is, once no action of the session is open; the next action resumes it.
+
+        Raises:
+            InvalidRequest: its runtime cannot.
+            SessionClosed: it is over.
+        """
+        return await self._ask("pause")
+
+    async def resume(self) -> Event:
+        """Have a paused sandbox go on."""
+        return await self._ask("resume")
+
+    async def restart(self, reason: str = "") -> Event:
+        """Have the sandbox ended: what runs is lost, and the next action meets a new generation."""
+        return await self._ask("restart", {"reason": reason})
+
+    async def keep_alive(self) -> Event:
+        """Begin the session's idle deadline anew."""
+        return await self._ask("keep-alive")
+
+    async def _ask(self, word: str, body: Mapping[str, Any] | None = None) -> Event:
+        answer = await self._transport.request("POST", f"{self._path}/{word}", body)
+        return _asked.decode(answer).event
 
     async def submit(
         self,

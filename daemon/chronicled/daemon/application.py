@@ -249,7 +249,7 @@ class Application:
             subscribers=self._subscribers,
             metrics=self._metrics,
             limits=self._settings.limits,
-            runtimes={name: runtime.isolated for name, runtime in self._runtimes.items()},
+            runtimes=self._runtimes,
             runtime_default=self._settings.runtime.default,
             unready=lambda: self._unready(api),
         )

@@ -84,9 +84,10 @@ class LocalWorkerLog:
             appended = await self._stream.append(Append((draft,)))
         finally:
             claim = self._projections.take_claim(draft.id)
-        if claim is not None:
-            return claim
-        return await self._fold_from_log(key, appended.events[0].position)
+        if claim is None:
+            claim = await self._fold_from_log(key, appended.events[0].position)
+        summary = await self._projections.session(key.tenant, key.session)
+        return msgspec.structs.replace(claim, active_time="" if summary is None else summary.active_time)
 
     def follow(self, after: int) -> AbstractAsyncContextManager[AsyncIterator[Page]]:
         """Follow the events of all sessions behind position `after`."""

@@ -191,6 +191,14 @@ class Submission:
         draft = self._lifecycle(by, session, "session_closed", payload, id=id, fresh=False, request=digest)
         await self._store.append(Append((draft,)))
 
+    async def ask_session(self, by: Submitter, session: str, kind: str, payload: msgspec.Struct) -> Appended:
+        """Append something asked about a session or its sandbox: a pause, a restart, a sign of life.
+
+        Raises:
+            SessionNotFound: there is no such session.
+        """
+        return await self._store.append(Append((self._lifecycle(by, session, kind, payload),)))
+
     async def cancel(self, by: Submitter, action: Event, payload: CancelRequested, head: Event | None) -> Appended:
         """Append `cancel_requested`; an action that waits behind `head` in its lane ends in the same commit.
 

@@ -10,6 +10,7 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     │   ├── InvalidPayload      400
     │   ├── UnknownKind         400
     │   ├── SecretRefused       400
+    │   ├── SandboxRefused      422  valid, but not what the runtime can give
     │   ├── PayloadTooLarge     413
     │   ├── MethodNotAllowed    405
     │   ├── RequestTimeout      408
@@ -92,6 +93,7 @@ __all__ = [
     "Refused",
     "RequestTimeout",
     "SandboxError",
+    "SandboxRefused",
     "SandboxStartFailed",
     "SandboxUnreachable",
     "SchemaTooNew",
@@ -167,6 +169,14 @@ class SecretRefused(InvalidRequest):
 
     code = "secret-refused"
     title = "The value cannot be a secret"
+
+
+class SandboxRefused(InvalidRequest):
+    """Raised when a session asks for what its runtime cannot give, or may not; `detail` has each with its name."""
+
+    code = "sandbox-refused"
+    title = "The runtime cannot give what is asked"
+    status = 422
 
 
 class UnknownKind(InvalidRequest):

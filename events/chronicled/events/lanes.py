@@ -21,6 +21,11 @@ REQUESTS: Final = frozenset({"cancel_requested", "interrupt_requested", "input_s
 """Lifecycle kinds that ask something of an open action; their `cause` names it."""
 
 
+_STANDING: Final = frozenset(
+    {"pause_requested", "resume_requested", "restart_requested", "sandbox_paused", "sandbox_resumed"}
+)
+
+
 class _Named(msgspec.Struct, frozen=True):
     # The two ids by which sandbox events name what they are about; read leniently, whatever the version.
     sandbox: str = ""
@@ -45,6 +50,12 @@ class SessionFold:
         self.closed: Event | None = None
         self.sandbox: Event | None = None
         self.generation: Event | None = None
+        self.pause: Event | None = None
+        """The newest `pause_requested` that nothing has come after: no resume, no new action, no end."""
+        self.restart: Event | None = None
+        """The newest `restart_requested` about the sandbox that is there or on its way."""
+        self.paused: Event | None = None
+        """The newest `sandbox_paused` of a sandbox that was not resumed."""
         self.fence = 0
         self._registry = registry
         self._open: OrderedDict[str, Event] = OrderedDict()
@@ -65,6 +76,7 @@ class SessionFold:
             *claim.losses,
             *claim.open_actions,
             *claim.requests,
+            *claim.standing,
         )
         for event in sorted((event for event in known if event is not None), key=lambda event: event.position):
             if event.kind in {"generation_ended", "lane_restarted"}:
@@ -93,6 +105,7 @@ class SessionFold:
             open_actions=tuple(self._open.values()),
             requests=tuple(requests),
             losses=self.losses(),
+            standing=self.standing(),
         )
 
     def apply(self, event: Event) -> None:
@@ -103,6 +116,7 @@ class SessionFold:
         if event.category == ACTION:
             spec = self._registry.find_current(ACTION, event.kind)
             if spec is not None and spec.runnable:
+                self.pause = None
                 self._open[event.id] = event
                 self._lanes.setdefault(event.lane, OrderedDict())[event.id] = event
         elif event.category == OBSERVATION:
@@ -138,16 +152,18 @@ class SessionFold:
             self.closed = event
         elif kind == "session_claimed":
             self.fence = event.position
+        elif kind in _STANDING:
+            self._apply_standing(event)
         elif kind == "sandbox_requested":
             self.sandbox = event
         elif kind == "sandbox_removed":
             if self.sandbox is not None and _named(self.sandbox).sandbox == _named(event).sandbox:
-                self.sandbox = None
+                self.sandbox = self.restart = self.paused = None
         elif kind == "generation_started":
             self.generation = event
         elif kind == "generation_ended":
             if self.generation is not None and _named(self.generation).generation == _named(event).generation:
-                self.generation = None
+                self.generation = self.restart = self.paused = None
             self._note_loss(event)
         elif kind == "lane_restarted":
             self._note_loss(event)
@@ -158,6 +174,30 @@ class SessionFold:
             self._restarted.clear()
         else:
             self._restarted[event.lane] = event
+
+    def _apply_standing(self, event: Event) -> None:
+        match event.kind:
+            case "pause_requested":
+                self.pause = event
+            case "resume_requested":
+                self.pause = None
+            case "restart_requested":
+                # Without a sandbox there is nothing to end: the next one is new anyway.
+                self.restart = event if self.sandbox is not None else None
+            case "sandbox_paused":
+                self.paused = event
+            case _:
+                self.paused = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether something is asked of the sandbox itself, or it stands still."""
+        return self.pause is not None or self.restart is not None or self.paused is not None
+
+    def standing(self) -> tuple[Event, ...]:
+        """Return what was asked of the session or done to its sandbox and still holds, in position order."""
+        known = [event for event in (self.pause, self.restart, self.paused) if event is not None]
+        return tuple(sorted(known, key=lambda event: event.position))
 
     def losses(self) -> tuple[Event, ...]:
         """Return the newest `generation_ended` and the `lane_restarted` behind it, in position order."""

@@ -46,6 +46,10 @@ class Claim(msgspec.Struct, frozen=True):
     losses: tuple[Event, ...] = ()
     """The newest `generation_ended` and each lane's newest `lane_restarted`, in position order: an action before one of
     them that never ran has lost the state that it was accepted for."""
+    standing: tuple[Event, ...] = ()
+    """What still holds of `pause_requested`, `restart_requested` and `sandbox_paused`, in position order."""
+    active_time: str = ""
+    """When a client last asked for something, or an action ended, as the log tells time; empty when not known."""
 
 
 class WorkerLog(Protocol):

@@ -26,7 +26,7 @@ from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server import bootstrap, process_tree, settings
 from chronicled.runtimes.action_server.process_tree import Process
-from chronicled.runtimes.runtime import Handle, RuntimeDefaults, SandboxDefaults, SandboxSpec
+from chronicled.runtimes.runtime import Handle, Report, RuntimeDefaults, SandboxDefaults, SandboxSpec
 
 __all__ = ["HINTS", "PATH_DEFAULT", "ProcessRuntime", "ProcessSandbox", "clean_environment", "import_paths"]
 
@@ -80,7 +80,7 @@ class ProcessRuntime(RuntimeDefaults):
             reasons.insert(0, "image: sandboxes of the process runtime have none")
         return reasons
 
-    async def start(self, spec: SandboxSpec) -> ProcessSandbox:
+    async def start(self, spec: SandboxSpec, report: Report | None = None) -> ProcessSandbox:
         """Start a sandbox; see `Runtime.start`."""
         if reasons := self.refuses(spec.request):
             raise SandboxStartFailed("; ".join(reasons))
@@ -126,8 +126,9 @@ class ProcessRuntime(RuntimeDefaults):
     async def remove(self, sandbox: str) -> None:
         """Kill and remove whatever is left of a sandbox; see `Runtime.remove`."""
         folder = self._folder(sandbox)
-        for process, generation in await anyio.to_thread.run_sync(process_proof.find_reapers, sandbox):
-            await ProcessSandbox(folder, generation, process).kill()
+        if not await anyio.to_thread.run_sync(process_proof.has_last_words, folder):
+            for process, generation in await anyio.to_thread.run_sync(process_proof.find_reapers, sandbox):
+                await ProcessSandbox(folder, generation, process).kill()
         if await anyio.to_thread.run_sync(process_proof.is_locked, folder):
             raise SandboxUnreachable(f"sandbox {sandbox} is not known any more, but cannot be proven dead")
         await anyio.to_thread.run_sync(shutil.rmtree, folder, True)

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from chronicled.runtimes.action_server import process_tree
 from chronicled.runtimes.action_server.process_tree import Process
 
-__all__ = ["boot_id", "find_reapers", "is_alive", "is_locked", "kill_marked", "last_words", "open_lock"]
+__all__ = [
+    "boot_id", "find_reapers", "has_last_words", "is_alive", "is_locked", "kill_marked", "last_words", "open_lock",
+]  # fmt: skip
 
 GENERATION_VARIABLE = "CHRONICLED_GENERATION"
 _LOCK_NAME = "alive.lock"
@@ -68,6 +70,11 @@ def last_words(folder: str) -> tuple[str, int]:
     if len(words) != 2 or not words[1].isdigit():
         return "killed", 0
     return words[0], int(words[1])
+
+
+def has_last_words(folder: str) -> bool:
+    """Return whether the reaper ended in order: then it has killed whatever was below it, and lives no more itself."""
+    return last_words(folder)[0] != "killed"
 
 
 def find_reapers(sandbox: str) -> list[tuple[Process, str]]:

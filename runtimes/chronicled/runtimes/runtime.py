@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 import anyio
 import msgspec
 
 from chronicled.events.errors import SandboxError
+from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.events.sandbox import SandboxRequest
 
-__all__ = ["Handle", "Runtime", "RuntimeDefaults", "Sandbox", "SandboxDefaults", "SandboxSpec"]
+__all__ = ["Handle", "Report", "Runtime", "RuntimeDefaults", "Sandbox", "SandboxDefaults", "SandboxSpec"]
 
 Handle = dict[str, str | int]
 """What a runtime needs to find a sandbox again after the worker's death; goes into `generation_started`."""
+
+Report = Callable[[ImageProgress], Awaitable[None]]
+"""Takes the payload of a lifecycle event of the session."""
 
 
 class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +42,9 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the session asks of it; a runtime refuses by name what it cannot give."""
     position: int = 0
     """Position of its `sandbox_requested` event: a sandbox of a position above the log's head is not this log's."""
+    image_pin: str | None = None
+    """What `Sandbox.image_digest` of an earlier sandbox of the session was: the same image again, whatever its name
+    means by now."""
 
 
 class Sandbox(Protocol):
@@ -157,6 +164,11 @@ class Runtime(Protocol):
         """Whether code in a sandbox is kept from the daemon's files and sockets."""
         ...
 
+    @property
+    def pauses(self) -> bool:
+        """Whether its sandboxes can be paused."""
+        ...
+
     async def run(self) -> None:
         """Look after what all its sandboxes share, until cancelled; to run for as long as the runtime is used.
 
@@ -171,8 +183,12 @@ class Runtime(Protocol):
         """
         ...
 
-    async def start(self, spec: SandboxSpec) -> Sandbox:
+    async def start(self, spec: SandboxSpec, report: Report | None = None) -> Sandbox:
         """Start a sandbox whose action server will dial `spec.socket_directory`.
+
+        Args:
+            spec: What to start.
+            report: Takes what is to be told meanwhile, e.g. how far the image is; never two at a time.
 
         Raises:
             SandboxStartFailed: it could not, or would not be what was asked for; nothing of it is left.
@@ -216,6 +232,11 @@ class Runtime(Protocol):
 
 class RuntimeDefaults:
     """What a runtime does that shares nothing among its sandboxes."""
+
+    @property
+    def pauses(self) -> bool:
+        """No."""
+        return False
 
     async def run(self) -> None:
         """Wait to be cancelled: there is nothing to look after."""

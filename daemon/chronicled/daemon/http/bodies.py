@@ -9,6 +9,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from chronicled.events.envelope import Event
 from chronicled.events.kinds.runnable import VariableName
+from chronicled.events.sandbox import SandboxRequest
+from chronicled.storage.projections import SandboxState
 
 __all__ = [
     "NAME_PATTERN",
@@ -25,6 +27,7 @@ __all__ = [
     "InterruptBody",
     "Problem",
     "RequestRecorded",
+    "RestartBody",
     "SessionBody",
     "SessionPage",
     "SessionView",
@@ -56,6 +59,11 @@ class SessionBody(Body, frozen=True, kw_only=True):
     labels: Annotated[dict[Annotated[str, Meta(min_length=1, max_length=256)], Text], Meta(max_length=64)] = {}
     environment: Annotated[dict[VariableName, Annotated[str, Meta(max_length=32_768)]], Meta(max_length=256)] = {}
     life_seconds: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+    """It closes so long after its creation."""
+    idle_seconds: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+    """It closes when nothing was asked of it for so long, and nothing runs."""
+    sandbox: SandboxRequest = SandboxRequest()
+    """What its sandboxes should be given; what the runtime cannot give is refused by name."""
 
 
 class ActionBody(Body, frozen=True, kw_only=True):
@@ -84,6 +92,12 @@ class InputBody(Body, frozen=True, kw_only=True):
     encoding: Literal["utf-8", "base64"] = "utf-8"
 
 
+class RestartBody(Body, frozen=True, kw_only=True):
+    """Why a sandbox is ended."""
+
+    reason: Annotated[str, Meta(max_length=1024)] = ""
+
+
 class InterruptBody(Body, frozen=True, kw_only=True):
     """The signal to send to an action."""
 
@@ -108,6 +122,10 @@ class SessionView(View, frozen=True, kw_only=True, omit_defaults=False):
     """Of its `session_created`."""
     open_actions: int
     """Runnable actions without a terminal observation."""
+    sandbox_state: SandboxState
+    """`none` (the next action starts one), `starting`, `ready`, `pausing`, `paused` or `ending`."""
+    active: str
+    """When a client last asked for something, or an action ended; RFC 3339 UTC."""
 
 
 class SessionPage(View, frozen=True, kw_only=True):

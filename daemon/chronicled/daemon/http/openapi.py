@@ -85,7 +85,9 @@ def _types(routes: Iterable[Route], registry: Registry) -> list[Any]:
             if kind is not None:
                 types[id(kind)] = kind
     for spec in registry:
-        types[id(spec.payload)] = spec.payload
+        # A former version has the name of the current one: it is described where it stands.
+        if registry.find_current(spec.category, spec.kind) is spec:
+            types[id(spec.payload)] = spec.payload
     return list(types.values())
 
 
@@ -97,7 +99,7 @@ def _kinds(registry: Registry, schemas: dict[int, Schema]) -> list[Schema]:
             "version": spec.version,
             "runnable": spec.runnable,
             "terminal": spec.terminal,
-            "payload": schemas[id(spec.payload)],
+            "payload": schemas.get(id(spec.payload)) or msgspec.json.schema(spec.payload),
         }
         for spec in registry
     ]

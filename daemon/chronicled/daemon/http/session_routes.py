@@ -8,22 +8,31 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from chronicled.daemon.http.bodies import SessionBody, SessionPage, SessionView
+from chronicled.daemon.http.bodies import RequestRecorded, RestartBody, SessionBody, SessionPage, SessionView
 from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, submitter
-from chronicled.daemon.http.route import Answer, Route
+from chronicled.daemon.http.route import Answer, Handler, Route
 from chronicled.daemon.submission import Submission
 from chronicled.events.errors import (
     IdReused,
     InvalidName,
     InvalidRequest,
+    SandboxRefused,
+    SessionClosed,
     SessionExists,
     SessionNotFound,
     StorageFull,
 )
 from chronicled.events.ids import check_name
-from chronicled.events.kinds.lifecycle import SessionCreated
+from chronicled.events.kinds.lifecycle import (
+    PauseRequested,
+    RestartRequested,
+    ResumeRequested,
+    SessionCreated,
+    SessionKeptAlive,
+)
 from chronicled.events.limits import PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX
+from chronicled.runtimes.runtime import Runtime
 from chronicled.storage.projections import Projections, SessionSummary
 
 __all__ = ["SessionRoutes", "session_view"]
@@ -51,7 +60,7 @@ class SessionRoutes:
     Args:
         submission: Appends what is asked for.
         projections: What the log says of sessions.
-        runtimes: Runtimes by name, with whether each isolates.
+        runtimes: Runtimes by name.
         runtime_default: Runtime of a session that names none.
     """
 
@@ -59,7 +68,7 @@ class SessionRoutes:
         self,
         submission: Submission,
         projections: Projections,
-        runtimes: Mapping[str, bool],
+        runtimes: Mapping[str, Runtime],
         runtime_default: str,
     ) -> None:
         self._submission = submission
@@ -67,6 +76,7 @@ class SessionRoutes:
         self._runtimes = runtimes
         self._runtime_default = runtime_default
         self._body: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
+        self._restart_body: msgspec.json.Decoder[RestartBody] = msgspec.json.Decoder(RestartBody)
 
     def routes(self) -> tuple[Route, ...]:
         """Return the rows of the route table."""
@@ -85,7 +95,7 @@ class SessionRoutes:
                     201: Answer("The session was created.", shown, {"Location": LOCATION}),
                     200: Answer("The same request created it before.", shown, {"Location": LOCATION}),
                 },
-                problems=(SessionExists, IdReused, InvalidName, StorageFull),
+                problems=(SessionExists, IdReused, InvalidName, SandboxRefused, StorageFull),
                 writes=True,
             ),
             Route(
@@ -116,6 +126,30 @@ class SessionRoutes:
                 problems=(SessionNotFound, InvalidName, StorageFull),
                 writes=True,
             ),
+            self._asking("pause", "Stop the session's sandbox where it is, once no action is open", self.pause),
+            self._asking("resume", "Let a paused sandbox go on; a new action does it too", self.resume),
+            self._asking(
+                "restart",
+                "End the session's sandbox; the next action meets a new one",
+                self.restart,
+                RestartBody,
+            ),
+            self._asking("keep-alive", "Begin the session's idle deadline anew", self.keep_alive),
+        )
+
+    @staticmethod
+    def _asking(word: str, summary: str, handler: Handler, body: type[msgspec.Struct] | None = None) -> Route:
+        return Route(
+            method="POST",
+            path=f"/v1/sessions/{{session}}/{word}",
+            name=f"{word.replace('-', '_')}_session",
+            summary=summary,
+            handler=handler,
+            body=body,
+            body_required=False,
+            answers={202: Answer("The request is in the log.", {"application/json": (RequestRecorded,)})},
+            problems=(SessionNotFound, SessionClosed, InvalidName, SandboxRefused, StorageFull),
+            writes=True,
         )
 
     async def create(self, call: Call) -> web.Response:
@@ -125,13 +159,18 @@ class SessionRoutes:
         if runtime not in self._runtimes:
             known = ", ".join(sorted(self._runtimes))
             raise InvalidRequest(f"There is no runtime {runtime[:100]!r} here; there is {known}.", member="runtime")
+        if reasons := self._runtimes[runtime].refuses(body.sandbox, body.image):
+            # Now, and not at the first action: nobody should find out later that a limit was dropped.
+            raise SandboxRefused(f"The runtime {runtime} cannot give what is asked: {'; '.join(reasons)}.")
         payload = SessionCreated(
             runtime=runtime,
             image=body.image,
             labels=body.labels,
             environment=body.environment,
-            isolated=self._runtimes[runtime],
+            isolated=self._runtimes[runtime].isolated,
             life_seconds=body.life_seconds,
+            idle_seconds=body.idle_seconds,
+            sandbox=body.sandbox,
         )
         key = idempotency_key(call)
         try:
@@ -165,6 +204,41 @@ class SessionRoutes:
             await self._submission.close_session(submitter(call), name)
         return json_response(await self._view(call.caller.tenant, name))
 
+    async def pause(self, call: Call) -> web.Response:
+        """Ask for a pause."""
+        view = await self._open(call)
+        runtime = self._runtimes.get(view.runtime)
+        if runtime is None or not runtime.pauses:
+            raise SandboxRefused(f"Sandboxes of the runtime {view.runtime} cannot be paused.")
+        return await self._ask(call, "pause_requested", PauseRequested())
+
+    async def resume(self, call: Call) -> web.Response:
+        """Ask for the end of a pause."""
+        await self._open(call)
+        return await self._ask(call, "resume_requested", ResumeRequested())
+
+    async def restart(self, call: Call) -> web.Response:
+        """Ask for another generation."""
+        body = await call.body(self._restart_body) if call.request.body_exists else RestartBody()
+        await self._open(call)
+        return await self._ask(call, "restart_requested", RestartRequested(reason=body.reason))
+
+    async def keep_alive(self, call: Call) -> web.Response:
+        """Give a sign of life."""
+        await self._open(call)
+        return await self._ask(call, "session_kept_alive", SessionKeptAlive())
+
+    async def _ask(self, call: Call, kind: str, payload: msgspec.Struct) -> web.Response:
+        appended = await self._submission.ask_session(submitter(call), call.path["session"], kind, payload)
+        return json_response(RequestRecorded(event=appended.events[0]), 202)
+
+    async def _open(self, call: Call) -> SessionView:
+        name = check_name(call.path["session"], "session name")
+        view = await self._view(call.caller.tenant, name)
+        if view.status != "open":
+            raise SessionClosed(f"Session {name!r} is closed.")
+        return view
+
     async def _view(self, tenant: str, session: str) -> SessionView:
         summary = await self._projections.session(tenant, session)
         if summary is None:
@@ -185,4 +259,6 @@ def session_view(summary: SessionSummary) -> SessionView:
         created=summary.created_time,
         position=summary.created,
         open_actions=summary.open_actions,
+        sandbox_state=summary.sandbox_state,
+        active=summary.active_time,
     )

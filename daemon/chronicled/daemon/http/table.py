@@ -23,6 +23,7 @@ from chronicled.events.blobs import BlobStore
 from chronicled.events.codec import Codec
 from chronicled.events.store import EventStore
 from chronicled.events.stream import EventStream
+from chronicled.runtimes.runtime import Runtime
 from chronicled.storage.projections import Projections
 
 __all__ = ["Parts", "route_table"]
@@ -43,8 +44,8 @@ class Parts:
     subscribers: Subscribers
     metrics: Metrics
     limits: LimitSettings
-    runtimes: Mapping[str, bool]
-    """By name, whether each isolates."""
+    runtimes: Mapping[str, Runtime]
+    """By name."""
     runtime_default: str
     unready: Callable[[], str | None]
     """Tells why the daemon takes no requests; None when it does."""

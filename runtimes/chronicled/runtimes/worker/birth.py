@@ -8,11 +8,11 @@ import anyio
 import structlog
 from anyio import CancelScope
 
-from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
+from chronicled.events.errors import SandboxError, SandboxStartFailed, SandboxUnreachable
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
 from chronicled.runtimes.worker.generation import Generation
 
-__all__ = ["RETRY_SECONDS_MAX", "RETRY_SECONDS_MIN", "abort", "ended", "start"]
+__all__ = ["RETRY_SECONDS_MAX", "RETRY_SECONDS_MIN", "abort", "ended", "greeted", "start"]
 
 RETRY_SECONDS_MIN: Final = 0.2
 RETRY_SECONDS_MAX: Final = 30.0
@@ -62,6 +62,20 @@ async def _greeted_or_dead(sandbox: Sandbox, generation: Generation) -> str:
         await generation.greeted.wait()
         race.cancel_scope.cancel()
     return died
+
+
+async def greeted(sandbox: Sandbox) -> None:
+    """Have what the sandbox was told at its start destroyed, before anything of an agent's runs in it.
+
+    Raises:
+        SandboxStartFailed: it still stands where a command could read it.
+    """
+    try:
+        await sandbox.greeted()
+    except SandboxStartFailed:
+        raise
+    except SandboxError as error:
+        raise SandboxStartFailed(f"The secrets of its start could not be destroyed: {error.detail}") from error
 
 
 async def ended(sandbox: Sandbox) -> str:

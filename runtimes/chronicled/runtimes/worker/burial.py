@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
+import structlog
 from anyio import to_thread
 
+from chronicled.events.errors import SandboxUnreachable
 from chronicled.events.kinds.lifecycle import GenerationEnded, SandboxRemoved
 from chronicled.events.outcome import Deadline, Effects, Outcome
+from chronicled.runtimes.runtime import Runtime
 from chronicled.runtimes.worker import places
+from chronicled.runtimes.worker.birth import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN
 from chronicled.runtimes.worker.flight import Flight
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.observation import Ending
@@ -19,10 +23,15 @@ from chronicled.runtimes.worker.spool import spooled_results
 if TYPE_CHECKING:
     from chronicled.runtimes.worker.session import SessionWorker
 
-__all__ = ["bury", "remove_sandbox", "unreachable"]
+__all__ = ["OUT_OF_MEMORY", "bury", "remove_sandbox", "unreachable"]
+
+OUT_OF_MEMORY: Final = "out_of_memory"
+"""What a runtime gives as the reason of an end where the kernel killed for want of memory."""
+
+_log = structlog.get_logger("chronicled.worker")
 
 
-async def bury(session: SessionWorker, generation: Generation, reason: str) -> None:
+async def bury(session: SessionWorker, runtime: Runtime | None, generation: Generation, reason: str) -> None:
     """Close the books of a generation of which no process lives.
 
     In this order, so that a crash in between leaves nothing undecided: every action that was sent to it gets its
@@ -39,7 +48,7 @@ async def bury(session: SessionWorker, generation: Generation, reason: str) -> N
     session.floor = max(session.floor, events[-1].position)
     session.generation = None
     context.journal.forget_generation(generation.id)
-    await remove_sandbox(session, generation.sandbox_id, generation.id, reason)
+    await remove_sandbox(session, runtime, generation.sandbox_id, generation.id, reason)
 
 
 async def _end_flights(session: SessionWorker, generation: Generation, reason: str) -> None:
@@ -74,6 +83,9 @@ def _epitaph(generation: Generation, flight: Flight, why: str, *, known: bool) -
     if not known:
         outcome, reason = Outcome.UNKNOWN, "journal_lost"
         message = "The sandbox is gone, and whether this action was sent to it is not on record any more."
+    elif why == OUT_OF_MEMORY:
+        outcome, reason = Outcome.OOM_KILLED, OUT_OF_MEMORY
+        message = "The sandbox ran out of memory, and the kernel ended it."
     elif flight.stop == "command":
         outcome, reason, deadline = Outcome.TIMEOUT, "command_deadline", Deadline.COMMAND
         message = "The action server did not end it by its command deadline: its sandbox was ended."
@@ -101,9 +113,21 @@ def unreachable(generation: str) -> Ending:
     )
 
 
-async def remove_sandbox(session: SessionWorker, sandbox: str, generation: str | None, reason: str) -> None:
-    """Remove what is left of a dead sandbox, then say so. Raises as `Publisher`."""
+async def remove_sandbox(
+    session: SessionWorker, runtime: Runtime | None, sandbox: str, generation: str | None, reason: str
+) -> None:
+    """Remove what is left of a sandbox, however long that takes, then say so. Raises as `Publisher`."""
     directories = session.context.directories
+    wait = RETRY_SECONDS_MIN
+    while runtime is not None:
+        try:
+            # This one alone: sandboxes of sessions that are not claimed yet must not be taken for orphans.
+            await runtime.remove(sandbox)
+            break
+        except SandboxUnreachable as error:
+            _log.warning("removal_unproven", session=session.key.session, detail=error.detail)
+        await anyio.sleep(wait)
+        wait = min(2 * wait, RETRY_SECONDS_MAX)
     if generation is not None:
         await to_thread.run_sync(places.remove, directories.generation_spool(generation))
     await to_thread.run_sync(places.remove, directories.socket_directory(sandbox))

@@ -134,7 +134,8 @@ class Dispatcher:
             context.threads,
             lambda progress: session.publisher.progress(event, progress),
         )
-        flight = session.flights[event.id] = Flight(event, pump)
+        kills = 0 if generation.sandbox is None else generation.sandbox.out_of_memory_count
+        flight = session.flights[event.id] = Flight(event, pump, kills)
         return flight
 
     def _arm_command_deadline(self, flight: Flight, payload: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +19,7 @@ from chronicled.runtimes.action_server.frames import Result, Settle
 from chronicled.runtimes.output.live import MEMORY_BYTES
 from chronicled.runtimes.output.pump import Pump
 from chronicled.runtimes.output.summary import OutputSummary, excerpt, whole
+from chronicled.runtimes.worker.burial import OUT_OF_MEMORY
 from chronicled.runtimes.worker.flight import Flight
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.observation import Ending, of_result
@@ -38,7 +40,7 @@ class Collector:
     async def collect(self, generation: Generation, flight: Flight, result: Result) -> None:
         """End the flight with what its action server said. Raises as `Publisher`."""
         kept = max(0, result.output_bytes - result.output_dropped_bytes)
-        ending = self._named(of_result(result, generation.id))
+        ending = self._named(await _proven(of_result(result, generation.id), generation, flight))
         output = await self._output(flight.pump, kept, max(0, result.output_dropped_bytes))
         drafts: list[Draft] = []
         if result.state_lost:
@@ -115,3 +117,21 @@ class Collector:
                 # The output file is a blob by now; it is only left here when somebody else ended the action.
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
+
+
+async def _proven(ending: Ending, generation: Generation, flight: Flight) -> Ending:
+    """Return the ending with its signal explained, where a kill is proven to be the kernel's, for want of memory."""
+    code, number = ending.fields.get("exit_code"), ending.fields.get("signal")
+    if generation.sandbox is None or not (code == 128 + signal.SIGKILL or number == signal.SIGKILL):
+        return ending
+    if ending.outcome not in {Outcome.FAILED, Outcome.KILLED}:
+        return ending
+    if not await generation.sandbox.ran_out_of_memory(flight.out_of_memory_count):
+        return ending
+    return msgspec.structs.replace(
+        ending,
+        outcome=Outcome.OOM_KILLED,
+        effects=Effects.POSSIBLE,
+        reason=OUT_OF_MEMORY,
+        message="The sandbox ran out of memory, and the kernel killed a process of this action.",
+    )

@@ -22,11 +22,15 @@ class Flight:
     Args:
         event: The action.
         pump: Takes its output.
+        out_of_memory_count: How often the kernel had killed in its sandbox for want of memory when it was sent.
     """
 
-    __slots__ = ("cancelled", "done", "ending", "event", "pump", "pumping", "sent", "stop", "timers")
+    __slots__ = (
+        "cancelled", "done", "ending", "event", "out_of_memory_count", "pump", "pumping", "sent", "stop", "timers",
+    )  # fmt: skip
 
-    def __init__(self, event: Event, pump: Pump) -> None:
+    def __init__(self, event: Event, pump: Pump, out_of_memory_count: int = 0) -> None:
+        self.out_of_memory_count = out_of_memory_count
         self.event = event
         self.pump = pump
         self.pumping = False

@@ -14,10 +14,12 @@ from chronicled.events.envelope import Event
 from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
 from chronicled.events.kinds.lifecycle import GenerationStarted, SandboxRequested
 from chronicled.events.outcome import Deadline, Outcome
+from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
 from chronicled.runtimes.worker import places
-from chronicled.runtimes.worker.birth import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, abort, ended, start
+from chronicled.runtimes.worker.birth import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, abort, ended, greeted, start
 from chronicled.runtimes.worker.burial import bury, remove_sandbox, unreachable
+from chronicled.runtimes.worker.frost import Frost
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.handshake import Expected
 from chronicled.runtimes.worker.refusal import never_ran
@@ -45,6 +47,7 @@ class SandboxLife:
         self._busy = False
         self._killing = False
         self._doom = ""
+        self.frost = Frost(session)
         self.undecided = False
         """What was open at the claim is not reconciled yet: nothing may be taken for never sent."""
         # At once, and not when its tasks begin: a sweep in between must not take the sandbox for an orphan.
@@ -91,6 +94,13 @@ class SandboxLife:
             self._busy = True
             self._session.spawn(self._begin)
 
+    def heed(self) -> None:
+        """Do what was asked of the sandbox itself and can be done now: end it, stop it, let it go on. Idempotent."""
+        if self._session.fold.restart is not None:
+            self.put_down("restart_requested")
+        elif not self._killing:
+            self.frost.heed()
+
     def put_down(self, reason: str) -> None:
         """End the present generation, if there is one; the rest follows from its proven death. Idempotent."""
         generation = self._session.generation
@@ -124,9 +134,10 @@ class SandboxLife:
                 lose = self._session.collector.lose
                 self._session.spawn(partial(lose, generation, flight, unreachable(generation.id)))
 
-    async def _bury(self, generation: Generation, reason: str) -> None:
-        await bury(self._session, generation, self._doom or reason)
+    async def _bury(self, runtime: Runtime | None, generation: Generation, reason: str) -> None:
+        await bury(self._session, runtime, generation, self._doom or reason)
         self._killing, self._doom, self.undecided = False, "", False
+        self.frost.melt()
 
     async def _begin(self) -> None:
         failure: SandboxStartFailed | None = None
@@ -159,11 +170,12 @@ class SandboxLife:
         generation_id = context.ids.new()
         request = SandboxRequested(sandbox=sandbox_id, runtime=runtime.name, image=created.image)
         context.sandboxes.add(sandbox_id)
-        await session.publisher.publish([session.publisher.lifecycle("sandbox_requested", request)])
+        draft = session.publisher.lifecycle("sandbox_requested", request)
+        position = (await session.publisher.publish([draft]))[-1].position
         token = context.randomness.bytes(32).hex()
         directories, disk = context.directories, context.disk
         await to_thread.run_sync(places.prepare, directories, disk, sandbox_id, generation_id, token)
-        spec = self._spec(sandbox_id, generation_id, token)
+        spec = self._spec(sandbox_id, generation_id, token, position)
         results = places.open_results(directories, disk, generation_id)
         try:
             generation = Generation(
@@ -178,19 +190,22 @@ class SandboxLife:
         finally:
             os.close(results)
         if failure is not None:
-            await remove_sandbox(session, sandbox_id, generation_id, "start_failed")
+            await remove_sandbox(session, runtime, sandbox_id, generation_id, "start_failed")
             raise failure
-        await self._bury(generation, reason)
+        await self._bury(runtime, generation, reason)
 
     async def _start_and_serve(self, runtime: Runtime, spec: SandboxSpec, generation: Generation) -> str:
         session, context = self._session, self._context
         began = context.clock.monotonic()
         async with context.starts:
+            queued = context.clock.monotonic() - began
             sandbox = await start(runtime, spec, generation, context.settings.start_seconds)
         hello = generation.hello
         assert hello is not None
         generation.sandbox = sandbox
         try:
+            await greeted(sandbox)
+            seconds = context.clock.monotonic() - began
             started = GenerationStarted(
                 sandbox=spec.sandbox,
                 generation=spec.generation,
@@ -198,7 +213,9 @@ class SandboxLife:
                 boot_id=hello.boot_id,
                 handle=sandbox.handle,
                 kinds=sorted(generation.kinds),
-                start_seconds=round(context.clock.monotonic() - began, 6),
+                start_seconds=round(seconds, 6),
+                phases=_phases(queued, sandbox.phases, seconds),
+                image_digest=sandbox.image_digest,
             )
             # Before its first dispatch: the journal says that it knows all that will be sent.
             context.journal.vouch(generation.id, session.publisher.fence)
@@ -208,12 +225,13 @@ class SandboxLife:
             raise
         session.generation = generation
         generation.recorded = True
+        self.heed()
         session.advance_all()
         return await ended(sandbox)
 
     # -- finding again ---------------------------------------------------------------------------------------------
 
-    def _spec(self, sandbox: str, generation: str, token: str) -> SandboxSpec:
+    def _spec(self, sandbox: str, generation: str, token: str, position: int) -> SandboxSpec:
         session, directories = self._session, self._context.directories
         created = session.created
         return SandboxSpec(
@@ -226,6 +244,8 @@ class SandboxLife:
             working_directory=directories.home(sandbox),
             image=None if created is None else created.image,
             environment={} if created is None else created.environment,
+            request=SandboxRequest() if created is None else created.sandbox,
+            position=position,
         )
 
     def _expected(self, generation: str, token: str, results: int, boot_id: str | None = None) -> Expected:
@@ -254,22 +274,26 @@ class SandboxLife:
             reason = await self._attach_and_serve(generation, started, token)
         finally:
             os.close(results)
-        await self._bury(generation, reason)
+        await self._bury(context.runtimes.get(started.runtime), generation, reason)
         self._busy = False
         self._session.advance_all()
 
     async def _attach_and_serve(self, generation: Generation, started: GenerationStarted, token: str) -> str:
         context = self._context
-        spec = self._spec(started.sandbox, started.generation, token)
+        requested = self._session.fold.sandbox
+        spec = self._spec(started.sandbox, started.generation, token, 0 if requested is None else requested.position)
         async with context.listen(context.directories.socket_directory(started.sandbox), generation.serve):
             sandbox = await self._attach(started, spec)
             if sandbox is None:
-                return "found_dead"
+                runtime = context.runtimes.get(started.runtime)
+                return "found_dead" if runtime is None else await runtime.epitaph(started.handle, spec)
             generation.sandbox = sandbox
             if not token:
                 self.put_down("token_lost")
             else:
+                await self.frost.find(sandbox)
                 # It dials by itself; should it stay away while something waits, it is put down.
+                self.heed()
                 self._session.advance_all()
             return await ended(sandbox)
 
@@ -296,16 +320,13 @@ class SandboxLife:
 
     async def _clear_up(self, requested: SandboxRequested) -> None:
         runtime = self._context.runtimes.get(requested.runtime)
-        wait = RETRY_SECONDS_MIN
-        while runtime is not None:
-            try:
-                # This one alone: sandboxes of sessions that are not claimed yet must not be taken for orphans.
-                await runtime.remove(requested.sandbox)
-                break
-            except SandboxUnreachable as error:
-                _log.warning("removal_unproven", session=self._session.key.session, detail=error.detail)
-            await anyio.sleep(wait)
-            wait = min(2 * wait, RETRY_SECONDS_MAX)
-        await remove_sandbox(self._session, requested.sandbox, None, "worker_restarted")
+        await remove_sandbox(self._session, runtime, requested.sandbox, None, "worker_restarted")
         self._busy = self.undecided = False
         self._session.advance_all()
+
+
+def _phases(queued: float, told: dict[str, float], whole: float) -> dict[str, float]:
+    """Return where the time of a start went: in the queue of starts, in what the runtime did, until the handshake."""
+    phases = {"queue": queued, **told}
+    phases["ready"] = max(0.0, whole - sum(phases.values()))
+    return {name: round(seconds, 6) for name, seconds in phases.items()}

@@ -97,6 +97,7 @@ class SessionWorker:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 self.deadlines.arm_life()
+                self.deadlines.arm_idle()
                 for event in self.fold:
                     self.deadlines.arm_queue(event)
                 self.life.take_up()
@@ -151,6 +152,7 @@ class SessionWorker:
             return
         action = None if event.cause is None else self.fold.find(event.cause)
         self.fold.apply(event)
+        self.deadlines.note(event)
         if event.category == ACTION:
             if self.fold.find(event.id) is not None:
                 self._touched.add(event.lane)
@@ -175,6 +177,8 @@ class SessionWorker:
             self._refuse(event for event in self._cancelled if self.fold.find(event.id) is not None)
             if self.fold.closed is not None:
                 self._close_if_done()
+        if self.fold.asks:
+            self.life.heed()
         self._whole = False
         self._touched.clear()
         self._cancelled.clear()
@@ -260,6 +264,8 @@ class SessionWorker:
             self.life.want()
         elif self.life.doomed:
             return  # it is being ended: the next one takes it, or nobody
+        elif self.life.frost.frozen:
+            self.life.heed()
         elif not generation.ready:
             self._watch_absence(generation)
         elif head.kind not in generation.kinds:
@@ -336,6 +342,12 @@ class SessionWorker:
         if self._absence is not None:
             self._absence.cancel()
             self._absence = None
+
+    @property
+    def pausable(self) -> bool:
+        """Whether the session's runtime can pause a sandbox."""
+        runtime = None if self.created is None else self.context.runtimes.get(self.created.runtime)
+        return runtime is not None and runtime.pauses
 
     @property
     def generation_id(self) -> str | None:

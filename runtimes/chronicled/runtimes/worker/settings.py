@@ -38,6 +38,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a live action server may stay away while an action waits for it, before its generation is ended."""
     proof_seconds: float = 600.0
     """How long the death of an unreachable generation is sought, before its actions end `unknown`."""
+    sweep_seconds: float = 60.0
+    """How often what the runtimes hold is compared with what the log knows."""
     drain_seconds: float = 10.0
     """How long a drain waits for results that are being published."""
     unclaimed_seconds: float = 900.0

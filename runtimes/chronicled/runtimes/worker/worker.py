@@ -133,6 +133,8 @@ class Worker:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(timers.run)
+                for runtime in self._runtimes.values():
+                    tasks.start_soon(runtime.run)
                 await tasks.start(self._follow, context, tasks)
                 keys = await self._log.unfinished()
                 self._unclaimed = set(keys)
@@ -146,6 +148,7 @@ class Worker:
                     await self._all_claimed.wait()
                 await self._sweep(context)
                 await self._forget_dead_generations(journal)
+                tasks.start_soon(self._sweep_for_ever, context)
                 task_status.started()
                 await self._draining.wait()
                 await self._wind_up()
@@ -207,12 +210,17 @@ class Worker:
         for runtime in self._runtimes.values():
             try:
                 # The set itself, not a copy: what starts while the runtime looks around must not be swept.
-                removed = await runtime.sweep(context.sandboxes)
+                removed = await runtime.sweep(context.sandboxes, self._log.head)
             except SandboxUnreachable as error:
                 _log.warning("sweep_unproven", runtime=runtime.name, detail=error.detail)
                 continue
             if removed:
                 _log.warning("orphans_removed", runtime=runtime.name, sandboxes=list(removed))
+
+    async def _sweep_for_ever(self, context: Context) -> None:
+        while True:
+            await anyio.sleep(self._settings.sweep_seconds)
+            await self._sweep(context)
 
     # -- following -------------------------------------------------------------------------------------------------
 

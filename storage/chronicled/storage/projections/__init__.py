@@ -5,12 +5,13 @@ from __future__ import annotations
 from chronicled.storage.projections.projection import Projection
 from chronicled.storage.projections.projections import Projections, open_projections
 from chronicled.storage.projections.status import ActionStatus, action_status
-from chronicled.storage.projections.summary import SessionSummary
+from chronicled.storage.projections.summary import SandboxState, SessionSummary
 
 __all__ = [
     "ActionStatus",
     "Projection",
     "Projections",
+    "SandboxState",
     "SessionSummary",
     "action_status",
     "open_projections",

@@ -52,7 +52,7 @@ class OpenWork:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self.version = "1:" + _fingerprint(registry)
+        self.version = "2:" + _fingerprint(registry)
         self._folds: dict[Key, SessionFold] = {}
         self._changed: dict[Key, None] = {}
         self._saving: dict[Key, None] = {}
@@ -176,7 +176,7 @@ def _over(fold: SessionFold) -> bool:
 
 
 def _events(fold: SessionFold) -> Iterable[Event]:
-    for event in (fold.created, fold.closed, fold.sandbox, fold.generation, *fold.losses()):
+    for event in (fold.created, fold.closed, fold.sandbox, fold.generation, *fold.losses(), *fold.standing()):
         if event is not None:
             yield event
     for action in fold:

@@ -21,7 +21,7 @@ from chronicled.events.worker_log import Claim, SessionKey
 from chronicled.storage.projections.file import ProjectionFile, is_damage, is_full
 from chronicled.storage.projections.open_work import OpenWork
 from chronicled.storage.projections.projection import Changes, Checkpoint, Projection
-from chronicled.storage.projections.summary import SessionRow, SessionSummary, Summaries
+from chronicled.storage.projections.summary import SandboxState, SessionRow, SessionSummary, Summaries
 
 __all__ = ["Projections", "open_projections"]
 
@@ -140,6 +140,8 @@ class Projections:
             sandbox=row.sandbox,
             fence=row.fence,
             open_actions=0 if fold is None else len(fold),
+            active_time=row.active_time or row.created_time,
+            sandbox_state=_sandbox_state(fold),
         )
 
     # -- claims ----------------------------------------------------------------------------------------------------
@@ -317,6 +319,18 @@ class Projections:
             if self._damaged:
                 self._file = await self._file.start_anew()
             await self._file.close()
+
+
+def _sandbox_state(fold: SessionFold | None) -> SandboxState:
+    if fold is None or fold.sandbox is None:
+        return "none"
+    if fold.restart is not None or fold.closed is not None:
+        return "ending"
+    if fold.generation is None:
+        return "starting"
+    if fold.paused is not None:
+        return "paused"
+    return "ready" if fold.pause is None else "pausing"
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -12,7 +12,7 @@ from chronicled.events.envelope import Event
 from chronicled.events.kinds.lifecycle import SessionCreated
 from chronicled.storage.projections.projection import Changes, Key
 
-__all__ = ["SessionRow", "SessionSummary", "Summaries"]
+__all__ = ["SandboxState", "SessionRow", "SessionSummary", "Summaries"]
 
 UPSERT: Final = (
     "INSERT INTO session (created, tenant, session, live, row) VALUES (?, ?, ?, ?, ?) "
@@ -43,11 +43,17 @@ class SessionRow(msgspec.Struct, kw_only=True, array_like=True):
     sandboxes: list[str] = []
     """Those that were requested and not removed."""
     fence: int = 0
+    active_time: str = ""
+    """Of the last event that a client wanted, or that ended an action."""
 
     @property
     def live(self) -> bool:
         """Whether something may still happen to it."""
         return not self.closed or bool(self.sandboxes)
+
+
+SandboxState = Literal["none", "starting", "ready", "pausing", "paused", "ending"]
+"""What stands between a session's next action and its run: `none` will be `starting` when there is one."""
 
 
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +74,8 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: str | None
     fence: int
     open_actions: int
+    active_time: str
+    sandbox_state: SandboxState
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -89,7 +97,7 @@ class Summaries:
     """
 
     name = "sessions"
-    version = "1"
+    version = "2"
     schema: tuple[str, ...] = (
         "CREATE TABLE IF NOT EXISTS session (created INTEGER PRIMARY KEY, tenant TEXT NOT NULL, session TEXT NOT NULL,"
         " live INTEGER NOT NULL, row BLOB NOT NULL, UNIQUE (tenant, session)) STRICT",
@@ -131,6 +139,8 @@ class Summaries:
     def _advance(self, row: SessionRow, event: Event) -> None:
         row.position = event.position
         row.time = event.time
+        if event.source == "client" or (event.category == "observation" and event.cause is not None):
+            row.active_time = event.time
         if event.category != "lifecycle":
             return
         kind = event.kind

@@ -1,0 +1,106 @@
+"""Standing still: a session's sandbox is paused once nothing runs in it, and goes on when something is wanted of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import structlog
+
+from chronicled.events.clock import parse_time
+from chronicled.events.errors import SandboxError
+from chronicled.events.kinds.lifecycle import SandboxPaused, SandboxResumed
+from chronicled.runtimes.runtime import Sandbox
+from chronicled.runtimes.worker.birth import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN
+from chronicled.runtimes.worker.generation import Generation
+
+if TYPE_CHECKING:
+    from chronicled.runtimes.worker.session import SessionWorker
+
+__all__ = ["Frost"]
+
+ATTEMPTS_MAX: Final = 5
+
+_log = structlog.get_logger("chronicled.worker")
+
+
+class Frost:
+    """Pauses and resumes the sandbox of one session, one step at a time.
+
+    Only a sandbox in which no action runs is paused, so that no deadline passes meanwhile. The log says that it stands
+    still after it does, and that it goes on after it does; a crash in between is made good at the next attach.
+    """
+
+    def __init__(self, session: SessionWorker) -> None:
+        self._session = session
+        self._moving = False
+        self.frozen = False
+        """It stands still, or is about to: nothing is sent to it."""
+
+    def melt(self) -> None:
+        """Forget a sandbox that is over."""
+        self.frozen = False
+
+    async def find(self, sandbox: Sandbox) -> None:
+        """Take up a sandbox that was found again: paused if the log says so, and going on if it does not."""
+        self.frozen = self._session.fold.paused is not None
+        if self.frozen or not self._session.pausable:
+            return
+        try:
+            await sandbox.resume()
+        except SandboxError as error:
+            _log.warning("resume_failed", session=self._session.key.session, detail=error.detail)
+
+    def heed(self) -> None:
+        """Begin what is wanted, if it is not so already: standing still, or going on."""
+        session = self._session
+        generation = session.generation
+        if self._moving or generation is None or generation.sandbox is None:
+            return
+        wanted = session.fold.pause is not None and not len(session.fold) and session.fold.closed is None
+        if wanted != self.frozen and (generation.ready or self.frozen):
+            self._moving = self.frozen = True
+            session.spawn(partial(self._pause if wanted else self._resume, generation, generation.sandbox))
+
+    async def _pause(self, generation: Generation, sandbox: Sandbox) -> None:
+        session = self._session
+        try:
+            await sandbox.pause()
+        except SandboxError as error:
+            _log.warning("pause_failed", session=session.key.session, detail=error.detail)
+            self._moving = self.frozen = False
+            session.later(RETRY_SECONDS_MAX, session.life.heed)
+            return
+        if session.generation is generation:
+            told = SandboxPaused(sandbox=generation.sandbox_id, generation=generation.id)
+            await session.publisher.publish([session.publisher.lifecycle("sandbox_paused", told)])
+        self._moving = False
+        session.life.heed()
+
+    async def _resume(self, generation: Generation, sandbox: Sandbox) -> None:
+        session = self._session
+        wait = RETRY_SECONDS_MIN
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                await sandbox.resume()
+                break
+            except SandboxError as error:
+                _log.warning("resume_failed", session=session.key.session, detail=error.detail)
+            await anyio.sleep(wait)
+            wait *= 2
+        else:
+            # What waits for it must not wait for ever: the next generation takes it, or it is told that state is lost.
+            self._moving = False
+            session.life.put_down("resume_failed")
+            return
+        paused = session.fold.paused
+        if session.generation is generation and paused is not None:
+            seconds = max(0.0, (session.context.clock.now_us() - parse_time(paused.time)) / 1e6)
+            told = SandboxResumed(
+                sandbox=generation.sandbox_id, generation=generation.id, paused_seconds=round(seconds, 6)
+            )
+            await session.publisher.publish([session.publisher.lifecycle("sandbox_resumed", told)])
+        self._moving = self.frozen = False
+        session.life.heed()
+        session.advance_all()
