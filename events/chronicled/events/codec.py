@@ -119,7 +119,7 @@ class Codec:
                 placeholder does not fit.
             SecretsUnavailable: the session's secrets cannot be read.
         """
-        data = self._redacted(tenant, session, spec, payload)
+        data, _ = self._redacted(tenant, session, spec, payload)
         if len(data) > self.payload_bytes_max:
             raise PayloadTooLarge(
                 f"The payload of {spec.kind} has {len(data)} bytes; {self.payload_bytes_max} are allowed.",
@@ -128,26 +128,28 @@ class Codec:
         return data
 
     def redacted(self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct) -> msgspec.Struct:
-        """Return the payload as it may be published, for whoever is about to cut it: `encode` does the same.
+        """Return the payload as it may be published, the very same if nothing is replaced: `encode` does that too.
 
-        What may be MBs: call it in a thread for a large payload. Raises as `encode`, but for the size.
+        For whoever is about to cut it, or has to know. Reads what may be MBs: call it in a thread for a large payload.
+        Raises as `encode`, but for the size.
         """
         if not self._redaction.active(tenant, session):
             return payload
-        value: msgspec.Struct = self._decoder(spec.payload).decode(self._redacted(tenant, session, spec, payload))
-        return value
+        return self._redacted(tenant, session, spec, payload)[1]
 
-    def _redacted(self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct) -> bytes:
+    def _redacted(
+        self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct
+    ) -> tuple[bytes, msgspec.Struct]:
         encoded = self._encoded(spec, payload)
         data = self._redaction.payload(tenant, session, encoded)
-        if data is not encoded:
-            try:
-                self._decoder(spec.payload).decode(data)
-            except (msgspec.DecodeError, ValueError) as error:
-                raise InvalidPayload(
-                    f"A secret of the session stands in the payload of {spec.kind} where its name cannot: {error}."
-                ) from None
-        return data
+        if data is encoded:
+            return data, payload
+        try:
+            return data, self._decoder(spec.payload).decode(data)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise InvalidPayload(
+                f"A secret of the session stands in the payload of {spec.kind} where its name cannot: {error}."
+            ) from None
 
     def _encoded(self, spec: KindSpec, payload: msgspec.Struct) -> bytes:
         try:
