@@ -16,7 +16,7 @@ __all__ = ["compile_tree"]
 
 _ADVICE: Final = "make the carrier again; if that fails too, report it"
 
-# Runs in the carried interpreter where that can run here. Sources are never looked at again: `unchecked-hash`. Docstrings
+# Runs in the carried interpreter where that can run here. Sources are not looked at again: `unchecked-hash`. Docstrings
 # stay in the sources alone: without them an idle server is 0.6 MB smaller. The same source gives the same bytes: one
 # process, in order, and file names as they will be in the sandbox.
 _SCRIPT: Final = """
