@@ -30,6 +30,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """JSON, with secrets in place. Untrusted as to its shape: decode it with a type."""
     timeout_seconds: float | None
     quiet_seconds: float | None
+    position: int = 0
+    """Place in the log; 0 where the worker has not told it."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

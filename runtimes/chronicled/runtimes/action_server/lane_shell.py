@@ -43,6 +43,8 @@ class LaneShell:
     ) -> None:
         self.state_lost = False
         """The shell died since the last action ended."""
+        self.busy = False
+        """An action runs in it, or is about to."""
         self.lane: LaneSupervisor | None = None
         self.shell: Shell | None = None
         self._console: Console | None = None
@@ -56,6 +58,12 @@ class LaneShell:
         self._flush: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._in_action = False
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether anything but its shell lives in it."""
+        passed = self.shell.pid if self.shell is not None else 0
+        return self.lane is not None and bool(process_tree.descendants(self.lane.pid, passed=passed))
 
     async def ready(self, directory: str) -> tuple[Shell, LaneSupervisor]:
         """Return the shell, started in the directory if there is none, or none that lives.

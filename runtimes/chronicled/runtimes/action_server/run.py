@@ -18,7 +18,9 @@ from chronicled.runtimes.action_server import run_ending, spawning
 from chronicled.runtimes.action_server.ending import Toll, end_command
 from chronicled.runtimes.action_server.executor import Cause, Context, Ended, Request, error
 from chronicled.runtimes.action_server.input_watch import InputWatch
+from chronicled.runtimes.action_server.known import DigestSet
 from chronicled.runtimes.action_server.lane_shell import LaneShell
+from chronicled.runtimes.action_server.lanes import LANES_MAX
 from chronicled.runtimes.action_server.process_tree import Process
 from chronicled.runtimes.action_server.program import Program
 from chronicled.runtimes.action_server.shell import Shell, ShellFailed
@@ -29,6 +31,8 @@ __all__ = ["RunExecutor"]
 
 TTY_TERM: Final = "xterm-256color"
 """What a command whose output goes to the terminal is told about it; the others have `TERM` from the session."""
+_RETIRED_OF: Final = 16
+"""How many idle lanes are looked at for one without jobs."""
 _decoder: Final = msgspec.json.Decoder(Run)
 
 End = TypeVar("End")
@@ -60,6 +64,9 @@ class RunExecutor:
         self._background = background
         self._variables = SessionVariables()
         self._lanes: dict[str, LaneShell] = {}
+        """The one used last at the end."""
+        self._retired = DigestSet()
+        """Lanes whose shell was put down to make room, until they are told."""
 
     @property
     def kinds(self) -> Collection[str]:
@@ -88,6 +95,9 @@ class RunExecutor:
             if not _is_accessible(directory):
                 return error("bad_arguments", f"the working directory {directory} is not there or not accessible")
         lane_shell = self._lane(request.lane)
+        if lane_shell is None:
+            return error("overloaded", f"{LANES_MAX} lanes of this sandbox are busy")
+        lane_shell.busy = True
         try:
             if run.argv is not None:
                 return await self._run_program(run, run.argv, directory, context, lane_shell)
@@ -96,18 +106,41 @@ class RunExecutor:
             return await self._run_command(run, directory, context, lane_shell)
         except (ShellFailed, ReaperLost, OSError) as problem:
             return error("no_shell", str(problem))
+        finally:
+            lane_shell.busy = False
+
+    def holds_state(self, lane: str) -> bool:
+        """Return whether a lane has a shell or jobs here, which would be lost if the lane were forgotten."""
+        return lane in self._lanes
 
     async def close(self) -> None:
         """End every lane's shell."""
         for lane_shell in self._lanes.values():
             lane_shell.close()
 
-    def _lane(self, name: str) -> LaneShell:
-        if name not in self._lanes:
-            self._lanes[name] = LaneShell(
-                self._supervisor, self._program, self._variables, partial(self._background, name)
-            )
-        return self._lanes[name]
+    def _lane(self, name: str) -> LaneShell | None:
+        """Return the lane's shell, now the one used last; None where all are busy."""
+        lane_shell = self._lanes.pop(name, None)
+        if lane_shell is None:
+            if len(self._lanes) >= LANES_MAX and not self._retire():
+                return None
+            background = partial(self._background, name)
+            lane_shell = LaneShell(self._supervisor, self._program, self._variables, background)
+            lane_shell.state_lost = self._retired.discard(name)
+        self._lanes[name] = lane_shell
+        return lane_shell
+
+    def _retire(self) -> bool:
+        """Put down the idle lane that was used longest ago, preferably one without jobs; its next command is told."""
+        idle = [name for name, lane_shell in self._lanes.items() if not lane_shell.busy]
+        if not idle:
+            return False
+        name = next((each for each in idle[:_RETIRED_OF] if not self._lanes[each].has_jobs), idle[0])
+        lane_shell = self._lanes.pop(name)
+        if lane_shell.shell is not None or lane_shell.state_lost:
+            self._retired.add(name)
+        lane_shell.close()
+        return True
 
     async def _run_command(self, run: Run, directory: str | None, context: Context, lane_shell: LaneShell) -> Ended:
         if lane_shell.state_lost and run.on_state_loss == "reject":

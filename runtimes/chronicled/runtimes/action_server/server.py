@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -28,11 +29,13 @@ from chronicled.runtimes.action_server.executor import (
     Cause,
     Context,
     Ended,
+    Executor,
     ExecutorTable,
-    LaneState,
     Request,
     error,
 )
+from chronicled.runtimes.action_server.known import SettledActions
+from chronicled.runtimes.action_server.lanes import Lane, LaneTable
 from chronicled.runtimes.action_server.output import ActionOutput, OutputSpool
 from chronicled.runtimes.action_server.output_stream import OutputStreams
 from chronicled.runtimes.action_server.spool import ResultSpool
@@ -43,7 +46,6 @@ WorkerConnection = Connection[frames.ToServer]
 
 OPEN_ACTIONS_MAX: Final = 256
 """Actions that may run or wait at once; a worker sends one per lane."""
-LANES_MAX: Final = 128
 SPOOL_BYTES_MAX: Final = 8 << 20
 """The result spool is emptied once it is larger and all of it is settled."""
 _STOP_SECONDS: Final = 5.0
@@ -66,6 +68,8 @@ class _Record:
         """Why it is to end, before its turn has come."""
         self.early: list[bytes | int] = []
         """What was typed to it, and which signals it was sent, before its turn has come."""
+        self.awaits_input = False
+        """The worker was told that it waits for somebody to type."""
         self.waits = False
         """Its task has begun; a task that is cancelled before that would end without a word."""
 
@@ -79,12 +83,6 @@ class _Record:
         self.content = None
 
 
-class _Lane:
-    def __init__(self, state: LaneState) -> None:
-        self.state = state
-        self.turn = asyncio.Lock()
-
-
 class ActionServer:
     """All actions of one generation.
 
@@ -93,23 +91,31 @@ class ActionServer:
         working_directory: Where each lane starts.
         ended: Called when the worker asks for the end of the generation.
         streams: Outputs, where they go in-band.
+        set_variables: Takes variables of the session for every lane; returns the names that nobody could use.
     """
 
     def __init__(
-        self, executors: ExecutorTable, working_directory: str, ended: Callable[[], None], streams: OutputStreams
+        self,
+        executors: ExecutorTable,
+        working_directory: str,
+        ended: Callable[[], None],
+        streams: OutputStreams,
+        set_variables: Callable[[Mapping[str, str | None]], Sequence[str]] = lambda _: (),
     ) -> None:
         self.fence = 0
         self.transfer: frames.Transfer | None = None
         """The way of transfer, once a worker has chosen it."""
         self._streams = streams
         self._executors = executors
-        self._working_directory = working_directory
+        self._set_variables = set_variables
         self._ended = ended
-        self._lanes: dict[str, _Lane] = {}
+        self.lanes = LaneTable(working_directory)
         self._running: dict[str, _Record] = {}
         self._done: dict[str, frames.Result] = {}
-        self._settled: dict[str, int] = {}
+        self._settled = SettledActions()
         self._offsets: dict[str, int] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        """Lane and position of what is done."""
         self._spool: ResultSpool | None = None
         self._connection: WorkerConnection | None = None
         self._loop = asyncio.get_running_loop()
@@ -138,7 +144,7 @@ class ActionServer:
                 self._spool.close()
             self._spool = following
             self._offsets = {action: self._keep(result) for action, result in self._done.items()}
-            self._settled = dict.fromkeys(self._settled, -1)
+            self._settled.forget_offsets()
         elif spool is not None:
             os.close(spool)
         self._connection = connection
@@ -203,11 +209,18 @@ class ActionServer:
                 if self.transfer == "descriptors":
                     for action, record in self._running.items():
                         self.post(frames.Output(action=action, size=record.output.bytes_kept))
+                for action, record in self._running.items():
+                    if record.awaits_input:
+                        self.post(frames.Waiting(action=action, waiting=True))
             case frames.Interrupt():
                 if 0 < frame.signal < 65:
                     self._give(frame.action, frame.signal)
             case frames.Input():
                 self._give(frame.action, frame.data)
+            case frames.Environment():
+                if refused := self._set_variables(frame.variables):
+                    with contextlib.suppress(OSError):
+                        os.write(2, f"variables that nobody can use: {refused}\n".encode())
             case frames.Credit():
                 self._streams.credit(frame)
             case frames.Resume():
@@ -225,6 +238,7 @@ class ActionServer:
         record = self._running.get(action)
         if record is None:
             return
+        record.awaits_input = False
         if record.context is not None:
             record.context.give(item)
         elif len(record.early) < EARLY_ITEMS_MAX:
@@ -248,7 +262,7 @@ class ActionServer:
             _close(descriptors)
             self.post(frames.Refusal(code="stale-fence", message=f"fence {self.fence} has taken over"))
             raise ProtocolError(f"dispatch under fence {dispatch.fence}, but {self.fence} has taken over")
-        if self._answer_known(dispatch.action):
+        if self._answer_known(dispatch):
             _close(descriptors)
             self._resume(dispatch.action, dispatch.output_offset)
             return
@@ -264,6 +278,7 @@ class ActionServer:
             payload=dispatch.payload,
             timeout_seconds=dispatch.timeout_seconds,
             quiet_seconds=dispatch.quiet_seconds,
+            position=dispatch.position,
         )
         action = dispatch.action
         record = self._running[action] = _Record(request, self._output(dispatch, descriptors))
@@ -290,7 +305,8 @@ class ActionServer:
             if record is not None and record.pipe is not None:
                 record.pipe.resume()
 
-    def _answer_known(self, action: str) -> bool:
+    def _answer_known(self, dispatch: frames.Dispatch) -> bool:
+        action = dispatch.action
         if action in self._running:
             self.post(frames.Status(running=list(self._running), done=list(self._done)))
             return True
@@ -298,8 +314,9 @@ class ActionServer:
             if self.transfer == "descriptors":
                 self.post(self._done[action])
             return True
-        if action in self._settled:
-            result = self._spool.read(self._settled[action]) if self._spool and self._settled[action] >= 0 else None
+        if self._settled.knows(action, dispatch.lane, dispatch.position):
+            offset = self._settled.offset(action)
+            result = self._spool.read(offset) if self._spool and offset >= 0 else None
             if result is not None:
                 self.post(result)
             else:
@@ -336,23 +353,37 @@ class ActionServer:
         executor = self._executors.find(request.kind)
         if executor is None:
             return error("no_executor", f"nothing in this sandbox executes actions of kind {request.kind!r}")
-        if len(self._running) > OPEN_ACTIONS_MAX or (len(self._lanes) >= LANES_MAX and request.lane not in self._lanes):
-            return error("overloaded", "too many actions or lanes are open in this sandbox")
-        lane = self._lanes.get(request.lane)
-        if lane is None:
-            lane = self._lanes[request.lane] = _Lane(LaneState(request.lane, self._working_directory))
+        if len(self._running) > OPEN_ACTIONS_MAX:
+            return error("overloaded", f"more than {OPEN_ACTIONS_MAX} actions are open in this sandbox")
+        if self._settled.full:
+            return error(
+                "overloaded", "this sandbox has executed all that it can remember: restart the session's sandbox"
+            )
+        lane = self.lanes.enter(request.lane)
+        try:
+            return await self._execute(record, executor, lane)
+        finally:
+            self.lanes.leave(lane)
+
+    async def _execute(self, record: _Record, executor: Executor, lane: Lane) -> Ended:
+        request = record.request
         async with lane.turn:
             timers = self._set_deadlines(record)
             context = Context(
                 lane.state, record.output, lambda: timers.append(self._announce(request.action)), record.early
             )
             context.content = record.content
+            context.tell_waiting = partial(self._tell_waiting, record)
             record.context = context
             try:
                 return await executor.execute(request, context)
             finally:
                 for timer in timers:
                     timer.cancel()
+
+    def _tell_waiting(self, record: _Record, waiting: bool) -> None:
+        record.awaits_input = waiting
+        self.post(frames.Waiting(action=record.request.action, waiting=waiting))
 
     def _announce(self, action: str) -> asyncio.TimerHandle:
         # What is over at once needs no announcement: its result says that it ran, and two wake-ups are saved.
@@ -371,6 +402,7 @@ class ActionServer:
         faultpoint.reached("result_to_spool")
         self._running.pop(result.action, None)
         self._done[result.action] = result
+        self._places[result.action] = (record.request.lane, record.request.position)
         if self.transfer == "inband":
             # Its spool is this process's memory, which dies with the generation as any file in a sandbox would.
             self._streams.finish(result)
@@ -392,12 +424,12 @@ class ActionServer:
     def _settle(self, action: str) -> None:
         if self._done.pop(action, None) is None:
             return
-        self._settled[action] = self._offsets.pop(action, -1)
+        self._settled.add(action, *self._places.pop(action), self._offsets.pop(action, -1))
         self._streams.settle(action)
         if not self._done and self._spool is not None and self._spool.bytes_total > SPOOL_BYTES_MAX:
             # Everything in it is in the log by now.
             self._spool.clear()
-            self._settled = dict.fromkeys(self._settled, -1)
+            self._settled.forget_offsets()
 
 
 class _Deadline:

@@ -15,9 +15,10 @@ from chronicled.runtimes.action_server.dial import Dialler
 from chronicled.runtimes.action_server.executor import ExecutorTable
 from chronicled.runtimes.action_server.files import FileExecutor
 from chronicled.runtimes.action_server.lane_shell import find_bash
+from chronicled.runtimes.action_server.lanes import LANES_MAX
 from chronicled.runtimes.action_server.output_stream import OutputStreams
 from chronicled.runtimes.action_server.run import RunExecutor
-from chronicled.runtimes.action_server.server import LANES_MAX, OPEN_ACTIONS_MAX, ActionServer
+from chronicled.runtimes.action_server.server import OPEN_ACTIONS_MAX, ActionServer
 from chronicled.runtimes.action_server.settings import Settings
 from chronicled.runtimes.action_server.supervision import Supervisor
 
@@ -41,15 +42,18 @@ async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
     table = ExecutorTable()
     # Where an output waits for a worker that is away: best on a disk, in a file that has no name.
     room = SpillRoom((settings.working_directory, "/tmp", "/var/tmp"))
-    server = ActionServer(table, settings.working_directory, over.set, OutputStreams(settings.token, room))
 
     def background(lane: str, data: bytes, size: int) -> None:
         server.post(frames.Background(lane=lane, data=data, size=size))
 
     search_path = os.fsdecode(settings.environment.get(b"PATH", b""))
     bash = find_bash(search_path, os.path.dirname(sys.executable))
-    table.add(RunExecutor(supervisor, bash, settings.environment, background))
-    table.add(FileExecutor())
+    run = RunExecutor(supervisor, bash, settings.environment, background)
+    streams = OutputStreams(settings.token, room)
+    server = ActionServer(table, settings.working_directory, over.set, streams, run.set_variables)
+    server.lanes.holds_state = run.holds_state
+    table.add(run)
+    table.add(FileExecutor(settings.environment))
     dialler = Dialler(
         server, settings.socket_directory, lambda: _hello(settings, table, server), settings.unclaimed_seconds_max
     )

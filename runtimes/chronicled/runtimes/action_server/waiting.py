@@ -144,13 +144,17 @@ def _is_internal(pid: int, descriptor: int) -> bool:
         target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
         if target.startswith(_INTERNAL):
             return True
-        if not target.startswith("pipe:"):
-            return False
-        # A pipe to itself, as event loops have it for signals.
+        # A pipe or a pair of sockets to itself, as event loops have it for signals. The kernel numbers a pair at once.
         folder = f"/proc/{pid}/fd"
-        return sum(os.readlink(f"{folder}/{name}") == target for name in os.listdir(folder)) > 1
+        targets = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
     except OSError:
         return False
+    if target.startswith("pipe:"):
+        return targets.count(target) > 1
+    if target.startswith("socket:["):
+        number = int(target[len("socket:[") : -1])
+        return f"socket:[{number - 1}]" in targets or f"socket:[{number + 1}]" in targets
+    return False
 
 
 def _epoll_watches(pid: int, descriptor: int) -> list[int]:
