@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Protocol
 
 import msgspec
@@ -29,6 +29,17 @@ class BlobStore(Protocol):
         Raises:
             StorageFull: there is no room; nothing is left behind.
             StoreFailed: a write or sync failed otherwise.
+        """
+        ...
+
+    async def receive(self, chunks: AsyncIterable[bytes], bytes_max: int) -> BlobRef:
+        """Store what comes in chunks, in bounded memory.
+
+        What the chunks raise goes through, and leaves nothing behind; so does cancellation.
+
+        Raises:
+            PayloadTooLarge: more than `bytes_max` came.
+            StorageFull, StoreFailed: as `put`.
         """
         ...
 

@@ -7,8 +7,8 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from typing import Final, TypeVar
 
 import anyio
@@ -16,13 +16,15 @@ import anyio.to_thread
 
 from chronicled.events.blobs import BlobRef
 from chronicled.events.disk import Disk
-from chronicled.events.errors import BlobNotFound, ChronicledError, StorageFull, StoreFailed
+from chronicled.events.errors import BlobNotFound, ChronicledError, PayloadTooLarge, StorageFull, StoreFailed
 from chronicled.events.ids import Randomness, SystemRandomness
 
-__all__ = ["CHUNK_BYTES", "FileBlobStore", "check_range", "is_digest"]
+__all__ = ["CHUNK_BYTES", "FileBlobStore", "check_range", "is_digest", "too_large"]
 
 CHUNK_BYTES: Final = 256 << 10
 """Largest chunk that a read yields."""
+BATCH_BYTES: Final = 1 << 20
+"""What is received is written in pieces of so much."""
 THREADS_MAX: Final = 4
 """Most threads that one store keeps busy, and so most blobs that wait for the disk at one time."""
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -64,6 +66,27 @@ class FileBlobStore:
     async def put(self, data: bytes) -> BlobRef:
         """Store `data`; see `BlobStore.put`. Cancellation: waits for the disk, the blob is whole or absent."""
         return await self._in_thread(self._put, data)
+
+    async def receive(self, chunks: AsyncIterable[bytes], bytes_max: int) -> BlobRef:
+        """Store what comes in chunks; see `BlobStore.receive`."""
+        temporary = os.path.join(self._directory, INCOMING, self._randomness.bytes(16).hex())
+        digest, size = hashlib.sha256(), 0
+        descriptor = await self._in_thread(self._disk.open, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            try:
+                async with aclosing(_batches(chunks)) as batches:
+                    async for batch in batches:
+                        size += len(batch)
+                        if size > bytes_max:
+                            raise too_large(bytes_max)
+                        await self._in_thread(self._append, descriptor, batch, digest.update)
+            finally:
+                os.close(descriptor)
+            return await self._in_thread(self._adopt, temporary, digest.hexdigest(), size)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
 
     async def adopt(self, path: str, digest: str, size: int) -> BlobRef:
         """Move a finished file in under `digest`; see `BlobStore.adopt`.
@@ -126,6 +149,10 @@ class FileBlobStore:
                 os.unlink(temporary)
             raise
         return ref
+
+    def _append(self, descriptor: int, data: bytes, note: Callable[[bytes], None]) -> None:
+        note(data)
+        self._disk.write(descriptor, data)
 
     def _adopt(self, path: str, digest: str, size: int) -> BlobRef:
         ref = BlobRef(digest, size)
@@ -197,6 +224,23 @@ class FileBlobStore:
             return await anyio.to_thread.run_sync(call, *arguments, limiter=self._threads)
         except OSError as error:
             raise _failure(error) from error
+
+
+async def _batches(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the same bytes in larger pieces: a visit to a thread costs more than a few KiB are worth."""
+    batch = bytearray()
+    async for chunk in chunks:
+        batch += chunk
+        if len(batch) >= BATCH_BYTES:
+            yield bytes(batch)
+            batch.clear()
+    if batch:
+        yield bytes(batch)
+
+
+def too_large(bytes_max: int) -> PayloadTooLarge:
+    """Return the error for a blob that has more bytes than are taken."""
+    return PayloadTooLarge(f"It has more than the {bytes_max} bytes that are allowed.", bytes_max=bytes_max)
 
 
 def is_digest(text: str) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 
 import anyio.to_thread
 
 from chronicled.events.blobs import BlobRef
 from chronicled.events.errors import BlobNotFound, StoreFailed
-from chronicled.storage.blobs import CHUNK_BYTES, check_range, is_digest
+from chronicled.storage.blobs import CHUNK_BYTES, check_range, is_digest, too_large
 
 __all__ = ["MemoryBlobStore"]
 
@@ -26,6 +26,19 @@ class MemoryBlobStore:
         digest = hashlib.sha256(data).hexdigest()
         self._blobs.setdefault(digest, bytes(data))
         return BlobRef(digest, len(data))
+
+    async def receive(self, chunks: AsyncIterable[bytes], bytes_max: int) -> BlobRef:
+        """Keep what comes.
+
+        Raises:
+            PayloadTooLarge: more than `bytes_max` came.
+        """
+        data = bytearray()
+        async for chunk in chunks:
+            data += chunk
+            if len(data) > bytes_max:
+                raise too_large(bytes_max)
+        return await self.put(bytes(data))
 
     async def adopt(self, path: str, digest: str, size: int) -> BlobRef:
         """Take the file's bytes and remove it; a repeat finds the blob.

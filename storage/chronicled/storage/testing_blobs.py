@@ -8,13 +8,14 @@ class TestFileBlobStore(BlobStoreContract):
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
 import pytest
 
 from chronicled.events.blobs import BlobRef, BlobStore
-from chronicled.events.errors import BlobNotFound, StoreFailed
+from chronicled.events.errors import BlobNotFound, PayloadTooLarge, StoreFailed
 
 __all__ = ["BlobStoreContract"]
 
@@ -24,6 +25,11 @@ BIG = bytes(range(256)) * 3000
 
 async def _whole(blobs: BlobStore, digest: str, offset: int = 0, length: int | None = None) -> bytes:
     return b"".join([chunk async for chunk in blobs.read(digest, offset, length)])
+
+
+async def _chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
 
 
 class BlobStoreContract:
@@ -41,6 +47,28 @@ class BlobStoreContract:
         assert ref == BlobRef(hashlib.sha256(data).hexdigest(), len(data))
         assert await blobs.size(ref.digest) == len(data)
         assert await _whole(blobs, ref.digest) == data
+
+    @pytest.mark.parametrize("data", [b"", b"x", BIG * 3], ids=["empty", "byte", "big"])
+    async def test_what_is_received_is_read_back(self, blobs: BlobStore, data: bytes) -> None:
+        """Bytes that come in chunks of any size make the same blob as bytes that are put."""
+        for size in (1 + len(data) // 7, 70_000):
+            ref = await blobs.receive(_chunks(data, size), len(data))
+            assert ref == BlobRef(hashlib.sha256(data).hexdigest(), len(data))
+        assert await _whole(blobs, ref.digest) == data
+
+    async def test_what_is_too_large_or_breaks_off_leaves_nothing(self, blobs: BlobStore) -> None:
+        """More than was allowed is refused, an error of the chunks goes through, and neither makes a blob."""
+        with pytest.raises(PayloadTooLarge):
+            await blobs.receive(_chunks(BIG, 10_000), len(BIG) - 1)
+
+        async def broken() -> AsyncIterator[bytes]:
+            yield BIG
+            raise ConnectionResetError("gone")
+
+        with pytest.raises(ConnectionResetError):
+            await blobs.receive(broken(), 1 << 30)
+        with pytest.raises(BlobNotFound):
+            await blobs.size(hashlib.sha256(BIG).hexdigest())
 
     async def test_the_same_bytes_have_one_reference(self, blobs: BlobStore) -> None:
         """Storing the same again, also at the same time, gives the same reference and harms nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,33 @@ async def test_a_full_disk_is_told_as_such_and_leaves_nothing_behind(tmp_path: P
     assert files(tmp_path) == []
     disk.fail_at = None
     assert (await store.put(DATA)).digest == DIGEST
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    """Yield the data in two pieces."""
+    yield DATA[:3]
+    yield DATA[3:]
+
+
+async def test_a_received_blob_is_synced_before_it_has_its_name(tmp_path: Path) -> None:
+    """What comes in pieces is on the medium, name and all, before anybody is told."""
+    disk = WatchedDisk()
+    assert (await opened(tmp_path, disk).receive(pieces(), 100)).digest == DIGEST
+    folder = f"sync_directory {DIGEST[:2]}"
+    assert disk.calls == ["open", "write", "open", "sync", "sync_directory blobs", "replace", folder]
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6])
+async def test_a_full_disk_leaves_nothing_of_what_was_received(tmp_path: Path, call: int) -> None:
+    """No room at any step is `StorageFull`, no file is left, and the same can be received once there is room."""
+    disk = WatchedDisk()
+    store = opened(tmp_path, disk)
+    disk.fail_at, disk.error = call, errno.ENOSPC
+    with pytest.raises(StorageFull):
+        await store.receive(pieces(), 100)
+    assert files(tmp_path) == []
+    disk.fail_at = None
+    assert (await store.receive(pieces(), 100)).digest == DIGEST
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6])
