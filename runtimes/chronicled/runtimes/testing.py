@@ -18,8 +18,10 @@ import pytest
 from chronicled.events.errors import ChronicledError
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames, process_tree, spool
+from chronicled.runtimes.action_server.connection import ConnectionLost
 from chronicled.runtimes.connection import Listener, ServerConnection, greet, listen
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
+from chronicled.runtimes.worker.unix_link import UnixLink
 
 __all__ = ["FrameWorker", "RuntimeContract", "eventually", "make_spec"]
 
@@ -61,19 +63,25 @@ class FrameWorker:
     Args:
         spec: The sandbox that it serves.
         directory: Where its spools go; a second worker on the same directory finds those of the first.
+        transfer: The way of transfer that it chooses.
     """
 
-    def __init__(self, spec: SandboxSpec, directory: Path) -> None:
+    def __init__(self, spec: SandboxSpec, directory: Path, transfer: frames.Transfer = "descriptors") -> None:
         self.spec = spec
         self.seen: list[frames.Frame] = []
         self.results: dict[str, frames.Result] = {}
         self.lost: ChronicledError | None = None
         self.hello: frames.Hello | None = None
         self.fence = 0
+        self.transfer: frames.Transfer = transfer
         self.connection: ServerConnection | None = None
+        self.link: UnixLink | None = None
         self._directory = directory
         self._listener: Listener | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._contents: dict[str, int] = {}
+        self._resumed = True
+        """Whether the server has been told how much of each output is here."""
         self._changed = asyncio.Event()
 
     @property
@@ -86,20 +94,29 @@ class FrameWorker:
         self._listener = listen(self.spec.socket_directory)
 
     async def connect(self, fence: int = 1, unclaimed_seconds_max: float = 900.0) -> frames.Hello:
-        """Wait for the server, welcome it, and take its frames from now on."""
+        """Wait for the server, welcome it, and take its frames from now on; in-band, ask how far its actions are."""
         assert self._listener is not None
+        self._drop_link()
         async with asyncio.timeout(WAIT_SECONDS):
             self.connection = await self._listener.accept()
             self.hello = await greet(self.connection, generation=self.spec.generation, token=self.spec.token)
+        self.link = UnixLink(self.connection, token=self.spec.token)
         self.fence = fence
         descriptor = os.open(self.spool_path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            welcome = frames.Welcome(protocol=frames.PROTOCOL, fence=fence, unclaimed_seconds_max=unclaimed_seconds_max)
-            await self.connection.send(welcome, [descriptor])
+            welcome = frames.Welcome(
+                protocol=frames.PROTOCOL,
+                fence=fence,
+                unclaimed_seconds_max=unclaimed_seconds_max,
+                transfer=self.transfer,
+            )
+            self.link.send(welcome, descriptor)
         finally:
             os.close(descriptor)
-        self.lost = None
-        self._reading = asyncio.create_task(self._read(self.connection))
+        self.lost, self._resumed = None, self.transfer == "descriptors"
+        self._reading = asyncio.create_task(self._read(self.link))
+        if self.transfer == "inband":
+            self.link.send(frames.Query())
         return self.hello
 
     async def dispatch(
@@ -113,13 +130,14 @@ class FrameWorker:
         timeout_seconds: float | None = 30.0,
         quiet_seconds: float | None = None,
         output_bytes_max: int = 256 << 20,
+        content: bytes | None = None,
     ) -> str:
-        """Send an action; return its id."""
-        assert self.connection is not None
+        """Send an action, with its content; return its id."""
+        assert self.link is not None
         name = action or str(uuid.uuid4())
         descriptor = os.open(self.output_path(name), os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            await self.connection.send(
+            self.link.send(
                 frames.Dispatch(
                     action=name,
                     fence=self.fence if fence is None else fence,
@@ -130,8 +148,10 @@ class FrameWorker:
                     timeout_seconds=timeout_seconds,
                     quiet_seconds=quiet_seconds,
                     output_bytes_max=output_bytes_max,
+                    content_bytes=None if content is None else len(content),
                 ),
-                [descriptor],
+                descriptor,
+                None if content is None else self._content(name, content),
             )
         finally:
             os.close(descriptor)
@@ -151,10 +171,10 @@ class FrameWorker:
         await self.send(frames.Settle(action=action))
         return result, self.output(action)
 
-    async def send(self, frame: frames.Frame) -> None:
+    async def send(self, frame: frames.ToServer) -> None:
         """Send any other frame."""
-        assert self.connection is not None
-        await self.connection.send(frame)
+        assert self.link is not None
+        self.link.send(frame)
 
     async def frame(self, kind: type[SomeFrame], seconds: float = WAIT_SECONDS, **fields: Any) -> SomeFrame:
         """Return the first frame seen of this kind and with these fields, once it has come."""
@@ -198,22 +218,46 @@ class FrameWorker:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait((self._reading,))
-        if self.connection is not None:
-            self.connection.close()
+        self._drop_link()
+        for descriptor in self._contents.values():
+            os.close(descriptor)
+        self._contents.clear()
         if self._listener is not None:
             self._listener.close()
 
-    async def _read(self, connection: ServerConnection) -> None:
+    def _drop_link(self) -> None:
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+
+    def _content(self, action: str, content: bytes) -> int:
+        path = self._directory / f"{action}.content"
+        path.write_bytes(content)
+        self._contents[action] = os.open(path, os.O_RDONLY)
+        return self._contents[action]
+
+    async def _read(self, link: UnixLink) -> None:
         try:
-            while True:
-                frame, _ = await connection.receive()
+            while (frame := await link.receive()) is not None:
+                if isinstance(frame, frames.Status) and not self._resumed:
+                    self._resume(link, frame)
+                    continue
                 self.seen.append(frame)
                 if isinstance(frame, frames.Result):
                     self.results[frame.action] = frame
                 self._changed.set()
+            self.lost = ConnectionLost()
         except ChronicledError as error:
+            link.close()
             self.lost = error
-            self._changed.set()
+        self._changed.set()
+
+    def _resume(self, link: UnixLink, status: frames.Status) -> None:
+        self._resumed = True
+        for action in (*status.running, *status.done):
+            descriptor = os.open(self.output_path(action), os.O_CREAT | os.O_RDWR, 0o600)
+            link.send(frames.Resume(action=action, offset=0), descriptor, self._contents.get(action))
+            os.close(descriptor)
 
 
 class RuntimeContract:

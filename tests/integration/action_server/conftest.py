@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from chronicled.runtimes.action_server.frames import Transfer
 from chronicled.runtimes.process import ProcessRuntime, ProcessSandbox
 from chronicled.runtimes.runtime import SandboxSpec
 from chronicled.runtimes.testing import FrameWorker, make_spec
@@ -24,10 +25,19 @@ async def sandbox(tmp_path: Path, spec: SandboxSpec) -> AsyncIterator[ProcessSan
     await sandbox.kill()
 
 
+@pytest.fixture(params=["descriptors", "inband"])
+def transfer(request: pytest.FixtureRequest) -> Transfer:
+    """The way in which output, results and contents get across: every test is run by both."""
+    value: Transfer = request.param
+    return value
+
+
 @pytest.fixture
-async def worker(tmp_path: Path, spec: SandboxSpec, sandbox: ProcessSandbox) -> AsyncIterator[FrameWorker]:
+async def worker(
+    tmp_path: Path, spec: SandboxSpec, sandbox: ProcessSandbox, transfer: Transfer
+) -> AsyncIterator[FrameWorker]:
     """A worker, connected to the sandbox's server."""
-    worker = FrameWorker(spec, tmp_path)
+    worker = FrameWorker(spec, tmp_path, transfer)
     worker.listen()
     await worker.connect()
     yield worker

@@ -76,11 +76,11 @@ async def test_rubbish_from_the_worker_costs_the_connection_alone(worker: FrameW
 async def test_a_lower_fence_is_refused_at_the_handshake(worker: FrameWorker, tmp_path: Path) -> None:
     """A worker of an older claim gets no frame through, and a newer one is welcome after it."""
     await worker.close()
-    newer = FrameWorker(worker.spec, tmp_path)
+    newer = FrameWorker(worker.spec, tmp_path, worker.transfer)
     newer.listen()
     await newer.connect(fence=5)
     await newer.close()
-    older = FrameWorker(worker.spec, tmp_path)
+    older = FrameWorker(worker.spec, tmp_path, worker.transfer)
     older.listen()
     assert (await older.connect(fence=4)).fence == 5
     await older.until(lambda: older.lost is not None)
@@ -91,7 +91,7 @@ async def test_a_lower_fence_is_refused_at_the_handshake(worker: FrameWorker, tm
 
 
 async def test_a_dispatch_without_its_descriptor_is_refused(worker: FrameWorker) -> None:
-    """An action without an output spool is a broken promise of the protocol: it does not run."""
+    """An action without an output spool, or in-band with one, is a broken promise of the protocol: it does not run."""
     dispatch = frames.Dispatch(
         action="a",
         fence=1,
@@ -103,7 +103,8 @@ async def test_a_dispatch_without_its_descriptor_is_refused(worker: FrameWorker)
         output_bytes_max=1,
     )
     assert len(encode(dispatch)) > 0
-    await worker.send(dispatch)
+    assert worker.connection is not None
+    worker.connection.post(dispatch, [0] if worker.transfer == "inband" else [])
     await worker.until(lambda: worker.lost is not None)
     await worker.connect(fence=1)
     assert (await worker.run("ls"))[1] == b""
@@ -116,7 +117,7 @@ async def test_results_go_to_another_spool_too(worker: FrameWorker, tmp_path: Pa
     await worker.close()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    successor = FrameWorker(worker.spec, elsewhere)
+    successor = FrameWorker(worker.spec, elsewhere, worker.transfer)
     successor.listen()
     await successor.connect(fence=2)
     assert await successor.result(action) == result

@@ -25,6 +25,7 @@ import msgspec
 from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
+from chronicled.runtimes.action_server.connection import Peer
 from chronicled.runtimes.runtime import Handle, RuntimeDefaults, SandboxDefaults, SandboxSpec
 from chronicled.runtimes.worker.link import Accept
 
@@ -38,9 +39,10 @@ class Pipe:
         self.inbox: asyncio.Queue[Any] = asyncio.Queue()
         self.other: Pipe | None = None
         self.closed = False
+        self.peer: Peer | None = None
         self.on_send: Callable[[Any], bool] = lambda _frame: True
 
-    def send(self, frame: Any, descriptor: int | None = None) -> None:
+    def send(self, frame: Any, descriptor: int | None = None, content: int | None = None) -> None:
         if self.closed or self.other is None or not self.on_send(frame):
             return
         self.other.inbox.put_nowait((frame, None if descriptor is None else os.dup(descriptor)))

@@ -17,7 +17,7 @@ from chronicled.events.errors import BlobNotFound, StorageFull, StoreFailed
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
 from chronicled.events.outcome import Outcome
 from chronicled.events.parts import blobs_of, join
-from chronicled.runtimes.action_server.frames import Cancel, Dispatch, Input, Interrupt, Result, Status
+from chronicled.runtimes.action_server.frames import Cancel, Dispatch, Input, Interrupt, Result, Resume, Status
 from chronicled.runtimes.output.pump import Pump
 from chronicled.runtimes.worker.flight import Flight, Stop
 from chronicled.runtimes.worker.generation import Generation
@@ -159,11 +159,20 @@ class Dispatcher:
         if not journal.dispatched(generation.id, event.id):
             journal.note_dispatch(generation.id, event.id, self._session.publisher.fence)
         flight = self._session.flights.get(event.id) or self._flight(generation, event)
+        self._resume(generation, event)
         payload = self._context.codec.decode(event)
         if not isinstance(payload, Opaque):
             # When it began is not known here; the server's own deadline is exact, this one only stands behind it.
             self._arm_command_deadline(flight, payload)
         return flight
+
+    def _resume(self, generation: Generation, event: Event) -> None:
+        if generation.link is not None:
+            spool = self._open_spool(generation, event)
+            try:
+                generation.send(Resume(action=event.id, offset=0), spool)
+            finally:
+                os.close(spool)
 
     def may_have_sent(self, generation: Generation, event: Event) -> bool:
         """Tell whether a result of the action can be true: one that was never sent has none."""

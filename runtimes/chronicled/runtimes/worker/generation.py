@@ -78,10 +78,10 @@ class Generation:
         """Whether it can be sent actions."""
         return self.recorded and self.reconciled and self.link is not None
 
-    def send(self, frame: ToServer, descriptor: int | None = None) -> None:
+    def send(self, frame: ToServer, descriptor: int | None = None, content: int | None = None) -> None:
         """Send a frame if there is a link; without one it is lost, and the next status brings that to light."""
         if self.link is not None:
-            self.link.send(frame, descriptor)
+            self.link.send(frame, descriptor, content)
 
     async def serve(self, link: Link) -> None:
         """Serve one connection until it ends: handshake, status, frames. Never raises but for cancellation."""

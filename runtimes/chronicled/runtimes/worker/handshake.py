@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 
 import anyio
 import msgspec
 
 from chronicled.events.errors import ProtocolError, ProtocolMismatch, StaleFence
-from chronicled.runtimes.action_server.frames import PROTOCOL, PROTOCOL_MIN, Hello, Refusal, Welcome
+from chronicled.runtimes.action_server.connection import Peer
+from chronicled.runtimes.action_server.frames import PROTOCOL, PROTOCOL_MIN, Hello, Refusal, Transfer, Welcome
 from chronicled.runtimes.worker.link import Link
 
-__all__ = ["Expected", "shake_hands"]
+__all__ = ["Expected", "choose_transfer", "shake_hands"]
+
+
+def choose_transfer(hello: Hello) -> Transfer | None:
+    """Return the best way of transfer that the server offers, None if it offers none that is known here."""
+    return "descriptors" if "descriptors" in hello.transfers else "inband" if "inband" in hello.transfers else None
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +33,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     unclaimed_seconds: float
     seconds: float
     """How long the peer may take to speak."""
+    accepts: Callable[[Peer], bool] | None = None
+    """Whether a process of this host can be the generation's server, as its runtime knows; None for any."""
 
 
 async def shake_hands(link: Link, expected: Expected) -> Hello:
@@ -45,6 +54,10 @@ async def shake_hands(link: Link, expected: Expected) -> Hello:
 
 
 def _judge(link: Link, hello: Hello, expected: Expected) -> Hello:
+    peer = None if expected.accepts is None else link.peer
+    if peer is not None and expected.accepts is not None and not expected.accepts(peer):
+        link.send(Refusal(code="refused", message="This process is not of the sandbox."))
+        raise ProtocolError(f"Process {peer.pid} of user {peer.uid} dialled, which is not of the sandbox.")
     if not hmac.compare_digest(hello.token.encode(), expected.token.encode()):
         link.send(Refusal(code="refused", message="The token is wrong."))
         raise ProtocolError("A peer with a wrong token dialled.")
@@ -60,8 +73,15 @@ def _judge(link: Link, hello: Hello, expected: Expected) -> Hello:
     if hello.fence > expected.fence:
         link.send(Refusal(code="stale_fence", message="A newer claim has been here."))
         raise StaleFence(f"The action server has seen fence {hello.fence}, this worker holds {expected.fence}.")
-    link.send(
-        Welcome(protocol=version, fence=expected.fence, unclaimed_seconds_max=expected.unclaimed_seconds),
-        expected.results,
+    transfer = choose_transfer(hello)
+    if transfer is None:
+        link.send(Refusal(code="protocol_mismatch", message="No way of transfer is left."))
+        raise ProtocolMismatch(f"The action server can transfer by {hello.transfers!r} only.")
+    welcome = Welcome(
+        protocol=version,
+        fence=expected.fence,
+        unclaimed_seconds_max=expected.unclaimed_seconds,
+        transfer=transfer,
     )
+    link.send(welcome, expected.results)
     return hello

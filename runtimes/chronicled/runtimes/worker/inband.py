@@ -7,6 +7,7 @@ follows the whole of its output. What breaks a rule ends the link. Memory is bou
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 from collections import deque
@@ -63,6 +64,20 @@ class _Intake:
         self.credited = offset
         self.ended = False
         """Its result was received."""
+        self.full = False
+        """The spool took no more; what came after that is dropped."""
+
+    def store(self, data: bytes) -> None:
+        """Write the next bytes; what a full disk refuses is dropped, and all after it."""
+        assert self.descriptor is not None
+        view = memoryview(data)
+        try:
+            while view:
+                count = os.pwrite(self.descriptor, view, self.written)
+                self.written += count
+                view = view[count:]
+        except OSError:
+            self.full = True
 
 
 class _Content:
@@ -93,8 +108,8 @@ class InbandTransfer:
         self._contents: dict[str, _Content] = {}
         self._unheard: list[str] = []
         self._received = 0
-        self._written = 0
         self._credited = 0
+        self._closed = False
 
     @staticmethod
     def welcome(welcome: Welcome) -> Welcome:
@@ -155,11 +170,9 @@ class InbandTransfer:
 
         Raises:
             ProtocolError: the frame breaks a rule; the link must end.
-            OSError: a spool cannot be written, for want of room or otherwise.
 
         Cancellation: takes effect after what was received is written.
         """
-        self._resume_unheard()
         batch: list[OutputData] = []
         following_frame: ToWorker | None = frame
         while isinstance(following_frame, OutputData):
@@ -167,7 +180,9 @@ class InbandTransfer:
             following_frame = following()
         if batch:
             await self._write(batch)
-        if following_frame is not None:
+        if isinstance(following_frame, ContentCredit):
+            await self._send_content(following_frame)
+        elif following_frame is not None:
             self._pass(following_frame)
 
     def _judge(self, data: OutputData) -> OutputData:
@@ -197,29 +212,22 @@ class InbandTransfer:
     def _store(self, batch: list[OutputData]) -> None:
         for data in batch:
             intake = self._intakes.get(data.action)
-            self._written += len(data.data)
-            if intake is None or intake.descriptor is None:
-                continue
-            view = memoryview(data.data)
-            while view:
-                count = os.pwrite(intake.descriptor, view, intake.written)
-                intake.written += count
-                view = view[count:]
+            if intake is not None and intake.descriptor is not None and not intake.full:
+                intake.store(data.data)
 
     def _credit(self, action: str, intake: _Intake) -> None:
-        due = intake.written - intake.credited >= WINDOW_BYTES // 4
-        if due or self._written - self._credited >= WINDOW_BYTES_SUM // 4:
-            intake.credited, intake.limit = intake.written, intake.written + WINDOW_BYTES
-            self._credited = self._written
+        # By what was received: what a full disk has dropped is out of the way too.
+        due = intake.received - intake.credited >= WINDOW_BYTES // 4
+        if due or self._received - self._credited >= WINDOW_BYTES_SUM // 4:
+            intake.credited, intake.limit = intake.received, intake.received + WINDOW_BYTES
+            self._credited = self._received
             total = self._credited + WINDOW_BYTES_SUM
-            self._post(Credit(action=action, written=intake.written, limit=intake.limit, total=total))
+            self._post(Credit(action=action, written=intake.received, limit=intake.limit, total=total))
 
     def _pass(self, frame: ToWorker) -> None:
         match frame:
             case Result():
                 self._end(frame)
-            case ContentCredit():
-                self._send_content(frame)
                 return
             case Status():
                 self._note_unheard(frame)
@@ -235,13 +243,17 @@ class InbandTransfer:
             raise ProtocolError("A result came of an action that does not run over this link.")
         if not hmac.compare_digest(result.seal, seal_result(self._key, result)):
             raise ProtocolError("A result came without the seal of its server.")
-        if intake.descriptor is not None and result.output_bytes - result.output_dropped_bytes != intake.written:
+        if intake.descriptor is not None and result.output_bytes - result.output_dropped_bytes != intake.received:
             raise ProtocolError("A result came that does not agree with its output.")
-        # From here on it is known however the link or the server end.
-        self._results.append(result)
+        if intake.full:
+            result = msgspec.structs.replace(result, output_dropped_bytes=result.output_bytes - intake.written)
+        # From here on it is known however the link or the server end; on a full disk the log is all there is.
+        with contextlib.suppress(OSError):
+            self._results.append(result)
         intake.ended = True
         self._close(intake)
         self._drop_content(result.action)
+        self.ready.append(result)
 
     def _note_unheard(self, status: Status) -> None:
         # Whoever receives the status takes up what is still open before it receives again; the rest is not wanted.
@@ -250,7 +262,8 @@ class InbandTransfer:
             raise ProtocolError("The server claims to run what nobody can have sent.")
         self._unheard = [action for action in actions if action not in self._intakes]
 
-    def _resume_unheard(self) -> None:
+    def resume_unheard(self) -> None:
+        """Ask how those actions ended which the server has told of and nobody has taken up: before each receiving."""
         for action in self._unheard:
             if action not in self._intakes:
                 self.send(Resume(action=action, offset=0), None, None)
@@ -258,7 +271,7 @@ class InbandTransfer:
 
     # -- contents --------------------------------------------------------------------------------------------------
 
-    def _send_content(self, credit: ContentCredit) -> None:
+    async def _send_content(self, credit: ContentCredit) -> None:
         content = self._contents.get(credit.action)
         if content is None:
             # Nothing is here (any more) to be sent: its end says so.
@@ -268,13 +281,15 @@ class InbandTransfer:
         if not 0 <= credit.taken <= content.size or credit.limit - credit.taken > WINDOW_BYTES:
             raise ProtocolError("The server asked for content that there is not.")
         content.sent = max(content.sent, credit.taken)
-        while content.sent < min(credit.limit, content.size):
-            count = min(CONTENT_CHUNK_BYTES, credit.limit - content.sent)
-            data = os.pread(content.descriptor, count, content.sent)
-            self._post(ContentData(action=credit.action, offset=content.sent, data=data))
-            content.sent += len(data)
-            if not data:
-                return
+        count = min(credit.limit, content.size) - content.sent
+        if count <= 0:
+            return
+        data = await _read(content.descriptor, count, content.sent)
+        # What is shorter than it should be (a file that was cut) ends with an empty frame.
+        for start in range(0, len(data), CONTENT_CHUNK_BYTES) or (0,):
+            piece = data[start : start + CONTENT_CHUNK_BYTES]
+            self._post(ContentData(action=credit.action, offset=content.sent, data=piece))
+            content.sent += len(piece)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -284,7 +299,9 @@ class InbandTransfer:
             self._drop_intake(action)
         for action in list(self._contents):
             self._drop_content(action)
-        self._results.close()
+        if not self._closed:
+            self._closed = True
+            self._results.close()
 
     def _drop_intake(self, action: str) -> None:
         intake = self._intakes.pop(action, None)
@@ -301,3 +318,11 @@ class InbandTransfer:
         if intake.descriptor is not None:
             os.close(intake.descriptor)
             intake.descriptor = None
+
+
+async def _read(descriptor: int, count: int, offset: int) -> bytes:
+    """Return bytes of a file that may have to come from the disk."""
+    data = b""
+    with CancelScope(shield=True):
+        data = await to_thread.run_sync(os.pread, descriptor, count, offset)
+    return data
