@@ -123,7 +123,7 @@ async def pieces() -> AsyncIterator[bytes]:
 async def test_a_received_blob_is_synced_before_it_has_its_name(tmp_path: Path) -> None:
     """What comes in pieces is on the medium, name and all, before anybody is told."""
     disk = WatchedDisk()
-    assert (await opened(tmp_path, disk).receive(pieces(), 100)).digest == DIGEST
+    assert (await opened(tmp_path, disk).receive(pieces(), 1 << 20)).digest == DIGEST
     folder = f"sync_directory {DIGEST[:2]}"
     assert disk.calls == ["open", "write", "open", "sync", "sync_directory blobs", "replace", folder]
 
@@ -135,10 +135,10 @@ async def test_a_full_disk_leaves_nothing_of_what_was_received(tmp_path: Path, c
     store = opened(tmp_path, disk)
     disk.fail_at, disk.error = call, errno.ENOSPC
     with pytest.raises(StorageFull):
-        await store.receive(pieces(), 100)
+        await store.receive(pieces(), 1 << 20)
     assert files(tmp_path) == []
     disk.fail_at = None
-    assert (await store.receive(pieces(), 100)).digest == DIGEST
+    assert (await store.receive(pieces(), 1 << 20)).digest == DIGEST
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6])
