@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "events": "print the log, or follow it",
     "audit": "verify the record",
     "migrate": "show what versions the log holds",
+    "carrier": "make and check what goes into containers",
     "doctor": "check whether this machine is fit",
     "version": "print the version",
 }
