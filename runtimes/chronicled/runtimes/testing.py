@@ -91,7 +91,7 @@ class FrameWorker:
 
     def listen(self) -> None:
         """Listen at the sandbox's socket, in place of who did before."""
-        self._listener = listen(self.spec.socket_directory)
+        self._listener = listen(self.spec.socket_directory, mode=0o666)
 
     async def connect(self, fence: int = 1, unclaimed_seconds_max: float = 900.0) -> frames.Hello:
         """Wait for the server, welcome it, and take its frames from now on; in-band, ask how far its actions are."""
@@ -286,8 +286,10 @@ class RuntimeContract:
         """A started sandbox that has been welcomed."""
         sandbox = await runtime.start(spec)
         await worker.connect()
+        await sandbox.greeted()
         yield sandbox
         await sandbox.kill()
+        await runtime.remove(spec.sandbox)
 
     async def test_hello_names_generation_build_and_kinds(self, worker: FrameWorker, sandbox: Sandbox) -> None:
         """The first frame says which generation dials, what it speaks, and what it can execute."""
@@ -431,8 +433,9 @@ class RuntimeContract:
     ) -> None:
         """When the action server is killed, nothing that it ran lives once `wait_ended` returns."""
         await worker.run("env -i setsid sleep 4011 & (setsid nohup sleep 4012 &)")
-        assert worker.hello is not None
-        os.kill(worker.hello.pid, signal.SIGKILL)
+        assert worker.connection is not None
+        # Its pid on this machine, whatever it is where the server lives.
+        os.kill(worker.connection.peer.pid, signal.SIGKILL)
         async with asyncio.timeout(WAIT_SECONDS):
             await sandbox.wait_ended()
         assert not _sleeping("4011", "4012")

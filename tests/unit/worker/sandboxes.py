@@ -26,7 +26,7 @@ from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import Peer
-from chronicled.runtimes.runtime import Handle, RuntimeDefaults, SandboxDefaults, SandboxSpec
+from chronicled.runtimes.runtime import Handle, Report, RuntimeDefaults, SandboxDefaults, SandboxSpec
 from chronicled.runtimes.worker.link import Accept
 
 KINDS = ["run", "read", "write"]
@@ -294,7 +294,7 @@ class Host(RuntimeDefaults):
             for link in links:
                 link.close()
 
-    async def start(self, spec: SandboxSpec) -> ScriptedSandbox:
+    async def start(self, spec: SandboxSpec, report: Report | None = None) -> ScriptedSandbox:
         await asyncio.sleep(0)
         if self.starts_fail:
             self.starts_fail -= 1

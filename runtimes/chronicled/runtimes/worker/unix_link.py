@@ -130,7 +130,8 @@ async def listen_unix(directory: str, accept: Accept) -> AsyncGenerator[None]:
 
     Cancellation: safe.
     """
-    listener = listen(directory)
+    # A sandbox may be under any user. Who is not root or us gets no further than the folder of all sockets (0700).
+    listener = listen(directory, mode=0o666)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_accept_all, listener, accept, partial(_remove_settings, directory))

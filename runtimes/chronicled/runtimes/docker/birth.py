@@ -1,0 +1,225 @@
+"""The start of one container: image, network, carrier and plan; made, started, inspected, and only then handed over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+
+from chronicled.events.errors import SandboxStartFailed
+from chronicled.runtimes.action_server.settings import Settings
+from chronicled.runtimes.docker import environment, labels, paths, premises, volumes
+from chronicled.runtimes.docker.container import Container
+from chronicled.runtimes.docker.facts import EngineFacts
+from chronicled.runtimes.docker.images_found import ResolvedImage
+from chronicled.runtimes.docker.inspection import differences
+from chronicled.runtimes.docker.network_policy import NetworkGrant, policy_named
+from chronicled.runtimes.docker.plan import RUN_DIRECTORY, WORKSPACE, Mount, Plan, network_of, ulimits_of, user_of
+from chronicled.runtimes.docker.policy import container_body
+from chronicled.runtimes.docker.sandbox import DockerSandbox, Life
+from chronicled.runtimes.runtime import Report, SandboxSpec
+
+if TYPE_CHECKING:
+    from chronicled.runtimes.docker.runtime import DockerRuntime
+
+__all__ = ["Birth"]
+
+DIFFERENCES_MAX: Final = 8
+"""Most differences that an error names."""
+
+
+class Birth:
+    """One start. Whatever goes wrong on the way is the caller's to clear up.
+
+    Args:
+        runtime: Who starts it.
+        spec: What.
+        report: Takes what is to be told meanwhile.
+    """
+
+    def __init__(self, runtime: DockerRuntime, spec: SandboxSpec, report: Report | None) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings
+        self._engine = runtime.engine
+        self._spec = spec
+        self._report = report
+        self.phase = "engine"
+        """What it is at, or stopped at."""
+        self._phases: dict[str, float] = {}
+
+    async def run(self) -> DockerSandbox:
+        """Return the sandbox.
+
+        Raises:
+            SandboxStartFailed: it cannot be given, or is not what was planned.
+            EngineRefused, EngineUnreachable, OSError, ValueError: at `phase`.
+        """
+        spec, engine = self._spec, self._engine
+        facts = await engine.facts()
+        self._judge(facts)
+        with self._timed("pull"):
+            name = spec.image or self._settings.image
+            image = await self._runtime.images.resolve(
+                name, spec.request.pull, pinned=spec.image_pin, listener=self._report
+            )
+        policy = policy_named(self._runtime.networks, network_of(spec.request, self._settings))
+        with self._timed("network"):
+            grant = await policy.prepare(spec)
+        with self._timed("create"):
+            plan = await self._plan(facts, image, grant)
+            await anyio.to_thread.run_sync(self._prepare, plan, facts)
+            container = await self._create(plan)
+            await policy.attach(spec, container)
+        # From its first moment on: notices of unknown containers are dropped.
+        self._runtime.notices.of(container)
+        with self._timed("start"):
+            await engine.start(container)
+        with self._timed("inspect"):
+            found = await engine.inspect(container)
+            await self._compare(plan, found, facts)
+        assert found is not None
+        life = Life(engine, facts.id, container, found.state.started_at)
+        return self._runtime.sandbox(life, spec, phases=self._phases, digest=image.pin)
+
+    async def _create(self, plan: Plan) -> str:
+        # To the end: of a container whose making was cut short nobody would know the id.
+        scope = anyio.CancelScope(shield=True)
+        with scope:
+            return await self._engine.create(labels.container_name(plan.sandbox), container_body(plan))
+        raise AssertionError("a shield lets nothing through")
+
+    @contextmanager
+    def _timed(self, phase: str) -> Generator[None]:
+        began, self.phase = time.monotonic(), phase
+        yield
+        self._phases[phase] = round(time.monotonic() - began, 6)
+
+    def _judge(self, facts: EngineFacts) -> None:
+        """Refuse by name what this engine cannot give.
+
+        Raises:
+            SandboxStartFailed: it asks for such a thing.
+        """
+        request, settings = self._spec.request, self._settings
+        reasons: list[str] = []
+        if not facts.seccomp:
+            reasons.append("seccomp: the engine runs without it, and no sandbox does")
+        if not facts.swap_limit and not settings.swap_unlimited_allowed:
+            reasons.append("memory_bytes: the engine's kernel cannot limit swap (docker.swap_unlimited_allowed)")
+        if (request.disk_bytes or settings.disk_bytes) and not facts.limits_disk:
+            reasons.append(f"disk_bytes: the engine's storage driver ({facts.storage}) cannot limit it")
+        if request.cpus is not None and facts.cpus and request.cpus > facts.cpus:
+            reasons.append(f"cpus: {request.cpus:g} are asked for, the engine has {facts.cpus}")
+        isolation = request.isolation or settings.isolation
+        if isolation is not None and settings.isolations[isolation] not in facts.runtimes:
+            known = ", ".join(facts.runtimes)
+            reasons.append(f"isolation: the engine has no runtime {settings.isolations[isolation]!r}, only {known}")
+        if reasons:
+            raise SandboxStartFailed("; ".join(reasons))
+
+    async def _plan(self, facts: EngineFacts, image: ResolvedImage, grant: NetworkGrant) -> Plan:
+        spec, settings, request = self._spec, self._settings, self._spec.request
+        user = user_of(request, settings, self._runtime.uid, self._runtime.gid)
+        isolation = request.isolation or settings.isolation
+        mounts, tmpfs = await self._mounts(facts, image)
+        return Plan(
+            sandbox=spec.sandbox,
+            generation=spec.generation,
+            labels=labels.labels_of(
+                instance=self._runtime.instance,
+                worker=self._runtime.worker,
+                sandbox=spec.sandbox,
+                generation=spec.generation,
+                position=spec.position,
+            ),
+            image=image,
+            user=user,
+            capabilities=settings.capabilities if user.startswith("0:") else (),
+            read_only=settings.read_only if request.read_only is None else request.read_only,
+            memory_bytes=request.memory_bytes or settings.memory_bytes,
+            cpus=request.cpus or min(settings.cpus, facts.cpus or settings.cpus),
+            processes_max=request.processes_max or settings.processes_max,
+            shm_bytes=settings.shm_bytes,
+            disk_bytes=request.disk_bytes or settings.disk_bytes,
+            ulimits=ulimits_of(request, settings, self._runtime.limits),
+            mounts=mounts,
+            tmpfs=tmpfs,
+            devices=tuple(request.devices),
+            gpus=request.gpus or 0,
+            runtime=None if isolation is None else settings.isolations[isolation],
+            grant=grant,
+            seccomp_profile=await anyio.to_thread.run_sync(_profile, settings.seccomp_profile),
+            blanked=environment.blanked(environment.variables(image.environment)),
+            stdio=settings.transport == "stdio",
+        )
+
+    async def _mounts(self, facts: EngineFacts, image: ResolvedImage) -> tuple[tuple[Mount, ...], dict[str, int]]:
+        spec, settings, request = self._spec, self._settings, self._spec.request
+        mounts = [await self._runtime.carrier.mount(self._engine, facts, image.id)]
+        if settings.transport == "socket":
+            mounts.append(Mount(source=spec.socket_directory, target=RUN_DIRECTORY, read_only=True))
+        tmpfs = dict(request.tmpfs)
+        if settings.workspace == "bind":
+            mounts.append(Mount(source=spec.working_directory, target=WORKSPACE, read_only=False))
+        else:
+            tmpfs[WORKSPACE] = settings.workspace_bytes
+        own = (*self._runtime.protected, facts.root_directory, self._engine.address.removeprefix("unix://"))
+        mounts += await volumes.mounts_of(request.volumes, settings.volumes_allowed, own, self._engine)
+        if settings.tmp_bytes and "/tmp" not in {*tmpfs, *(mount.target for mount in mounts)}:
+            tmpfs["/tmp"] = settings.tmp_bytes
+        return tuple(mounts), tmpfs
+
+    def _prepare(self, plan: Plan, facts: EngineFacts) -> None:
+        """Make what the sandbox has on this host. Blocks.
+
+        Raises:
+            OSError: it cannot be made.
+            ValueError: a variable holds NUL.
+        """
+        spec, settings = self._spec, self._settings
+        if settings.workspace == "bind":
+            premises.give_directory(spec.working_directory, plan.user, remapped=facts.remapped)
+        if settings.transport == "socket":
+            premises.open_door(spec.socket_directory)
+            premises.tell(spec.socket_directory, self.told(plan))
+
+    def told(self, plan: Plan) -> Settings:
+        """Return what the action server is told at its start."""
+        spec = self._spec
+        told = Settings()
+        told.generation, told.sandbox, told.token = spec.generation, spec.sandbox, spec.token
+        told.socket_directory = RUN_DIRECTORY
+        told.working_directory = spec.request.working_directory or WORKSPACE
+        told.fault_point = self._runtime.fault_point
+        told.import_paths = [f"{paths.CARRIER}/lib/site"]
+        told.environment = environment.commands_environment(
+            environment.variables(plan.image.environment), plan.grant.environment, spec.environment
+        )
+        return told
+
+    async def _compare(self, plan: Plan, found: Container | None, facts: EngineFacts) -> None:
+        """Refuse a container that is not as planned, before anything but the action server has run in it.
+
+        Raises:
+            SandboxStartFailed: says in what it differs.
+        """
+        if found is None:
+            raise SandboxStartFailed("The container was gone as soon as it was started.")
+        reasons = differences(plan, found, facts)
+        if not reasons and found.state.running:
+            seen = found.state.pid if self._engine.local and plan.runtime is None else None
+            reasons = await anyio.to_thread.run_sync(volumes.misled, plan.mounts, seen)
+        if reasons:
+            listed = "; ".join(reasons[:DIFFERENCES_MAX])
+            raise SandboxStartFailed(f"The container is not as it was ordered, and was ended: {listed}")
+
+
+def _profile(path: str) -> str:
+    if not path:
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.read(1 << 20)

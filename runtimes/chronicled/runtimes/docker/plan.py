@@ -1,0 +1,179 @@
+"""The plan of a sandbox: request and configuration brought together, every control with its value."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Collection
+from typing import Final, Literal
+
+import msgspec
+
+from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes.docker import paths
+from chronicled.runtimes.docker.images_found import ResolvedImage
+from chronicled.runtimes.docker.network_policy import NetworkGrant
+from chronicled.runtimes.docker.settings import DockerSettings
+
+__all__ = [
+    "RUN_DIRECTORY",
+    "WORKSPACE",
+    "Limits",
+    "Mount",
+    "Plan",
+    "limits_here",
+    "network_of",
+    "refusals",
+    "ulimits_of",
+    "user_of",
+]
+
+RUN_DIRECTORY: Final = f"{paths.CARRIER}/run"
+"""Where a sandbox sees its socket directory."""
+WORKSPACE: Final = "/workspace"
+"""Where a sandbox sees the session's own files."""
+_PROCESSES_LIMIT: Final = 1 << 20
+_ULIMITS: Final = {
+    name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
+    for name in dir(resource)
+    if name.startswith("RLIMIT_")
+}
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Hard limits of this machine by the engine's names; -1 is none. Above them an engine of this machine may fail."""
+
+    hard: dict[str, int]
+
+    def allows(self, name: str, value: int) -> bool:
+        """Return whether a limit of this value is not above the machine's."""
+        most = self.hard.get(name, -1)
+        return most == -1 or 0 <= value <= most
+
+
+def limits_here() -> Limits:
+    """Return the hard limits of this process, which the engine's are taken to be."""
+    return Limits({name: resource.getrlimit(number)[1] for name, number in _ULIMITS.items()})
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """Something mounted into a sandbox."""
+
+    source: str
+    """Resolved host path, or name of a volume."""
+    target: str
+    read_only: bool
+    type: Literal["bind", "volume"] = "bind"
+    identity: tuple[int, int] | None = None
+    """Device and inode of a volume that a session asked for: what must be found in the container too."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One sandbox as it shall be. The policy writes it down for the engine, the inspection compares what came of it."""
+
+    sandbox: str
+    generation: str
+    labels: dict[str, str]
+    image: ResolvedImage
+    user: str
+    """`uid:gid`."""
+    capabilities: tuple[str, ...]
+    read_only: bool
+    memory_bytes: int
+    cpus: float
+    processes_max: int
+    shm_bytes: int
+    disk_bytes: int
+    """0 is no limit."""
+    ulimits: dict[str, int]
+    mounts: tuple[Mount, ...]
+    tmpfs: dict[str, int]
+    devices: tuple[str, ...]
+    gpus: int
+    runtime: str | None
+    """The engine's runtime; None is its default."""
+    grant: NetworkGrant
+    seccomp_profile: str
+    """Content of a profile; empty is the engine's default."""
+    blanked: tuple[str, ...]
+    """Variables of the image that the carried interpreter must not see."""
+    stdio: bool
+    """Frames travel over its standard input and output."""
+
+    @property
+    def nano_cpus(self) -> int:
+        """The limit of processor time as engines count it."""
+        return round(self.cpus * 10**9)
+
+
+def user_of(request: SandboxRequest, settings: DockerSettings, uid: int, gid: int) -> str:
+    """Return `uid:gid` of the commands; `uid` and `gid` are this process's own."""
+    text = request.user or settings.user
+    if not text:
+        text = "1000:1000" if uid == 0 else f"{uid}:{gid}"
+    user, _, group = text.partition(":")
+    return f"{int(user)}:{int(group or user)}"
+
+
+def network_of(request: SandboxRequest, settings: DockerSettings) -> str:
+    """Return the name of the network policy."""
+    return request.network or settings.network
+
+
+def ulimits_of(request: SandboxRequest, settings: DockerSettings, limits: Limits) -> dict[str, int]:
+    """Return every limit of a process; soft and hard are the same, so that nothing raises them."""
+    files, processes = limits.hard.get("nofile", -1), limits.hard.get("nproc", -1)
+    defaults = {
+        # A core dump would go to whatever the host has set up for its own.
+        "core": 0,
+        "nofile": settings.files_max if files < 0 else min(settings.files_max, files),
+        # All sandboxes with this user share the kernel's count: what bounds one of them is its own pids limit.
+        "nproc": _PROCESSES_LIMIT if processes < 0 else min(_PROCESSES_LIMIT, processes),
+    }
+    return defaults | settings.ulimits | request.ulimits
+
+
+def refusals(
+    request: SandboxRequest,
+    image: str | None,
+    settings: DockerSettings,
+    limits: Limits,
+    networks: Collection[str],
+) -> list[str]:
+    """Return, each with its name, what of the request is not given here. What only engine or disk know comes later."""
+    reasons: list[str] = []
+    if not (image or settings.image):
+        reasons.append("image: none is named, and the configuration has no default")
+    if network_of(request, settings) not in networks:
+        reasons.append(f"network: there is no policy {network_of(request, settings)!r}, only {', '.join(networks)}")
+    isolation = request.isolation or settings.isolation
+    if isolation is not None and isolation not in settings.isolations:
+        known = ", ".join(sorted(settings.isolations)) or "none"
+        reasons.append(f"isolation: there is no {isolation!r}, only {known}")
+    if 0 in {int(part) for part in user_of(request, settings, 0, 0).split(":")} and not settings.root_allowed:
+        reasons.append("user: root is not allowed (docker.root_allowed)")
+    reasons += _excesses(request, settings)
+    for name, value in ulimits_of(request, settings, limits).items():
+        if name not in _ULIMITS:
+            reasons.append(f"ulimits: there is no {name!r}")
+        elif not limits.allows(name, value):
+            reasons.append(f"ulimits: {name} is above this machine's hard limit of {limits.hard[name]}")
+    reasons += [f"devices: {device} is not allowed" for device in request.devices if not _device(device, settings)]
+    if request.gpus and not settings.gpus_allowed:
+        reasons.append("gpus: they are not allowed (docker.gpus_allowed)")
+    reasons += paths.unlisted(request.volumes, settings.volumes_allowed)
+    reasons += paths.misplaced([volume.target for volume in request.volumes], list(request.tmpfs))
+    return reasons
+
+
+def _excesses(request: SandboxRequest, settings: DockerSettings) -> list[str]:
+    asked = (
+        ("memory_bytes", request.memory_bytes or 0, settings.memory_bytes_max),
+        ("cpus", request.cpus or 0, settings.cpus_max),
+        ("processes_max", request.processes_max or 0, settings.processes_max_max),
+        ("tmpfs", sum(request.tmpfs.values()), settings.tmpfs_bytes_max),
+    )
+    return [f"{name}: {value} is more than {most}" for name, value, most in asked if most and value > most]
+
+
+def _device(device: str, settings: DockerSettings) -> bool:
+    return paths.normal(device) == device and device in settings.devices_allowed

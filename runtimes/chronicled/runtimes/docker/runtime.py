@@ -1,0 +1,246 @@
+"""The docker runtime: sandboxes that are containers, made from unmodified images, hardened, without ports.
+
+Every container carries labels of whose it is, and nothing without all of ours is ever touched. They outlive the worker;
+what is true of one is asked of the engine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
+from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes import process_proof
+from chronicled.runtimes.docker import labels, premises
+from chronicled.runtimes.docker.birth import Birth
+from chronicled.runtimes.docker.carriage import CarrierSource
+from chronicled.runtimes.docker.engine import Engine
+from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
+from chronicled.runtimes.docker.images import ImageStore
+from chronicled.runtimes.docker.network_policy import NetworkPolicy, NoNetwork
+from chronicled.runtimes.docker.notices import MemoryNotices
+from chronicled.runtimes.docker.plan import limits_here, refusals
+from chronicled.runtimes.docker.sandbox import DockerSandbox, Life, ending_of
+from chronicled.runtimes.docker.settings import DockerSettings
+from chronicled.runtimes.process import FAULT_POINT_VARIABLE
+from chronicled.runtimes.runtime import Handle, Report, SandboxSpec
+
+__all__ = ["DockerRuntime"]
+
+REMOVE_SECONDS: Final = 30.0
+RETRY_SECONDS: Final = 0.1
+ABORT_SECONDS: Final = 60.0
+"""How long a start that failed waits for the proof that nothing of it is left."""
+
+_log = structlog.get_logger("chronicled.docker")
+
+
+class DockerRuntime:
+    """Starts sandboxes as containers of one engine.
+
+    Args:
+        settings: What the operator decided.
+        instance: Id of this instance: data directory and machine. Containers of another are never touched.
+        worker: Name of the worker.
+        carrier: Where the action server comes from.
+        images: Brings images to the engine.
+        engine: The engine; None is that of the settings. Closed when `run` ends.
+        networks: Network policies by name; `none` alone by default.
+        protected: Paths of this host that no sandbox may see, whatever the settings allow: the data directory, ...
+        fault_point: Handed to action servers, for crash tests; None takes it from this process's environment.
+
+    Raises:
+        ConfigurationError: the engine's address cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: DockerSettings,
+        *,
+        instance: str,
+        worker: str,
+        carrier: CarrierSource,
+        images: ImageStore,
+        engine: Engine | None = None,
+        networks: Mapping[str, NetworkPolicy] | None = None,
+        protected: Sequence[str] = (),
+        fault_point: str | None = None,
+    ) -> None:
+        self.settings = settings
+        self.instance = instance
+        self.engine = engine or Engine(settings.host, settings.tls_directory)
+        self.networks: Mapping[str, NetworkPolicy] = networks or {"none": NoNetwork()}
+        self.images = images
+        self.carrier = carrier
+        self.worker = worker
+        self.protected = tuple(protected)
+        self.fault_point = os.environ.get(FAULT_POINT_VARIABLE, "") if fault_point is None else fault_point
+        self.notices = MemoryNotices(self.engine, instance)
+        self.limits = limits_here()
+        self.uid, self.gid = os.geteuid(), os.getegid()
+
+    @property
+    def name(self) -> str:
+        """`docker`."""
+        return "docker"
+
+    @property
+    def isolated(self) -> bool:
+        """True: code in a sandbox reaches nothing of the host but what was mounted for it."""
+        return True
+
+    @property
+    def pauses(self) -> bool:
+        """True: the engine stops all processes of a container."""
+        return True
+
+    async def run(self) -> None:
+        """Follow the engine's notices until cancelled, then close the connections to it; see `Runtime.run`."""
+        try:
+            await self.notices.run()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.engine.aclose()
+
+    def refuses(self, request: SandboxRequest, image: str | None = None) -> list[str]:
+        """Everything that configuration and machine do not allow; see `Runtime.refuses`."""
+        return refusals(request, image, self.settings, self.limits, self.networks)
+
+    # -- starting --------------------------------------------------------------------------------------------------
+
+    async def start(self, spec: SandboxSpec, report: Report | None = None) -> DockerSandbox:
+        """Start a sandbox; see `Runtime.start`.
+
+        Raises:
+            SandboxUnreachable: it failed on the way, and the engine was lost, so that something of it may be left:
+                `remove` it.
+        """
+        if reasons := self.refuses(spec.request, spec.image):
+            raise SandboxStartFailed("; ".join(reasons))
+        birth = Birth(self, spec, report)
+        try:
+            return await birth.run()
+        except (EngineRefused, EngineUnreachable, OSError, ValueError) as error:
+            await self._abort(spec)
+            raise SandboxStartFailed(f"{birth.phase}: {getattr(error, 'detail', error)}") from error
+        except BaseException:
+            await self._abort(spec)
+            raise
+
+    async def _abort(self, spec: SandboxSpec) -> None:
+        with anyio.CancelScope(shield=True), anyio.fail_after(ABORT_SECONDS):
+            await anyio.to_thread.run_sync(premises.untell, spec.socket_directory)
+            await self.remove(spec.sandbox)
+
+    def sandbox(self, life: Life, spec: SandboxSpec, *, phases: dict[str, float], digest: str | None) -> DockerSandbox:
+        """Return the sandbox of a container that runs."""
+        return DockerSandbox(
+            life,
+            boot_id=process_proof.boot_id() if self.engine.local else "",
+            shortage=self.notices.of(life.container),
+            socket_directory=spec.socket_directory if self.settings.transport == "socket" else None,
+            phases=phases,
+            image_digest=digest,
+        )
+
+    # -- finding again ---------------------------------------------------------------------------------------------
+
+    async def attach(self, handle: Handle, spec: SandboxSpec) -> DockerSandbox | None:
+        """Find a sandbox again, or prove it dead; see `Runtime.attach`."""
+        if self._rebooted(handle):
+            return None
+        life = self._life(handle)
+        state = await life.ended()
+        if state is None:
+            if self.settings.transport == "socket":
+                await anyio.to_thread.run_sync(premises.open_door, spec.socket_directory)
+            return self.sandbox(life, spec, phases={}, digest=None)
+        if state.status == "restarted":
+            await self.remove(spec.sandbox)
+        return None
+
+    async def epitaph(self, handle: Handle, spec: SandboxSpec) -> str:
+        """Return why its container ended, as long as the engine has it; see `Runtime.epitaph`."""
+        if self._rebooted(handle):
+            return "host_rebooted"
+        try:
+            state = await self._life(handle).ended()
+        except SandboxUnreachable:
+            return "found_dead"
+        return "found_dead" if state is None else ending_of(state)
+
+    def _life(self, handle: Handle) -> Life:
+        return Life(
+            self.engine,
+            str(handle.get("engine", "")),
+            str(handle.get("container", "")),
+            str(handle.get("started_at", "")),
+        )
+
+    def _rebooted(self, handle: Handle) -> bool:
+        # No process outlives its boot. Of another machine's boots nothing is known.
+        known = str(handle.get("boot_id", ""))
+        return bool(known) and self.engine.local and known != process_proof.boot_id()
+
+    # -- removing --------------------------------------------------------------------------------------------------
+
+    async def remove(self, sandbox: str) -> None:
+        """Remove the sandbox's container and network, if there are any; see `Runtime.remove`."""
+        deadline, trouble = time.monotonic() + REMOVE_SECONDS, ""
+        while True:
+            try:
+                mine = await self._containers(f"{labels.SANDBOX}={sandbox}")
+                if not mine:
+                    break
+                for container in mine:
+                    await self._remove(container)
+            except (EngineRefused, EngineUnreachable) as error:
+                trouble = error.detail
+            if time.monotonic() > deadline:
+                raise SandboxUnreachable(f"Sandbox {sandbox} could not be removed: {trouble or 'it is still there'}")
+            await anyio.sleep(RETRY_SECONDS)
+        for policy in self.networks.values():
+            await policy.release(sandbox)
+
+    async def sweep(self, known: Collection[str], head: int = 0) -> Sequence[str]:
+        """Remove containers of this instance whose sandboxes are not known; see `Runtime.sweep`."""
+        removed: list[str] = []
+        trouble: SandboxUnreachable | None = None
+        try:
+            found = await self._containers()
+        except EngineRefused as error:
+            raise SandboxUnreachable(f"The engine does not list its containers: {error.detail}") from error
+        for owner in found.values():
+            # Known by now, even if it was not when the engine was asked.
+            if owner.sandbox in known or owner.position > head:
+                continue
+            try:
+                await self.remove(owner.sandbox)
+                removed.append(owner.sandbox)
+            except SandboxUnreachable as error:
+                trouble = error
+        for policy in self.networks.values():
+            await policy.sweep(known, head)
+        if trouble is not None:
+            raise trouble
+        return removed
+
+    async def _containers(self, *further: str) -> dict[str, labels.Owner]:
+        """Return the containers that are ours by all of their labels."""
+        found: dict[str, labels.Owner] = {}
+        for entry in await self.engine.containers(f"{labels.INSTANCE}={self.instance}", *further):
+            owner = labels.owner_of(entry.get("Labels") or {})
+            if owner is not None and owner.instance == self.instance:
+                found[entry["Id"]] = owner
+        return found
+
+    async def _remove(self, container: str) -> None:
+        await self.engine.remove(container)
+        self.notices.forget(container)

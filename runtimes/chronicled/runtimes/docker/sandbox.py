@@ -1,0 +1,251 @@
+"""One sandbox of the docker runtime: the life and death of a container, as the engine proves them."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Final
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from chronicled.events.errors import SandboxError, SandboxUnreachable
+from chronicled.runtimes.action_server import reaper
+from chronicled.runtimes.docker import premises
+from chronicled.runtimes.docker.container import Container, State
+from chronicled.runtimes.docker.engine import Engine
+from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
+from chronicled.runtimes.docker.notices import Shortage
+from chronicled.runtimes.runtime import Handle
+
+__all__ = ["DockerSandbox", "Life", "ending_of"]
+
+END_SECONDS: Final = 25.0
+RETRY_SECONDS_MIN: Final = 0.05
+RETRY_SECONDS_MAX: Final = 2.0
+COMPLAIN_SECONDS: Final = 60.0
+NOTICE_SECONDS: Final = 1.0
+"""How long a notice of want of memory may come after the death that it explains."""
+_SIGKILL_STATUS: Final = 137
+_SHORTAGE_NANOSECONDS: Final = 5 * 10**9
+
+_log = structlog.get_logger("chronicled.docker")
+
+
+class Life:
+    """One run of one container on one engine: whether it lasts, or is proven over.
+
+    Args:
+        engine: The engine.
+        engine_id: Id of the engine that started it.
+        container: Id of the container.
+        started_at: When it was started, as the engine says: a container that was started again is another generation.
+    """
+
+    def __init__(self, engine: Engine, engine_id: str, container: str, started_at: str) -> None:
+        self.engine = engine
+        self.engine_id = engine_id
+        self.container = container
+        self.started_at = started_at
+
+    async def ended(self) -> State | None:
+        """Return the state that proves that nothing of it lives, None while it lasts.
+
+        Raises:
+            SandboxUnreachable: neither can be told: the engine does not answer, or is another one.
+        """
+        try:
+            found = await self.engine.inspect(self.container)
+            if found is not None:
+                return self._judge(found)
+            facts = await self.engine.facts(fresh=True)
+        except EngineRefused as error:
+            raise SandboxUnreachable(f"The engine cannot tell whether it lives: {error.detail}") from error
+        if facts.id != self.engine_id:
+            raise SandboxUnreachable(f"Another engine answers ({facts.id}), which says nothing of the sandbox's own.")
+        return State(status="removed")
+
+    def _judge(self, found: Container) -> State | None:
+        state = found.state
+        if state.running and state.started_at == self.started_at:
+            return None
+        if state.running or state.status == "restarting":
+            # Somebody has started it again: what ran in it is gone, and what runs now is nobody's.
+            return State(status="restarted")
+        return state
+
+
+def ending_of(state: State, shortage: Shortage | None = None) -> str:
+    """Return why a generation ended, from its container's last state and what is known of its want of memory."""
+    if state.status in {"removed", "removing", "restarted"}:
+        return "removed" if state.status == "removing" else state.status
+    reason = reaper.ending(state.exit_code)
+    by_kernel = state.exit_code == _SIGKILL_STATUS or reason == "server-signal-9"
+    if by_kernel and state.oom_killed and _just_then(state, shortage):
+        return "oom_killed"
+    return "killed" if state.exit_code == _SIGKILL_STATUS else reason
+
+
+def _just_then(state: State, shortage: Shortage | None) -> bool:
+    """Return whether the last want of memory can have been the end: the engine's mark stays from an earlier one too."""
+    if shortage is None or not shortage.count:
+        return True
+    try:
+        # The engine writes nanoseconds, which Python's own parser does not take.
+        finished = datetime.datetime.fromisoformat(state.finished_at[:19] + "+00:00").timestamp()
+    except ValueError:
+        return True
+    return (finished + 1) * 10**9 - shortage.last_nanoseconds < _SHORTAGE_NANOSECONDS
+
+
+class DockerSandbox:
+    """A container that runs.
+
+    Args:
+        life: Its run.
+        boot_id: Of the machine that it runs on; empty where that is not known.
+        shortage: What is known of its want of memory.
+        socket_directory: Where its server was told who it is; None where nothing of that is on this host.
+        phases: How long the parts of its start took.
+        image_digest: What its image's name stood for.
+    """
+
+    def __init__(
+        self,
+        life: Life,
+        *,
+        boot_id: str,
+        shortage: Shortage,
+        socket_directory: str | None,
+        phases: dict[str, float] | None = None,
+        image_digest: str | None = None,
+    ) -> None:
+        self._life = life
+        self._boot_id = boot_id
+        self._shortage = shortage
+        self._socket_directory = socket_directory
+        self._phases = phases or {}
+        self._image_digest = image_digest
+        self._reason = ""
+
+    @property
+    def handle(self) -> Handle:
+        """Container, run and engine, and the boot of a machine that is this one."""
+        return {
+            "container": self._life.container,
+            "started_at": self._life.started_at,
+            "engine": self._life.engine_id,
+            "boot_id": self._boot_id,
+        }
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds of `pull`, `network`, `create`, `start` and `inspect`; empty for one found again."""
+        return self._phases
+
+    @property
+    def image_digest(self) -> str | None:
+        """What brings back the same image."""
+        return self._image_digest
+
+    async def greeted(self) -> None:
+        """Destroy what its server was told at its start; see `Sandbox.greeted`."""
+        if self._socket_directory is None:
+            return
+        try:
+            await anyio.to_thread.run_sync(premises.untell, self._socket_directory)
+        except OSError as error:
+            raise SandboxError(f"The sandbox's settings cannot be removed: {error.strerror}") from error
+
+    async def wait_ended(self) -> str:
+        """Return why it ended once the engine proves that it has; outlasts restarts of the engine.
+
+        Reasons: `ended`, `terminated`, `server-signal-N`, `server-exit-N` (the action server's end), `killed`,
+        `killed-signal-N` (somebody ended the container), `oom_killed`, `removed`, `restarted`.
+        """
+        wait, complained = RETRY_SECONDS_MIN, anyio.current_time()
+        while not self._reason:
+            try:
+                await self._life.engine.wait(self._life.container)
+                wait = RETRY_SECONDS_MIN
+            except (EngineRefused, EngineUnreachable):
+                # It says nothing of the container: the engine may be on its way back.
+                pass
+            try:
+                if await self._conclude():
+                    break
+            except SandboxUnreachable as error:
+                if anyio.current_time() - complained > COMPLAIN_SECONDS:
+                    complained = anyio.current_time()
+                    _log.warning("sandbox_unreachable", container=self._life.container, detail=error.detail)
+            await anyio.sleep(wait)
+            wait = min(2 * wait, RETRY_SECONDS_MAX)
+        return self._reason
+
+    async def kill(self) -> int:
+        """Kill the container, all its processes at once; see `Sandbox.kill`. It counts as one.
+
+        What is left of the container stays, for its last words, until `Runtime.remove`.
+        """
+        deadline = anyio.current_time() + END_SECONDS
+        wait, killed, trouble = RETRY_SECONDS_MIN, 0, ""
+        while True:
+            try:
+                if await self._conclude():
+                    return killed
+                if await self._life.engine.kill(self._life.container):
+                    killed = 1
+                with anyio.move_on_after(1.0):
+                    await self._life.engine.wait(self._life.container)
+                if await self._conclude():
+                    return killed
+            except (EngineRefused, SandboxUnreachable) as error:
+                trouble = error.detail
+            if anyio.current_time() > deadline:
+                raise SandboxUnreachable(
+                    f"Container {self._life.container[:12]} could not be proven dead in {END_SECONDS:g} s: {trouble}"
+                )
+            await anyio.sleep(wait)
+            wait = min(2 * wait, RETRY_SECONDS_MAX)
+
+    async def _conclude(self) -> bool:
+        """Return whether it is proven over; from then on the reason stands. Raises as `Life.ended`."""
+        if not self._reason:
+            state = await self._life.ended()
+            if state is None:
+                return False
+            if state.status == "restarted":
+                await self._life.engine.remove(self._life.container)
+            self._reason = self._reason or ending_of(state, self._shortage)
+        return True
+
+    async def pause(self) -> None:
+        """Freeze every process of it; see `Sandbox.pause`."""
+        if not await self._life.engine.pause(self._life.container) and not await self._paused():
+            raise SandboxError("It does not run, and cannot be paused.")
+
+    async def resume(self) -> None:
+        """Let it go on; see `Sandbox.resume`."""
+        if not await self._life.engine.unpause(self._life.container) and await self._paused() is None:
+            raise SandboxError("It does not run, and cannot go on.")
+
+    async def _paused(self) -> bool | None:
+        found = await self._life.engine.inspect(self._life.container)
+        return found.state.paused if found is not None and found.state.running else None
+
+    @property
+    def out_of_memory_count(self) -> int:
+        """How many `oom` events of the engine have come; see `Sandbox.out_of_memory_count`."""
+        return self._shortage.count
+
+    async def ran_out_of_memory(self, since: int) -> bool:
+        """Return whether there were more than `since`, or the engine marks the container so when there were none."""
+        with anyio.move_on_after(NOTICE_SECONDS):
+            await self._shortage.beyond(since)
+        if self._shortage.count > since or since:
+            return self._shortage.count > since
+        try:
+            found = await self._life.engine.inspect(self._life.container)
+        except (EngineRefused, EngineUnreachable):
+            return False
+        return found is not None and found.state.oom_killed
