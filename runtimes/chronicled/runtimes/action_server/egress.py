@@ -22,6 +22,7 @@ _BUFFER_BYTES = 256 << 10
 _CONNECTIONS_MAX = 1024
 _BACKLOG = 128
 _FULL_SECONDS = 0.05
+_TAKEN_SECONDS = 0.5
 _AWAY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
     b"chronicled: the proxy of this sandbox is away; try again in a moment.\n"
@@ -30,7 +31,14 @@ _AWAY = (
 
 def main(port: int, directory: str) -> None:
     """Forward from a port of the loopback to the socket in the directory, until killed."""
-    Forwarder(port, directory).run()
+    while True:
+        try:
+            forwarder = Forwarder(port, directory)
+        except OSError:
+            # A command has the port: the sandbox has no proxy for as long as it keeps it.
+            time.sleep(_TAKEN_SECONDS)
+            continue
+        forwarder.run()
 
 
 class _Way:

@@ -20,7 +20,7 @@ import socket
 import sys
 from types import ModuleType
 
-from chronicled.runtimes.action_server import kernel, lane_reaper, process_tree
+from chronicled.runtimes.action_server import egress, kernel, lane_reaper, process_tree
 from chronicled.runtimes.action_server.settings import Settings
 
 __all__ = ["ending", "exit_status", "load_server", "main"]
@@ -28,6 +28,7 @@ __all__ = ["ending", "exit_status", "load_server", "main"]
 _END_SECONDS = 20.0
 _STRAYS_SECONDS = 1.0
 _UNENDING = 75
+_FORWARDERS_MAX = 1000
 _TERMINATED = 143
 _SIGNALLED = 160
 """Added to the number of the server's signal; 128 is added where the reaper itself was killed."""
@@ -75,6 +76,8 @@ class Reaper:
         self._lock_descriptor = lock_descriptor
         self._lanes: set[int] = set()
         self._server = 0
+        self._forwarder = 0
+        self._forwarders_left = _FORWARDERS_MAX
         self._reason = ""
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._socket, self._server_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -85,6 +88,7 @@ class Reaper:
         signal.signal(signal.SIGCHLD, _note)
         signal.signal(signal.SIGTERM, self._terminate)
         self._start_server()
+        self._start_forwarder()
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
         poll.register(self._socket, select.POLLIN)
@@ -96,6 +100,10 @@ class Reaper:
                 elif not self._serve():
                     # The server has gone or goes: its exit says how.
                     poll.unregister(self._socket)
+        if self._forwarder:
+            # Ours, and not counted among what the generation's commands left behind.
+            os.kill(self._forwarder, signal.SIGKILL)
+            os.waitpid(self._forwarder, 0)
         killed, left = process_tree.end(os.getpid(), _END_SECONDS, collect=True)
         os.pwrite(self._lock_descriptor, f"{self._reason} {killed}\n".encode(), 0)
         return _UNENDING if left else exit_status(self._reason)
@@ -122,6 +130,26 @@ class Reaper:
         self._server_side.close()
         os.close(self._up_descriptor)
 
+    def _start_forwarder(self) -> None:
+        # Anything in the sandbox may kill it: it comes back, though not for ever.
+        self._forwarder = 0
+        if not self._settings.egress_port or not self._forwarders_left:
+            return
+        self._forwarders_left -= 1
+        parent = os.getpid()
+        self._forwarder = os.fork()
+        if self._forwarder == 0:
+            try:
+                kernel.die_with_parent(signal.SIGKILL, parent)
+                self._leave_loop()
+                self._socket.close()
+                egress.main(self._settings.egress_port, self._settings.socket_directory)
+            except BaseException as error:
+                sys.excepthook(type(error), error, error.__traceback__)
+            finally:
+                sys.stderr.flush()
+                os._exit(1)
+
     def _leave_loop(self) -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
@@ -147,6 +175,8 @@ class Reaper:
                 break
             if pid == self._server:
                 self._reason = self._reason or _describe(status)
+            elif pid == self._forwarder:
+                self._start_forwarder()
             elif pid in self._lanes:
                 self._lanes.discard(pid)
                 lane_died = True
@@ -156,7 +186,9 @@ class Reaper:
     def _end_strays(self) -> int:
         """Kill what hangs here without being the server or a lane reaper, with all below it."""
         spared = frozenset(
-            known[0] for pid in (self._server, *self._lanes) if (known := process_tree.identify(pid)) is not None
+            known[0]
+            for pid in (self._server, self._forwarder, *self._lanes)
+            if (known := process_tree.identify(pid)) is not None
         )
         return process_tree.end(os.getpid(), _STRAYS_SECONDS, spared)[0]
 

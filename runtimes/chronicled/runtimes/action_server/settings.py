@@ -20,6 +20,8 @@ class Settings:
         self.socket_directory = ""
         self.working_directory = "/"
         self.fault_point = ""
+        self.egress_port = 0
+        """Port of the loopback that leads to the worker's proxy; 0 for none."""
         self.transfers = "descriptors inband"
         """Ways of transfer that work between the worker and this sandbox, separated by spaces."""
         self.unclaimed_seconds_max = 900.0
@@ -41,6 +43,8 @@ def encode(settings: Settings) -> bytes:
         ValueError: a value holds NUL.
     """
     records = [f"{name}={getattr(settings, name)}".encode(errors="surrogateescape") for name in _TEXT]
+    if settings.egress_port:
+        records.append(f"egress_port={settings.egress_port}".encode())
     records.append(f"unclaimed_seconds_max={settings.unclaimed_seconds_max}".encode())
     records += [b"import_path=" + os.fsencode(path) for path in settings.import_paths]
     records += [b"environment=" + name + b"=" + value for name, value in settings.environment.items()]
@@ -59,6 +63,8 @@ def decode(data: bytes) -> Settings:
             setattr(settings, text, value.decode(errors="surrogateescape"))
         elif text == "unclaimed_seconds_max":
             settings.unclaimed_seconds_max = float(value)
+        elif text == "egress_port":
+            settings.egress_port = int(value)
         elif text == "import_path":
             settings.import_paths.append(os.fsdecode(value))
         elif text == "environment":
