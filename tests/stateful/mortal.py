@@ -106,6 +106,9 @@ class MortalLog:
     async def adopt_blob(self, path: str, digest: str, size: int) -> Any:
         return await self._call(self.world.log.adopt_blob, path, digest, size)
 
+    async def copy_blob(self, key: SessionKey, digest: str, descriptor: int) -> Any:
+        return await self._call(self.world.log.copy_blob, key, digest, descriptor)
+
 
 class MortalDisk(SystemDisk):
     """A disk of which a dying worker writes no more."""
@@ -152,7 +155,7 @@ class MortalRuntime(RuntimeDefaults):
         self.host = world.host
         self.fuse = fuse
 
-    async def start(self, spec: Any) -> MortalSandbox:
+    async def start(self, spec: Any, report: Any = None) -> MortalSandbox:
         self.fuse.step()
         sandbox = await self.host.start(spec)
         self.fuse.step()

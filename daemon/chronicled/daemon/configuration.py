@@ -17,6 +17,9 @@ import msgspec
 from chronicled.daemon import locations
 from chronicled.events.errors import ConfigurationError
 from chronicled.events.limits import BODY_BYTES_MAX, OUTPUT_BYTES_MAX
+from chronicled.runtimes.docker.images_settings import ImageSettings
+from chronicled.runtimes.docker.network_settings import NetworkSettings
+from chronicled.runtimes.docker.settings import DockerSettings
 
 __all__ = [
     "Configuration",
@@ -95,6 +98,8 @@ class RuntimeSettings(Section, frozen=True, kw_only=True):
 
     default: str = "process"
     """Runtime of a session that names none."""
+    offered: tuple[Literal["process", "docker"], ...] = ("process", "docker")
+    """Runtimes that sessions may name; `docker` is left out where its engine's socket does not exist at the start."""
     allow_unisolated: bool = False
     """Serve on TCP although a runtime does not keep sandboxes from the daemon's files and sockets."""
     command_seconds_default: Seconds = 1800.0
@@ -116,6 +121,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+    docker: DockerSettings = DockerSettings()
+    images: ImageSettings = ImageSettings()
+    network: NetworkSettings = NetworkSettings()
     log: LogSettings = LogSettings()
 
 

@@ -32,6 +32,11 @@ class _Named(msgspec.Struct, frozen=True):
     generation: str = ""
 
 
+class _Said(msgspec.Struct, frozen=True):
+    # Of a `progress`, read leniently.
+    needs_input: bool = False
+
+
 class SessionFold:
     """What the events of one session add up to, up to `position`.
 
@@ -56,11 +61,17 @@ class SessionFold:
         """The newest `restart_requested` about the sandbox that is there or on its way."""
         self.paused: Event | None = None
         """The newest `sandbox_paused` of a sandbox that was not resumed."""
+        self.begun: Event | None = None
+        """The newest `generation_started`, over or not: what the image's name stood for is told there."""
+        self.secret: Event | None = None
+        """The newest `secret_registered`: without the session's secrets nothing of it may be published."""
         self.fence = 0
         self._registry = registry
         self._open: OrderedDict[str, Event] = OrderedDict()
         self._lanes: dict[str, OrderedDict[str, Event]] = {}
         self._requests: dict[str, list[Event]] = {}
+        self._awaiting: dict[str, Event] = {}
+        """By action, the newest `progress` that says it waits for somebody to type, until somebody has."""
         self._ended: Event | None = None
         self._restarted: dict[str, Event] = {}
 
@@ -79,10 +90,7 @@ class SessionFold:
             *claim.standing,
         )
         for event in sorted((event for event in known if event is not None), key=lambda event: event.position):
-            if event.kind in {"generation_ended", "lane_restarted"}:
-                fold._note_loss(event)
-            else:
-                fold.apply(event)
+            fold.apply(event)
         fold.position = fold.fence = claim.fence
         return fold
 
@@ -123,6 +131,8 @@ class SessionFold:
             spec = self._registry.find_current(OBSERVATION, event.kind)
             if spec is not None and spec.terminal and event.cause is not None:
                 self._end(event.cause)
+            elif event.kind == "progress" and event.cause in self._open:
+                self._note_progress(event, event.cause or "")
         else:
             self._apply_lifecycle(event)
 
@@ -136,6 +146,7 @@ class SessionFold:
         if event is None:
             return
         self._requests.pop(action, None)
+        self._awaiting.pop(action, None)
         lane = self._lanes[event.lane]
         del lane[action]
         if not lane:
@@ -146,6 +157,9 @@ class SessionFold:
         if kind in REQUESTS:
             if event.cause in self._open:
                 self._requests.setdefault(event.cause or "", []).append(event)
+                # What was typed is what it waited for; if it waits for more, it is told again.
+                if kind == "input_sent":
+                    self._awaiting.pop(event.cause or "", None)
         elif kind == "session_created":
             self.created = event
         elif kind == "session_closed":
@@ -154,13 +168,15 @@ class SessionFold:
             self.fence = event.position
         elif kind in _STANDING:
             self._apply_standing(event)
+        elif kind == "secret_registered":
+            self.secret = event
         elif kind == "sandbox_requested":
             self.sandbox = event
         elif kind == "sandbox_removed":
             if self.sandbox is not None and _named(self.sandbox).sandbox == _named(event).sandbox:
                 self.sandbox = self.restart = self.paused = None
         elif kind == "generation_started":
-            self.generation = event
+            self.generation = self.begun = event
         elif kind == "generation_ended":
             if self.generation is not None and _named(self.generation).generation == _named(event).generation:
                 self.generation = self.restart = self.paused = None
@@ -168,10 +184,17 @@ class SessionFold:
         elif kind == "lane_restarted":
             self._note_loss(event)
 
+    def _note_progress(self, event: Event, action: str) -> None:
+        if _said(event).needs_input:
+            self._awaiting[action] = event
+        else:
+            self._awaiting.pop(action, None)
+
     def _note_loss(self, event: Event) -> None:
         if event.kind == "generation_ended":
             self._ended = event
             self._restarted.clear()
+            self._awaiting.clear()
         else:
             self._restarted[event.lane] = event
 
@@ -194,9 +217,14 @@ class SessionFold:
         """Whether something is asked of the sandbox itself, or it stands still."""
         return self.pause is not None or self.restart is not None or self.paused is not None
 
+    @property
+    def over(self) -> bool:
+        """Whether the session is closed, and has neither sandbox nor open actions: nothing is left to do in it."""
+        return self.closed is not None and self.sandbox is None and self.generation is None and not self._open
+
     def standing(self) -> tuple[Event, ...]:
         """Return what was asked of the session or done to its sandbox and still holds, in position order."""
-        known = [event for event in (self.pause, self.restart, self.paused) if event is not None]
+        known = [event for event in (self.begun, self.pause, self.restart, self.paused, self.secret) if event is not None]
         return tuple(sorted(known, key=lambda event: event.position))
 
     def losses(self) -> tuple[Event, ...]:
@@ -244,6 +272,10 @@ class SessionFold:
         """Return what was asked of the open action, in position order."""
         return tuple(self._requests.get(action, ()))
 
+    def awaiting(self, action: str) -> Event | None:
+        """Return the event that says the open action waits for somebody to type; None when it does not."""
+        return self._awaiting.get(action)
+
     def cancel_requested(self, action: str) -> bool:
         """Tell whether somebody wants the open action ended."""
         return any(event.kind == "cancel_requested" for event in self._requests.get(action, ()))
@@ -260,3 +292,10 @@ def _named(event: Event) -> _Named:
         return msgspec.json.decode(event.payload, type=_Named)
     except msgspec.DecodeError:
         return _Named()
+
+
+def _said(event: Event) -> _Said:
+    try:
+        return msgspec.json.decode(event.payload, type=_Said)
+    except msgspec.DecodeError:
+        return _Said()

@@ -13,6 +13,7 @@ import msgspec
 
 from chronicled.events.blobs import BlobRef
 from chronicled.events.envelope import Draft, Event
+from chronicled.events.session_secrets import SessionSecrets
 from chronicled.events.store import Page
 
 __all__ = ["Claim", "SessionKey", "WorkerLog"]
@@ -47,7 +48,8 @@ class Claim(msgspec.Struct, frozen=True):
     """The newest `generation_ended` and each lane's newest `lane_restarted`, in position order: an action before one of
     them that never ran has lost the state that it was accepted for."""
     standing: tuple[Event, ...] = ()
-    """What still holds of `pause_requested`, `restart_requested` and `sandbox_paused`, in position order."""
+    """What still holds of `pause_requested`, `restart_requested`, `sandbox_paused` and `secret_registered`, and the
+    newest `generation_started`, over or not, in position order."""
     active_time: str = ""
     """When a client last asked for something, or an action ended, as the log tells time; empty when not known."""
 
@@ -100,6 +102,36 @@ class WorkerLog(Protocol):
         Raises:
             BlobNotFound: there is none, or its bytes do not have that digest any more.
             StoreFailed: it cannot be read.
+        """
+        ...
+
+    async def copy_blob(self, key: SessionKey, digest: str, descriptor: int) -> int:
+        """Write the whole of a blob that an event of the session names to a file, in bounded memory; return its size.
+
+        Raises:
+            BlobNotFound: there is none, or its bytes do not have that digest any more.
+            StorageFull: there is no room for the copy.
+            StoreFailed: it cannot be read, or not written otherwise.
+
+        Cancellation: the file holds a part of it.
+        """
+        ...
+
+    async def resolve_secrets(self, key: SessionKey) -> SessionSecrets:
+        """Return what the session's sandboxes are given on top of its environment, as of now.
+
+        Raises:
+            SecretsUnavailable: the session's secrets cannot be read: nothing of it may be published.
+        """
+        ...
+
+    async def original(self, key: SessionKey, event: Event) -> bytes | None:
+        """Return the payload of an open action, or of input to it, as the client sent it: what is to be executed.
+
+        None when nothing of it was redacted: then the event has it.
+
+        Raises:
+            SecretsUnavailable: it cannot be read.
         """
         ...
 

@@ -11,6 +11,7 @@ from anyio import CancelScope
 from chronicled.events.errors import SandboxError, SandboxStartFailed, SandboxUnreachable
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
 from chronicled.runtimes.worker.generation import Generation
+from chronicled.runtimes.worker.start_slot import StartSlot
 
 __all__ = ["RETRY_SECONDS_MAX", "RETRY_SECONDS_MIN", "abort", "ended", "greeted", "start"]
 
@@ -22,8 +23,8 @@ KILL_SECONDS: Final = 20.0
 _log = structlog.get_logger("chronicled.worker")
 
 
-async def start(runtime: Runtime, spec: SandboxSpec, generation: Generation, seconds: float) -> Sandbox:
-    """Return the sandbox once its action server has shaken hands.
+async def start(runtime: Runtime, spec: SandboxSpec, generation: Generation, slot: StartSlot) -> Sandbox:
+    """Return the sandbox once its action server has shaken hands. The slot is taken, and its deadline runs.
 
     Raises:
         SandboxStartFailed: it did not within the start deadline (`deadline` in its extra), or could not at all.
@@ -33,8 +34,8 @@ async def start(runtime: Runtime, spec: SandboxSpec, generation: Generation, sec
     sandbox: Sandbox | None = None
     died = ""
     try:
-        with anyio.move_on_after(seconds):
-            sandbox = await runtime.start(spec)
+        with slot.deadline:
+            sandbox = await runtime.start(spec, slot.report)
             died = await _greeted_or_dead(sandbox, generation)
             if not died:
                 return sandbox
@@ -46,7 +47,7 @@ async def start(runtime: Runtime, spec: SandboxSpec, generation: Generation, sec
         raise SandboxStartFailed(f"The action server ended before it reported in ({died}).")
     if sandbox is not None:
         await abort(sandbox)
-    raise SandboxStartFailed(f"It did not report in within the start deadline of {seconds} s.", deadline=True)
+    raise SandboxStartFailed(f"It did not report in within the start deadline of {slot.seconds} s.", deadline=True)
 
 
 async def _greeted_or_dead(sandbox: Sandbox, generation: Generation) -> str:

@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from chronicled.events.envelope import Event
 from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
-from chronicled.events.kinds.lifecycle import GenerationStarted, SandboxRequested
+from chronicled.events.kinds.lifecycle import GenerationStarted, ImageProgress, SandboxRequested
 from chronicled.events.outcome import Deadline, Outcome
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
@@ -23,6 +23,7 @@ from chronicled.runtimes.worker.frost import Frost
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.handshake import Expected
 from chronicled.runtimes.worker.refusal import never_ran
+from chronicled.runtimes.worker.start_slot import StartSlot
 
 if TYPE_CHECKING:
     from chronicled.runtimes.worker.session import SessionWorker
@@ -197,9 +198,9 @@ class SandboxLife:
     async def _start_and_serve(self, runtime: Runtime, spec: SandboxSpec, generation: Generation) -> str:
         session, context = self._session, self._context
         began = context.clock.monotonic()
-        async with context.starts:
-            queued = context.clock.monotonic() - began
-            sandbox = await start(runtime, spec, generation, context.settings.start_seconds)
+        slot = StartSlot(context.starts, context.settings.start_seconds, self._report)
+        async with slot.taken():
+            sandbox = await start(runtime, spec, generation, slot)
         hello = generation.hello
         assert hello is not None
         generation.sandbox = sandbox
@@ -214,7 +215,7 @@ class SandboxLife:
                 handle=sandbox.handle,
                 kinds=sorted(generation.kinds),
                 start_seconds=round(seconds, 6),
-                phases=_phases(queued, sandbox.phases, seconds),
+                phases=_phases(slot.queued_seconds, sandbox.phases, seconds),
                 image_digest=sandbox.image_digest,
             )
             # Before its first dispatch: the journal says that it knows all that will be sent.
@@ -228,6 +229,9 @@ class SandboxLife:
         self.heed()
         session.advance_all()
         return await ended(sandbox)
+
+    async def _report(self, progress: ImageProgress) -> None:
+        await self._session.publisher.publish([self._session.publisher.lifecycle("image_progress", progress)])
 
     # -- finding again ---------------------------------------------------------------------------------------------
 
@@ -246,7 +250,13 @@ class SandboxLife:
             environment={} if created is None else created.environment,
             request=SandboxRequest() if created is None else created.sandbox,
             position=position,
+            image_pin=self._pin(),
         )
+
+    def _pin(self) -> str | None:
+        # A session's image is what its name stood for when it began, whoever moves the name meanwhile.
+        begun = self._decoded(self._session.fold.begun, GenerationStarted)
+        return None if begun is None else begun.image_digest
 
     def _expected(self, generation: str, token: str, results: int, boot_id: str | None = None) -> Expected:
         settings = self._context.settings

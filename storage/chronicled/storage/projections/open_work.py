@@ -182,6 +182,9 @@ def _events(fold: SessionFold) -> Iterable[Event]:
     for action in fold:
         yield action
         yield from fold.requests(action.id)
+        awaiting = fold.awaiting(action.id)
+        if awaiting is not None:
+            yield awaiting
 
 
 def _fingerprint(registry: Registry) -> str:

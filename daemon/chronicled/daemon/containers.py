@@ -1,0 +1,95 @@
+"""The docker runtime's part of the composition root: engine, images, carrier, network policies, put together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from chronicled.daemon.configuration import Configuration
+from chronicled.events.clock import Clock
+from chronicled.events.errors import ConfigurationError
+from chronicled.runtimes.docker.images import Images
+from chronicled.runtimes.docker.runtime import DockerRuntime
+
+__all__ = ["engine_is_here", "instance_label", "open_containers"]
+
+MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+LEDGER_NAME = "images.json"
+CARRIERS_NAME = "carriers"
+
+
+def engine_is_here(settings: Configuration, environment: Mapping[str, str] | None = None) -> bool:
+    """Return whether the engine that the settings name may be there: a socket that is missing is a plain no. No wait.
+
+    Raises:
+        ConfigurationError: its address cannot be used.
+    """
+    from chronicled.runtimes.docker.engine import address
+
+    where = address(settings.docker.host, os.environ if environment is None else environment)
+    return not where.startswith("unix://") or os.path.exists(where.removeprefix("unix://"))
+
+
+def instance_label(instance: str, directory: str) -> str:
+    """Return by what this instance's containers are known: a copy of the data directory, or another host, has another.
+
+    Args:
+        instance: Id in the data directory.
+        directory: The data directory.
+    """
+    machine = ""
+    for path in MACHINE_ID_FILES:
+        try:
+            machine = Path(path).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        break
+    place = "\0".join((instance, machine, os.path.realpath(directory)))
+    return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+async def open_containers(
+    settings: Configuration, stack: AsyncExitStack, clock: Clock, *, instance: str, worker: str
+) -> tuple[DockerRuntime, Images]:
+    """Return the docker runtime and its images. The engine is not asked anything yet: it may come and go.
+
+    Args:
+        settings: The configuration.
+        stack: Closes what is opened here.
+        clock: Time.
+        instance: Id in the data directory.
+        worker: Name of the worker.
+
+    Raises:
+        ConfigurationError: the engine's address, or a network policy, cannot be used.
+    """
+    # Imported when asked for: a daemon without containers does not pay for them.
+    import aiodocker
+
+    from chronicled.runtimes.docker.carriage import CarrierDirectory
+    from chronicled.runtimes.docker.engine import Engine
+    from chronicled.runtimes.docker.images import open_images
+
+    data = settings.data.directory
+    engine = Engine(settings.docker.host, settings.docker.tls_directory)
+    try:
+        client = aiodocker.Docker(url=engine.address)
+    except ValueError as error:
+        raise ConfigurationError(f"docker.host: {error}.", key="docker.host") from None
+    stack.push_async_callback(client.close)
+    images = await stack.enter_async_context(
+        open_images(client, settings.images, clock, os.path.join(data, LEDGER_NAME))
+    )
+    runtime = DockerRuntime(
+        settings.docker,
+        instance=instance_label(instance, data),
+        worker=worker,
+        carrier=CarrierDirectory(os.path.join(data, CARRIERS_NAME)),
+        images=images,
+        engine=engine,
+        protected=(data, settings.data.runtime_directory, os.path.dirname(settings.http.socket)),
+    )
+    return runtime, images
