@@ -284,7 +284,9 @@ class InbandTransfer:
         count = min(credit.limit, content.size) - content.sent
         if count <= 0:
             return
-        data = await _read(content.descriptor, count, content.sent)
+        data = b""
+        with CancelScope(shield=True):
+            data = await to_thread.run_sync(os.pread, content.descriptor, count, content.sent)
         # What is shorter than it should be (a file that was cut) ends with an empty frame.
         for start in range(0, len(data), CONTENT_CHUNK_BYTES) or (0,):
             piece = data[start : start + CONTENT_CHUNK_BYTES]
@@ -318,11 +320,3 @@ class InbandTransfer:
         if intake.descriptor is not None:
             os.close(intake.descriptor)
             intake.descriptor = None
-
-
-async def _read(descriptor: int, count: int, offset: int) -> bytes:
-    """Return bytes of a file that may have to come from the disk."""
-    data = b""
-    with CancelScope(shield=True):
-        data = await to_thread.run_sync(os.pread, descriptor, count, offset)
-    return data
