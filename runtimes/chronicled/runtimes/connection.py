@@ -13,6 +13,7 @@ from chronicled.events.errors import ProtocolError, ProtocolMismatch
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.address import SOCKET_NAME, bind
 from chronicled.runtimes.action_server.connection import Connection, ConnectionLost
+from chronicled.runtimes.action_server.protocol_range import Spoken, agree, spoken_here
 
 __all__ = ["Listener", "ServerConnection", "greet", "listen"]
 
@@ -93,11 +94,11 @@ async def greet(connection: ServerConnection, *, generation: str, token: str) ->
     if not isinstance(frame, frames.Hello):
         _refuse(connection, "protocol-error", "the first frame must be Hello")
         raise ProtocolError(f"the first frame was {type(frame).__name__}, not Hello")
-    if not (frame.protocol_min <= frames.PROTOCOL and frame.protocol >= frames.PROTOCOL_MIN):
-        _refuse(
-            connection, "protocol-mismatch", f"protocols {frames.PROTOCOL_MIN} to {frames.PROTOCOL} are spoken here"
-        )
-        raise ProtocolMismatch(f"the action server speaks {frame.protocol_min} to {frame.protocol}")
+    try:
+        agree(Spoken(frame.protocol_min, frame.protocol), spoken_here())
+    except ProtocolMismatch as mismatch:
+        _refuse(connection, mismatch.code, mismatch.detail)
+        raise
     known = hmac.compare_digest(frame.token.encode(errors="surrogatepass"), token.encode())
     if not known or frame.generation != generation:
         _refuse(connection, "refused", "not the server of this generation")

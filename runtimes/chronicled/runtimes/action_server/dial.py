@@ -13,6 +13,7 @@ from chronicled.events.errors import ChronicledError
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.address import SOCKET_NAME, connect
 from chronicled.runtimes.action_server.connection import Connection
+from chronicled.runtimes.action_server.protocol_range import spoken_here
 from chronicled.runtimes.action_server.server import ActionServer, WorkerConnection
 
 __all__ = ["Dialler", "refuse"]
@@ -137,8 +138,9 @@ def refuse(
         return None
     if not isinstance(frame, frames.Welcome) or len(descriptors) != (frame.transfer == "descriptors"):
         return frames.Refusal(code="protocol-error", message="the first frame must be Welcome with its result spool")
-    if not frames.PROTOCOL_MIN <= frame.protocol <= frames.PROTOCOL:
-        return frames.Refusal(code="protocol-mismatch", message=f"protocol {frame.protocol} is not spoken here")
+    spoken = spoken_here()
+    if not spoken.lowest <= frame.protocol <= spoken.highest:
+        return frames.Refusal(code="protocol-mismatch", message=f"protocol {spoken} is spoken here")
     if frame.fence < server.fence:
         return frames.Refusal(code="stale-fence", message=f"fence {server.fence} has taken over")
     if frame.transfer not in hello.transfers or (frame.transfer == "inband" and frame.window_bytes <= 0):

@@ -10,7 +10,8 @@ import msgspec
 
 from chronicled.events.errors import ProtocolError, ProtocolMismatch, StaleFence
 from chronicled.runtimes.action_server.connection import Peer
-from chronicled.runtimes.action_server.frames import PROTOCOL, PROTOCOL_MIN, Hello, Refusal, Transfer, Welcome
+from chronicled.runtimes.action_server.frames import Hello, Refusal, Transfer, Welcome
+from chronicled.runtimes.action_server.protocol_range import Spoken, agree, spoken_here
 from chronicled.runtimes.worker.link import Link
 
 __all__ = ["Expected", "choose_transfer", "shake_hands"]
@@ -64,18 +65,17 @@ def _judge(link: Link, hello: Hello, expected: Expected) -> Hello:
     if hello.generation != expected.generation or hello.boot_id != expected.boot_id:
         link.send(Refusal(code="refused", message="Another generation is expected here."))
         raise ProtocolError(f"Generation {hello.generation[:64]!r} dialled the socket of {expected.generation}.")
-    version = min(hello.protocol, PROTOCOL)
-    if version < max(hello.protocol_min, PROTOCOL_MIN):
-        spoken = f"{hello.protocol_min} to {hello.protocol}"
-        message = f"The action server speaks protocol {spoken}, the worker {PROTOCOL_MIN} to {PROTOCOL}."
-        link.send(Refusal(code="protocol_mismatch", message=message))
-        raise ProtocolMismatch(message)
+    try:
+        version = agree(Spoken(hello.protocol_min, hello.protocol), spoken_here())
+    except ProtocolMismatch as mismatch:
+        link.send(Refusal(code=mismatch.code, message=mismatch.detail))
+        raise
     if hello.fence > expected.fence:
-        link.send(Refusal(code="stale_fence", message="A newer claim has been here."))
+        link.send(Refusal(code="stale-fence", message="A newer claim has been here."))
         raise StaleFence(f"The action server has seen fence {hello.fence}, this worker holds {expected.fence}.")
     transfer = choose_transfer(hello)
     if transfer is None:
-        link.send(Refusal(code="protocol_mismatch", message="No way of transfer is left."))
+        link.send(Refusal(code="protocol-mismatch", message="No way of transfer is left."))
         raise ProtocolMismatch(f"The action server can transfer by {hello.transfers!r} only.")
     welcome = Welcome(
         protocol=version,
