@@ -20,7 +20,7 @@ import socket
 import sys
 from types import ModuleType
 
-from chronicled.runtimes.action_server import egress, kernel, lane_reaper, process_tree
+from chronicled.runtimes.action_server import kernel, lane_reaper, process_tree
 from chronicled.runtimes.action_server.settings import Settings
 
 __all__ = ["ending", "exit_status", "load_server", "main"]
@@ -143,6 +143,9 @@ class Reaper:
                 kernel.die_with_parent(signal.SIGKILL, parent)
                 self._leave_loop()
                 self._socket.close()
+                # Here and not above: the reaper itself has no use for it.
+                from chronicled.runtimes.action_server import egress
+
                 egress.main(self._settings.egress_port, self._settings.socket_directory)
             except BaseException as error:
                 sys.excepthook(type(error), error, error.__traceback__)
