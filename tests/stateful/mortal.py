@@ -19,6 +19,7 @@ from chronicled.events import faultpoint
 from chronicled.events.clock import SystemClock
 from chronicled.events.envelope import Draft, Event
 from chronicled.events.outcome import Outcome
+from chronicled.events.session_secrets import SessionSecrets
 from chronicled.events.store import Page
 from chronicled.events.worker_log import SessionKey
 from chronicled.runtimes.runtime import RuntimeDefaults
@@ -105,6 +106,17 @@ class MortalLog:
 
     async def adopt_blob(self, path: str, digest: str, size: int) -> Any:
         return await self._call(self.world.log.adopt_blob, path, digest, size)
+
+    async def copy_blob(self, key: SessionKey, digest: str, descriptor: int) -> Any:
+        return await self._call(self.world.log.copy_blob, key, digest, descriptor)
+
+    async def resolve_secrets(self, key: SessionKey) -> SessionSecrets:
+        secrets: SessionSecrets = await self._call(self.world.log.resolve_secrets, key)
+        return secrets
+
+    async def original(self, key: SessionKey, event: Event) -> bytes | None:
+        payload: bytes | None = await self._call(self.world.log.original, key, event)
+        return payload
 
     async def copy_blob(self, key: SessionKey, digest: str, descriptor: int) -> Any:
         return await self._call(self.world.log.copy_blob, key, digest, descriptor)

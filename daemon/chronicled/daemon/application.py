@@ -30,15 +30,18 @@ from chronicled.daemon.locations import make_private
 from chronicled.daemon.logs import configure_logs
 from chronicled.daemon.loop_monitor import watch_loop
 from chronicled.daemon.metrics import Metrics
+from chronicled.daemon.registration import Registration
 from chronicled.daemon.submission import Submission
+from chronicled.daemon.vault import Vault
 from chronicled.daemon.waits import Waits
 from chronicled.events.clock import SystemClock
 from chronicled.events.codec import Codec
 from chronicled.events.errors import ChronicledError, Refused
 from chronicled.events.ids import SystemIds
-from chronicled.events.redaction import IdentityRedaction
 from chronicled.events.registry import builtin_registry
+from chronicled.events.secret_redaction import SecretRedaction
 from chronicled.events.store import EventStore
+from chronicled.events.worker_log import SessionKey
 from chronicled.migrations.builtin import builtin_chain
 from chronicled.runtimes.process import ProcessRuntime
 from chronicled.runtimes.runtime import Runtime
@@ -49,6 +52,8 @@ from chronicled.storage.disk import SystemDisk
 from chronicled.storage.lock import DirectoryLock
 from chronicled.storage.projections import Projections, open_projections
 from chronicled.storage.stream import LogStream
+from chronicled.storage.seal import Seal
+from chronicled.storage.secrets import SecretStore
 from chronicled.storage.writer import SWITCH_SECONDS
 
 __all__ = ["serve"]
@@ -101,7 +106,8 @@ class Application:
         self._settings = settings
         self._stack = stack
         self._registry = builtin_registry()
-        self._codec = Codec(self._registry, builtin_chain(), IdentityRedaction())
+        self._redaction = SecretRedaction()
+        self._codec = Codec(self._registry, builtin_chain(), self._redaction)
         self._ids = SystemIds()
         self._disk = SystemDisk()
         self._metrics = Metrics(self._registry)
@@ -134,11 +140,14 @@ class Application:
         self._store.listen(self._metrics.committed)
         self._store.listen(self._waits.committed)
         self._blobs = await to_thread.run_sync(FileBlobStore, str(data / "blobs"), self._disk)
-        self._submission = Submission(self._store, self._codec, self._blobs, self._ids, instance.request_key)
+        self._submission = Submission(
+            self._store, self._codec, self._blobs, self._ids, instance.request_key, self._vault
+        )
         self._worker = self._make_worker(directories)
         self._add_gauges()
 
     async def serve(self, stop: asyncio.Event) -> None:
+        self._vault = await self._open_vault(data)
         """Serve until `stop` is set, then drain and record the end."""
         api = self._make_api()
         drain = Drain(api, self._subscribers, self._waits)
@@ -152,6 +161,7 @@ class Application:
             tasks.cancel_scope.cancel()
         await self._journal.stopped("signal")
 
+            tasks.start_soon(self._vault.run)
     async def _work(self, worked: anyio.Event) -> None:
         await self._worker.run()
         worked.set()
@@ -201,11 +211,29 @@ class Application:
     def _make_worker(self, directories: Directories) -> Worker:
         boot = boot_id()
         clock = SystemClock()
-        worker_log = LocalWorkerLog(self._stream, self._blobs, self._projections, self._codec, self._ids, WORKER, boot)
+        worker_log = LocalWorkerLog(
+            self._stream, self._blobs, self._projections, self._codec, self._ids, WORKER, boot, self._vault
+        )
         settings = WorkerSettings(
             name=WORKER,
             boot_id=boot,
             command_seconds=self._settings.runtime.command_seconds_default,
+    async def _open_vault(self, data: Path) -> Vault:
+        projections = self._projections
+
+        def over(key: SessionKey) -> bool:
+            fold = projections.find(key.tenant, key.session)
+            return fold is None or fold.over
+
+        seal = Seal(str(data), os.environ.get("CREDENTIALS_DIRECTORY"), self._disk)
+        store = SecretStore(str(data / "secrets"), seal, self._disk)
+        vault = Vault(store, self._redaction, self._store, self._codec, self._ids, over)
+        folds = (projections.find(key.tenant, key.session) for key in projections.unfinished())
+        # Before the worker claims anything, and before anything is served: what cannot be redacted is not published.
+        await vault.open([fold.key for fold in folds if fold is not None and fold.secret is not None])
+        self._store.listen(vault.committed)
+        return vault
+
             output_bytes_max=self._settings.limits.output_bytes_max,
             drain_seconds=self._settings.limits.drain_seconds,
         )
@@ -214,11 +242,14 @@ class Application:
             self._runtimes,
             directories,
             settings,
+            warm=self._settings.runtime.warm,
+            starts_max=self._settings.runtime.starts_max,
+            start_seconds=self._settings.runtime.start_seconds,
             self._codec,
             clock,
             self._ids,
             self._disk,
-            IdentityRedaction(),
+            self._redaction,
         )
 
     def _add_gauges(self) -> None:
@@ -253,6 +284,7 @@ class Application:
             runtime_default=self._settings.runtime.default,
             unready=lambda: self._unready(api),
         )
+            registration=Registration(self._vault, self._store, self._codec, self._ids),
         api = Api(Router(route_table(parts)), self._settings.limits, self._metrics, stop_now)
         return api
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
 from anyio import to_thread
 
+from chronicled.daemon.vault import Vault
 from chronicled.events.blobs import BlobRef, BlobStore
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import LIFECYCLE, Draft, Event
-from chronicled.events.errors import BlobNotFound, SessionNotFound
+from chronicled.events.errors import BlobNotFound, SessionNotFound, StorageFull, StoreFailed
 from chronicled.events.ids import IdSource
 from chronicled.events.kinds.lifecycle import SessionClaimed, SessionReleased
 from chronicled.events.lanes import SessionFold
 from chronicled.events.limits import PAGE_EVENTS_MAX
+from chronicled.events.session_secrets import SessionSecrets
 from chronicled.events.store import Append, Filter, Page
 from chronicled.events.stream import EventStream
 from chronicled.events.worker_log import Claim, SessionKey
@@ -36,6 +40,7 @@ class LocalWorkerLog:
         ids: Their ids.
         worker: Name of the worker, as `session_claimed` and `actor` tell it.
         boot_id: Of the host.
+        vault: The sessions' secrets.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class LocalWorkerLog:
         ids: IdSource,
         worker: str,
         boot_id: str,
+        vault: Vault,
     ) -> None:
         self._stream = stream
         self._blobs = blobs
@@ -55,6 +61,7 @@ class LocalWorkerLog:
         self._ids = ids
         self._worker = worker
         self._boot_id = boot_id
+        self._vault = vault
 
     @property
     def head(self) -> int:
@@ -97,6 +104,7 @@ class LocalWorkerLog:
         """Append under the fence; see `WorkerLog.publish`.
 
         Raises:
+            SessionClosed: the session is over and its secrets are destroyed: what comes now may not be redacted.
             ValueError: a draft is of another session, where the fence says nothing.
         """
         for draft in drafts:
@@ -104,6 +112,7 @@ class LocalWorkerLog:
                 raise ValueError(f"a draft for {draft.tenant}/{draft.session} under the claim of {key}")
         if not drafts:
             return ()
+        self._vault.check_open(key)
         return (await self._stream.append(Append(tuple(drafts), fence=fence))).events
 
     async def put_blob(self, data: bytes) -> BlobRef:
@@ -123,6 +132,24 @@ class LocalWorkerLog:
         if await to_thread.run_sync(_digest_of, data) != digest:
             raise BlobNotFound(f"The blob {digest} is damaged: its bytes have another digest.")
         return data
+
+    async def copy_blob(self, key: SessionKey, digest: str, descriptor: int) -> int:
+        """Write the whole of a blob to a file; see `WorkerLog.copy_blob`. Its digest is as in `read_blob`."""
+        hashed, size = hashlib.sha256(), 0
+        async for chunk in self._blobs.read(digest):
+            await to_thread.run_sync(_copy, chunk, descriptor, hashed.update)
+            size += len(chunk)
+        if hashed.hexdigest() != digest:
+            raise BlobNotFound(f"The blob {digest} is damaged: its bytes have another digest.")
+        return size
+
+    async def resolve_secrets(self, key: SessionKey) -> SessionSecrets:
+        """Return what the session's sandboxes are given; see `WorkerLog.resolve_secrets`."""
+        return self._vault.secrets(key)
+
+    async def original(self, key: SessionKey, event: Event) -> bytes | None:
+        """Return the payload as the client sent it; see `WorkerLog.original`."""
+        return await self._vault.original(key, event)
 
     async def release(self, key: SessionKey, fence: int, reason: str) -> None:
         """Append `session_released`.
@@ -157,6 +184,18 @@ class LocalWorkerLog:
         if fold.created is None:
             raise SessionNotFound(f"There is no session {key.session!r}.")
         return fold.claim(position)
+
+
+def _copy(chunk: bytes, descriptor: int, note: Callable[[bytes], None]) -> None:
+    note(chunk)
+    view = memoryview(chunk)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise StorageFull("There is no room for a copy of the blob.") from error
+        raise StoreFailed(f"A blob could not be copied: {error}.") from error
 
 
 def _digest_of(data: bytes) -> str:

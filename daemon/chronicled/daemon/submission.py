@@ -7,23 +7,29 @@ from collections.abc import Collection, Sequence
 import msgspec
 from anyio import to_thread
 
+from chronicled.daemon.vault import Secret, Vault, with_secrets
 from chronicled.events.blobs import BlobStore
-from chronicled.events.codec import Codec, attachment_of, canonical_request
+from chronicled.events.codec import Codec, attachment_of, canonical_request, encode_json
 from chronicled.events.envelope import ACTION, LIFECYCLE, OBSERVATION, Draft, Event
 from chronicled.events.errors import (
     ActionEnded,
     ActionNotFound,
     BlobNotFound,
+    ChronicledError,
     InvalidName,
     InvalidRequest,
     SessionNotFound,
 )
 from chronicled.events.ids import IdSource, check_name, id_of_key, normal_id
-from chronicled.events.kinds.lifecycle import CancelRequested, SessionCreated
+from chronicled.events.kind import KindSpec
+from chronicled.events.kinds.lifecycle import CancelRequested, SecretRegistered, SessionCreated
 from chronicled.events.kinds.lifecycle import SessionClosed as SessionClosedPayload
 from chronicled.events.limits import PART_BYTES_MAX
 from chronicled.events.outcome import Effects, Outcome
+from chronicled.events.secret_matcher import Matcher
 from chronicled.events.store import Append, Appended, EventStore
+from chronicled.events.worker_log import SessionKey
+from chronicled.storage.secrets import SecretRecord
 
 __all__ = ["ActionRequest", "Submission", "Submitter"]
 
@@ -46,6 +52,13 @@ class ActionRequest(msgspec.Struct, frozen=True, kw_only=True):
     expected_sequence: int | None = None
 
 
+class _Creation(msgspec.Struct, frozen=True, kw_only=True):
+    """All that tells one creation from another."""
+
+    payload: SessionCreated
+    secrets: Sequence[Secret]
+
+
 class Submission:
     """Appends what clients ask for.
 
@@ -55,14 +68,18 @@ class Submission:
         blobs: Where the large parts of payloads go.
         ids: Where ids come from that no client gave.
         request_key: Key of the digests by which a retry is told from another request.
+        vault: Keeps secrets, and what was redacted until it has run.
     """
 
-    def __init__(self, store: EventStore, codec: Codec, blobs: BlobStore, ids: IdSource, request_key: bytes) -> None:
+    def __init__(
+        self, store: EventStore, codec: Codec, blobs: BlobStore, ids: IdSource, request_key: bytes, vault: Vault
+    ) -> None:
         self._store = store
         self._codec = codec
         self._blobs = blobs
         self._ids = ids
         self._request_key = request_key
+        self._vault = vault
 
     async def prepare(
         self,
@@ -106,8 +123,10 @@ class Submission:
         for digest in foreign:
             if not await self._store.names_blob(by.tenant, session, digest):
                 raise BlobNotFound(f"No event of session {session!r} names the blob {digest}.")
-        for data in parts.values():
-            await self._blobs.put(data)
+        if parts and not self._vault.over(SessionKey(by.tenant, session)):
+            # Of a session that is over the append is refused, or a repeat: then they are there already.
+            for data in parts.values():
+                await self._blobs.put(data)
         return Append(tuple(drafts), expected_sequence=requests[0].expected_sequence)
 
     async def _draft(
@@ -130,8 +149,8 @@ class Submission:
             id = id_of_key(by.tenant, session, key, index)
         else:
             id = self._ids.new() if request.id is None else normal_id(request.id)
-        lane = check_name(request.lane, "lane")
-        payload = self._codec.validate(spec, request.payload)
+        lane = self._check_lane(by, session, request.lane)
+        payload = whole = self._codec.validate(spec, request.payload)
         digest = canonical_request(
             self._request_key, session, spec.kind, spec.version, payload, lane, request.expected_sequence
         )
@@ -139,7 +158,7 @@ class Submission:
         if len(request.payload) > PART_BYTES_MAX:
             payload, taken = await to_thread.run_sync(self._codec.split, by.tenant, session, spec, payload)
             parts |= taken
-        return self._codec.draft(
+        draft = self._codec.draft(
             ACTION,
             spec.kind,
             payload,
@@ -153,14 +172,56 @@ class Submission:
             request=digest,
             traceparent=by.traceparent,
         )
+        if spec.runnable:
+            await self._keep_original(spec, draft, id, whole)
+        return draft
+
+    def _check_lane(self, by: Submitter, session: str, lane: str) -> str:
+        check_name(lane, "lane")
+        if self._codec.redaction.text(by.tenant, session, lane) != lane:
+            raise InvalidName("A lane cannot be named after a secret of the session.")
+        return lane
+
+    async def _keep_original(self, spec: KindSpec, draft: Draft, action: str, payload: msgspec.Struct) -> None:
+        """Keep what is to be executed until it has been, where the log has only a redacted form of it."""
+        tenant, session = draft.tenant, draft.session
+        if not self._codec.redaction.active(tenant, session):
+            return
+        redacted = self._codec.redacted
+        if len(draft.payload) > PART_BYTES_MAX or draft.blobs:
+            clean = await to_thread.run_sync(redacted, tenant, session, spec, payload)
+        else:
+            clean = redacted(tenant, session, spec, payload)
+        if clean is not payload:
+            key = SessionKey(tenant, session)
+            await self._vault.keep_original(key, action, draft.id, draft.payload, encode_json(payload))
+
+    async def append(self, append: Append) -> Appended:
+        """Append what `prepare` has made. Raises as `EventStore.append`; then nothing is kept of it."""
+        try:
+            return await self._store.append(append)
+        except ChronicledError:
+            first = append.drafts[0]
+            # Under an id that the log knows stands another request: what is kept is that one's.
+            refused = [draft.id for draft in append.drafts if await self._store.find(draft.tenant, draft.id) is None]
+            await self._vault.drop_originals(SessionKey(first.tenant, first.session), refused)
+            raise
 
     async def create_session(
-        self, by: Submitter, name: str | None, payload: SessionCreated, key: str | None = None
+        self,
+        by: Submitter,
+        name: str | None,
+        payload: SessionCreated,
+        key: str | None = None,
+        secrets: Sequence[Secret] = (),
     ) -> Appended:
         """Append `session_created`; a retry under the same key gives the same session, its name too.
 
+        The secrets are sealed, and replaced in whatever is published, before the session is in the log.
+
         Raises:
-            InvalidName: the name does not match, or begins with `_`, which is reserved.
+            SecretRefused: one of the secrets cannot be told from other text; there is no session then.
+            InvalidName: the name does not match, or begins with `_`, which is reserved, or holds a secret.
             SessionExists: another request created a session of that name.
             IdReused: the key was used for another request.
         """
@@ -172,9 +233,32 @@ class Submission:
         # The tail of a UUIDv7 is its random part, that of a UUIDv5 is hash.
         session = name or f"s-{id.replace('-', '')[-16:]}"
         spec = self._codec.registry.current(LIFECYCLE, "session_created")
-        digest = canonical_request(self._request_key, session, spec.kind, spec.version, payload, "main", None)
-        draft = self._lifecycle(by, session, spec.kind, payload, id=id, fresh=key is None, request=digest)
-        return await self._store.append(Append((draft,), create=True))
+        asked: msgspec.Struct = _Creation(payload=payload, secrets=secrets) if secrets else payload
+        digest = canonical_request(self._request_key, session, spec.kind, spec.version, asked, "main", None)
+
+        def request() -> Append:
+            draft = self._lifecycle(by, session, spec.kind, payload, id=id, fresh=key is None, request=digest)
+            drafts = [draft]
+            for index, secret in enumerate(secrets, 1):
+                registered = SecretRegistered(name=secret.name, variable=secret.variable)
+                other = self._ids.new() if key is None else id_of_key(by.tenant, name or "", key, index)
+                drafts.append(
+                    self._lifecycle(
+                        by, session, "secret_registered", registered, id=other, fresh=key is None, request=digest
+                    )
+                )
+            return Append(tuple(drafts), create=True)
+
+        if not secrets:
+            return await self._store.append(request())
+        record = with_secrets(SecretRecord(variables=dict(payload.environment)), secrets)
+        if Matcher(record.values).finds(session.encode()):
+            raise InvalidName("A session cannot be named after one of its secrets.")
+        session_key = SessionKey(by.tenant, session)
+        async with self._vault.hold(session_key):
+            if await self._store.last(by.tenant, session) is not None:
+                return await self._store.append(request())  # a repeat, or refused: what is registered stays
+            return await self._vault.append(session_key, record, request)
 
     async def close_session(self, by: Submitter, session: str) -> None:
         """Append `session_closed`, once.
@@ -238,7 +322,8 @@ class Submission:
             ActionEnded: it has its terminal observation already.
         """
         draft = self._lifecycle(by, action.session, kind, payload, cause=action.id, lane=action.lane)
-        return await self._store.append(Append((draft,), open_actions=(action.id,)))
+        await self._keep_original(self._codec.registry.current(LIFECYCLE, kind), draft, action.id, payload)
+        return await self.append(Append((draft,), open_actions=(action.id,)))
 
     async def action(self, tenant: str, session: str, id: str) -> Event:
         """Return the action of that id in that session.

@@ -83,7 +83,7 @@ class Vault:
         self._log = log
         self._codec = codec
         self._ids = ids
-        self._over = over
+        self.over = over
         self._records: dict[SessionKey, SecretRecord] = {}
         self._originals: dict[SessionKey, dict[str, set[str]]] = {}
         """Events of which originals are kept, by the action that they belong to."""
@@ -165,9 +165,9 @@ class Vault:
         if action is not None:
             for event in self._originals.get(key, {}).pop(action, ()):
                 await to_thread.run_sync(self._store.forget_originals, key, event, limiter=self._threads)
-        if key in self._records and self._over(key):
+        if key in self._records and self.over(key):
             async with self.hold(key):
-                if key in self._records and self._over(key):
+                if key in self._records and self.over(key):
                     await self._destroy(key)
 
     async def _destroy(self, key: SessionKey) -> None:

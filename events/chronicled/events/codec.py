@@ -65,7 +65,7 @@ class Codec:
         self.registry = registry
         self.payload_bytes_max = payload_bytes_max
         self._upcasters = upcasters
-        self._redaction = redaction or IdentityRedaction()
+        self.redaction = redaction or IdentityRedaction()
         self._decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
 
     def validate(self, spec: KindSpec, payload: bytes) -> msgspec.Struct:
@@ -107,7 +107,7 @@ class Codec:
         for name in spec.parts:
             if isinstance(text := getattr(payload, name), str):
                 # A secret across the end of the head would not be found once the text is split.
-                texts[name] = msgspec.json.decode(self._redaction.payload(tenant, session, encode_json(text)), type=str)
+                texts[name] = msgspec.json.decode(self.redaction.payload(tenant, session, encode_json(text)), type=str)
         return split(msgspec.structs.replace(payload, **texts), spec.parts, bytes_max, PART_HEAD_BYTES_MAX)
 
     def encode(self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct) -> bytes:
@@ -133,7 +133,7 @@ class Codec:
         For whoever is about to cut it, or has to know. Reads what may be MBs: call it in a thread for a large payload.
         Raises as `encode`, but for the size.
         """
-        if not self._redaction.active(tenant, session):
+        if not self.redaction.active(tenant, session):
             return payload
         return self._redacted(tenant, session, spec, payload)[1]
 
@@ -141,7 +141,7 @@ class Codec:
         self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct
     ) -> tuple[bytes, msgspec.Struct]:
         encoded = self._encoded(spec, payload)
-        data = self._redaction.payload(tenant, session, encoded)
+        data = self.redaction.payload(tenant, session, encoded)
         if data is encoded:
             return data, payload
         try:

@@ -9,16 +9,21 @@ import pytest
 from tests.unit.projections.fixtures import CODEC, Writer, everything, facts, fresh_folds
 
 from chronicled.daemon.local_worker_log import LocalWorkerLog
+from chronicled.daemon.vault import Vault
 from chronicled.events.errors import ActionEnded, SessionNotFound, StaleFence
 from chronicled.events.ids import SystemIds
 from chronicled.events.kinds.lifecycle import BackgroundOutput
 from chronicled.events.kinds.observations import RunObservation
 from chronicled.events.lanes import SessionFold
 from chronicled.events.outcome import Effects, Outcome
+from chronicled.events.secret_redaction import SecretRedaction
 from chronicled.events.worker_log import Claim, SessionKey
+from chronicled.storage.disk import SystemDisk
 from chronicled.storage.memory import MemoryStore
 from chronicled.storage.memory_blobs import MemoryBlobStore
 from chronicled.storage.projections import Projections, open_projections
+from chronicled.storage.seal import Seal
+from chronicled.storage.secrets import SecretStore
 from chronicled.storage.stream import LogStream
 
 
@@ -34,7 +39,9 @@ class World:
 
     def worker(self, name: str) -> LocalWorkerLog:
         """Return the log as another worker sees it."""
-        return LocalWorkerLog(self.stream, self.blobs, self.projections, CODEC, SystemIds(), name, "boot")
+        store = SecretStore("/nowhere", Seal("/nowhere", None, SystemDisk()), SystemDisk())
+        vault = Vault(store, SecretRedaction(), self.store, CODEC, SystemIds(), lambda key: False)
+        return LocalWorkerLog(self.stream, self.blobs, self.projections, CODEC, SystemIds(), name, "boot", vault)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -16,6 +17,7 @@ from chronicled.events.errors import SessionNotFound
 from chronicled.events.ids import SystemIds
 from chronicled.events.kinds.lifecycle import SessionClaimed, SessionReleased
 from chronicled.events.lanes import SessionFold
+from chronicled.events.session_secrets import SessionSecrets
 from chronicled.events.store import Append, EventStore, Page
 from chronicled.events.stream import EventStream
 from chronicled.events.worker_log import Claim, SessionKey
@@ -31,6 +33,8 @@ class StreamWorkerLog:
         self.name = name
         self.ids = SystemIds()
         self.folds: dict[tuple[str, str], SessionFold] = {}
+        self.secrets: dict[SessionKey, SessionSecrets] = {}
+        self.originals: dict[str, bytes] = {}
         self._claims: dict[int, Claim] = {}
         self._unlisten = store.listen(self.committed)
 
@@ -72,6 +76,17 @@ class StreamWorkerLog:
 
     async def read_blob(self, key: SessionKey, digest: str) -> bytes:
         return b"".join([chunk async for chunk in self.blobs.read(digest)])
+
+    async def copy_blob(self, key: SessionKey, digest: str, descriptor: int) -> int:
+        return os.write(descriptor, await self.read_blob(key, digest))
+
+    async def resolve_secrets(self, key: SessionKey) -> SessionSecrets:
+        """Return what a test has put there."""
+        return self.secrets.get(key, SessionSecrets())
+
+    async def original(self, key: SessionKey, event: Event) -> bytes | None:
+        """Return what a test has put there."""
+        return self.originals.get(event.id)
 
     async def release(self, key: SessionKey, fence: int, reason: str) -> None:
         payload = SessionReleased(worker=self.name, reason=reason)

@@ -174,14 +174,14 @@ class ActionRoutes:
         seconds = wait_seconds(call, self._wait_seconds_max)
         append = await self._submission.prepare(submitter(call), call.path["session"], requests, idempotency_key(call))
         if seconds is None:
-            appended = await self._store.append(append)
+            appended = await self._submission.append(append)
             return await self._answer(appended, single)
         return await self._submit_and_wait(append, seconds, single)
 
     async def _submit_and_wait(self, append: Append, seconds: float, single: bool) -> web.Response:
         tenant = append.drafts[0].tenant
         with self._waits.open(tenant, [draft.id for draft in append.drafts]) as wait:
-            appended = await self._store.append(append)
+            appended = await self._submission.append(append)
             for event in appended.events:
                 if not self._submission.runnable(event):
                     wait.drop(tenant, event.id)

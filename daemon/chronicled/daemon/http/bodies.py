@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from chronicled.daemon.http.secret_bodies import Secrets
 from chronicled.events.envelope import Event
 from chronicled.events.kinds.runnable import VariableName
 from chronicled.events.sandbox import SandboxRequest
@@ -64,6 +65,12 @@ class SessionBody(Body, frozen=True, kw_only=True):
     """It closes when nothing was asked of it for so long, and nothing runs."""
     sandbox: SandboxRequest = SandboxRequest()
     """What its sandboxes should be given; what the runtime cannot give is refused by name."""
+    secrets: Secrets = {}
+    """Values that are kept out of everything that is stored and shown: `{"NAME": "value"}`, or a list with options. The
+    shells have them in variables of these names."""
+
+    def __repr__(self) -> str:
+        return f"<SessionBody {self.session}>"
 
 
 class ActionBody(Body, frozen=True, kw_only=True):

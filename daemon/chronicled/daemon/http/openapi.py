@@ -41,6 +41,7 @@ PATH_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "session": {"type": "string", "pattern": NAME_PATTERN},
     "id": {"type": "string", "format": "uuid"},
     "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    "name": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": 128},
 }
 
 Schema = dict[str, Any]

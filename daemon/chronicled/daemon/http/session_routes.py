@@ -12,12 +12,15 @@ from chronicled.daemon.http.bodies import RequestRecorded, RestartBody, SessionB
 from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, submitter
 from chronicled.daemon.http.route import Answer, Handler, Route
+from chronicled.daemon.http.secret_routes import secrets_of
 from chronicled.daemon.submission import Submission
 from chronicled.events.errors import (
     IdReused,
     InvalidName,
     InvalidRequest,
     SandboxRefused,
+    SecretRefused,
+    SecretsUnavailable,
     SessionClosed,
     SessionExists,
     SessionNotFound,
@@ -95,7 +98,15 @@ class SessionRoutes:
                     201: Answer("The session was created.", shown, {"Location": LOCATION}),
                     200: Answer("The same request created it before.", shown, {"Location": LOCATION}),
                 },
-                problems=(SessionExists, IdReused, InvalidName, SandboxRefused, StorageFull),
+                problems=(
+                    SessionExists,
+                    IdReused,
+                    InvalidName,
+                    SandboxRefused,
+                    StorageFull,
+                    SecretRefused,
+                    SecretsUnavailable,
+                ),
                 writes=True,
             ),
             Route(
@@ -165,6 +176,9 @@ class SessionRoutes:
         payload = SessionCreated(
             runtime=runtime,
             image=body.image,
+        secrets = secrets_of(body.secrets)
+        if twice := sorted(body.environment.keys() & {secret.variable for secret in secrets}):
+            raise InvalidRequest(f"The variable {twice[0]} is both plain and a secret.", member="secrets")
             labels=body.labels,
             environment=body.environment,
             isolated=self._runtimes[runtime].isolated,
@@ -174,7 +188,7 @@ class SessionRoutes:
         )
         key = idempotency_key(call)
         try:
-            appended = await self._submission.create_session(submitter(call), body.session, payload, key)
+            appended = await self._submission.create_session(submitter(call), body.session, payload, key, secrets)
         except IdReused:
             raise IdReused("The Idempotency-Key was used for another session.") from None
         event = appended.events[0]

@@ -14,9 +14,11 @@ from chronicled.daemon.http.health_routes import HealthRoutes
 from chronicled.daemon.http.openapi import document
 from chronicled.daemon.http.output_routes import LiveOutputs, OutputRoutes
 from chronicled.daemon.http.route import Route
+from chronicled.daemon.http.secret_routes import SecretRoutes
 from chronicled.daemon.http.session_routes import SessionRoutes
 from chronicled.daemon.http.subscribers import Subscribers
 from chronicled.daemon.metrics import Metrics
+from chronicled.daemon.registration import Registration
 from chronicled.daemon.submission import Submission
 from chronicled.daemon.waits import Waits
 from chronicled.events.blobs import BlobStore
@@ -40,6 +42,7 @@ class Parts:
     outputs: LiveOutputs
     codec: Codec
     submission: Submission
+    registration: Registration
     waits: Waits
     subscribers: Subscribers
     metrics: Metrics
@@ -64,6 +67,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
         limits.wait_seconds_max,
         limits.actions_per_request_max,
     )
+    secrets = SecretRoutes(parts.registration)
     outputs = OutputRoutes(parts.submission, parts.store, parts.outputs, parts.blobs, parts.subscribers, seconds)
     events = EventRoutes(parts.store, Follower(parts.stream, parts.subscribers, seconds))
     blobs = BlobRoutes(parts.store, parts.blobs, seconds)
@@ -73,6 +77,8 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
         lambda: document(routes, parts.codec.registry, limits.actions_per_request_max, parts.runtimes),
     )
     routes = tuple(
-        route for resource in (sessions, actions, outputs, events, blobs, health) for route in resource.routes()
+        route
+        for resource in (sessions, secrets, actions, outputs, events, blobs, health)
+        for route in resource.routes()
     )
     return routes
