@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Final
 
 __all__ = ["SOCKET_NAME", "bind", "connect"]
 
-SOCKET_NAME: Final = "worker.sock"
-_PATH_BYTES_MAX: Final = 107
+SOCKET_NAME = "worker.sock"
+_PATH_BYTES_MAX = 107
 
 
 def bind(listener: socket.socket, directory: str, name: str) -> None:

@@ -9,7 +9,6 @@ the kernel (Yama) asks for. Standard library only.
 from __future__ import annotations
 
 import os
-import platform
 import stat
 import struct
 
@@ -29,7 +28,7 @@ _CALLS: dict[str, tuple[set[int], set[int], set[int], set[int]]] = {
     "x86_64": ({0, 19}, {7, 271}, {23, 270}, {232, 281, 441}),
     "aarch64": ({63, 65}, {73}, {72}, {22, 441}),
 }
-_READ, _POLL, _SELECT, _EPOLL = _CALLS.get(platform.machine(), (set[int](), set[int](), set[int](), set[int]()))
+_READ, _POLL, _SELECT, _EPOLL = _CALLS.get(os.uname().machine, (set[int](), set[int](), set[int](), set[int]()))
 _TTY_ANY = os.makedev(5, 0)
 _INTERNAL = ("anon_inode:", "/dev/null")
 
