@@ -8,6 +8,7 @@ __all__ = [
     "BATCH_BYTES_MAX",
     "BATCH_EVENTS_MAX",
     "BODY_BYTES_MAX",
+    "DOWNLOAD_BYTES_MAX",
     "FRAME_BYTES_MAX",
     "OUTPUT_BYTES_MAX",
     "OUTPUT_INLINE_BYTES_MAX",
@@ -21,6 +22,7 @@ __all__ = [
     "PROGRESS_INTERVAL_SECONDS",
     "QUEUE_BYTES_MAX",
     "QUEUE_EVENTS_MAX",
+    "UPLOAD_BYTES_MAX",
 ]
 
 BATCH_EVENTS_MAX: Final = 512
@@ -39,6 +41,10 @@ PART_HEAD_BYTES_MAX: Final = 8 << 10
 """How much of such a part stays in the payload as its head, encoded."""
 BODY_BYTES_MAX: Final = 8 << 20
 """Largest HTTP request body."""
+UPLOAD_BYTES_MAX: Final = 1 << 30
+"""Largest file or archive that is uploaded in one action."""
+DOWNLOAD_BYTES_MAX: Final = 1 << 30
+"""Largest file or archive that is downloaded in one action."""
 PAGE_EVENTS_DEFAULT: Final = 100
 PAGE_EVENTS_MAX: Final = 1000
 FRAME_BYTES_MAX: Final = 2 << 20

@@ -11,16 +11,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chronicled.events import faultpoint
-from chronicled.events.codec import Opaque, encode_json
-from chronicled.events.envelope import ACTION, Event
+from chronicled.events.codec import Opaque, attachment_of, encode_json
+from chronicled.events.envelope import ACTION, OBSERVATION, Event
 from chronicled.events.errors import BlobNotFound, StorageFull, StoreFailed
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
+from chronicled.events.kinds.observations import Progress
 from chronicled.events.outcome import Outcome
 from chronicled.events.parts import blobs_of, join
 from chronicled.runtimes.action_server.frames import Cancel, Dispatch, Input, Interrupt, Result, Resume, Status
 from chronicled.runtimes.output.pump import Pump
+from chronicled.runtimes.worker.contents import Contents
 from chronicled.runtimes.worker.flight import Flight, Stop
 from chronicled.runtimes.worker.generation import Generation
+from chronicled.runtimes.worker.observation import prints
 from chronicled.runtimes.worker.reconcile import Journaled, Server, judge
 from chronicled.runtimes.worker.refusal import never_ran
 from chronicled.runtimes.worker.spool import spooled_results
@@ -40,9 +43,15 @@ class Dispatcher:
         self._joined: dict[str, Any] = {}
         """Payloads whose large parts were read from their blobs, by action; kept until the action has ended."""
         self._reading: set[str] = set()
+        self.contents = Contents(session)
 
     def has_parts(self, event: Event) -> bool:
-        """Tell whether the action's whole payload is here; if not, it is read, and then the action's lane advances."""
+        """Tell whether all that goes with the action is here; if not, it is read, and then its lane advances."""
+        spec = self._context.codec.registry.find_current(ACTION, event.kind)
+        if spec is not None and spec.attachment is not None:
+            attached = self._context.codec.decode(event)
+            if not isinstance(attached, Opaque) and not self.contents.has(event, *attachment_of(spec, attached)):
+                return False
         if event.id in self._joined:
             return True
         payload = self._context.codec.decode(event)
@@ -71,6 +80,7 @@ class Dispatcher:
     def forget(self, action: str) -> None:
         """Let go of what was read for an action, which has ended."""
         self._joined.pop(action, None)
+        self.contents.forget(action)
 
     def send(self, generation: Generation, event: Event) -> None:
         """Send the action, for the first time or again under the same id.
@@ -87,7 +97,7 @@ class Dispatcher:
             self._context.journal.note_dispatch(generation.id, event.id, self._session.publisher.fence)
             faultpoint.reached("journal_to_send")
             flight = self._session.flights.get(event.id) or self._flight(generation, event)
-            generation.send(self._frame(event, payload), spool)
+            generation.send(self._frame(event, payload), spool, self.contents.descriptor(event.id))
         finally:
             os.close(spool)
         self._arm_command_deadline(flight, payload)
@@ -99,6 +109,7 @@ class Dispatcher:
         stored = spec.version == event.version and event.id not in self._joined
         data = bytes(event.payload) if stored else encode_json(payload)
         settings = self._context.settings
+        content = self.contents.descriptor(event.id)
         return Dispatch(
             action=event.id,
             fence=self._session.publisher.fence,
@@ -108,8 +119,16 @@ class Dispatcher:
             payload=data,
             timeout_seconds=getattr(payload, "timeout_seconds", None) or settings.command_seconds,
             quiet_seconds=getattr(payload, "quiet_seconds", None),
-            output_bytes_max=settings.output_bytes_max,
+            output_bytes_max=self._output_bytes_max(event),
+            content_bytes=None if content is None else os.fstat(content).st_size,
         )
+
+    def _output_bytes_max(self, event: Event) -> int:
+        settings = self._context.settings
+        return settings.output_bytes_max if self._is_printed(event) else settings.download_bytes_max
+
+    def _is_printed(self, event: Event) -> bool:
+        return prints(self._context.codec.registry.find_current(OBSERVATION, event.kind))
 
     def _open_spool(self, generation: Generation, event: Event) -> int:
         path = self._context.directories.action_spool(generation.id, event.id)
@@ -122,17 +141,18 @@ class Dispatcher:
             raise StoreFailed(f"The output spool cannot be opened: {error}.") from error
 
     def _flight(self, generation: Generation, event: Event) -> Flight:
-        context, session = self._context, self._session
+        context, session, printed = self._context, self._session, self._is_printed(event)
         live = context.board.begin((session.key.tenant, session.key.session, event.id))
         pump = Pump(
             context.directories.action_spool(generation.id, event.id),
             live,
             context.directories.output_file(generation.id, event.id),
-            context.redaction.stream(session.key.tenant, session.key.session),
-            context.settings.output_bytes_max,
+            # What is no text but bytes keeps its length, so that what they say of their own places stays true.
+            context.redaction.stream(session.key.tenant, session.key.session, keep_length=not printed),
+            self._output_bytes_max(event),
             context.clock,
             context.threads,
-            lambda progress: session.publisher.progress(event, progress),
+            partial(session.publisher.progress, event) if printed else _nothing_to_show,
         )
         kills = 0 if generation.sandbox is None else generation.sandbox.out_of_memory_count
         flight = session.flights[event.id] = Flight(event, pump, kills)
@@ -209,7 +229,7 @@ class Dispatcher:
             verdict = judge("alive", server, event.id in spooled, noted, head)
             if verdict == "reattach":
                 flight = self.reattach(generation, event)
-                flight.pump.notice(self._context.settings.output_bytes_max)
+                flight.pump.notice(self._output_bytes_max(event))
                 session.start_pump(flight)
             elif verdict == "collect":
                 result = spooled.get(event.id)
@@ -259,3 +279,7 @@ class Dispatcher:
                 return None
             return Input(action=action, data=data)
         return None
+
+
+async def _nothing_to_show(_progress: Progress) -> None:
+    """Show nothing of bytes that are not for people."""

@@ -11,7 +11,7 @@ import msgspec
 
 from chronicled.events import faultpoint
 from chronicled.events.blobs import BlobRef
-from chronicled.events.envelope import Draft
+from chronicled.events.envelope import OBSERVATION, Draft
 from chronicled.events.errors import ActionEnded
 from chronicled.events.kinds.lifecycle import LaneRestarted, SessionClosed
 from chronicled.events.outcome import Deadline, Effects, Outcome
@@ -22,7 +22,7 @@ from chronicled.runtimes.output.summary import OutputSummary, excerpt, whole
 from chronicled.runtimes.worker.burial import OUT_OF_MEMORY
 from chronicled.runtimes.worker.flight import Flight
 from chronicled.runtimes.worker.generation import Generation
-from chronicled.runtimes.worker.observation import Ending, of_result
+from chronicled.runtimes.worker.observation import Ending, of_result, prints
 
 if TYPE_CHECKING:
     from chronicled.runtimes.worker.session import SessionWorker
@@ -41,7 +41,7 @@ class Collector:
         """End the flight with what its action server said. Raises as `Publisher`."""
         kept = max(0, result.output_bytes - result.output_dropped_bytes)
         ending = self._named(await _proven(of_result(result, generation.id), generation, flight))
-        output = await self._output(flight.pump, kept, max(0, result.output_dropped_bytes))
+        output = await self._output(flight, kept, max(0, result.output_dropped_bytes))
         drafts: list[Draft] = []
         if result.state_lost:
             # Before the observation: who sees the lane free also sees that its state is gone.
@@ -61,7 +61,7 @@ class Collector:
 
     async def lose(self, generation: Generation, flight: Flight, ending: Ending) -> None:
         """End the flight without a result, keeping what it printed; its generation is over. Raises as `Publisher`."""
-        output = await self._output(flight.pump, None, 0)
+        output = await self._output(flight, None, 0)
         draft = await self._session.publisher.terminal(flight.event, self._named(ending), output)
         faultpoint.reached("spool_to_append")
         with contextlib.suppress(ActionEnded):
@@ -80,15 +80,18 @@ class Collector:
             return msgspec.structs.replace(ending, reason=ending.reason or "session_closed")
         return ending
 
-    async def _output(self, pump: Pump, kept: int | None, dropped: int) -> OutputSummary:
+    async def _output(self, flight: Flight, kept: int | None, dropped: int) -> OutputSummary:
+        pump = flight.pump
+        printed = prints(self._context.codec.registry.find_current(OBSERVATION, flight.event.kind))
         if kept != 0:
             await pump.finish(kept)
         size = pump.live.size
         if not size:
             return OutputSummary(output_bytes=dropped, output_dropped_bytes=dropped, truncated=dropped > 0)
         data = pump.live.peek(0, MEMORY_BYTES) if pump.live.path is None else None
-        shown = None if data is None else whole(data)
-        text = excerpt(bytes(pump.head), pump.tail, size) if shown is None else shown[0]
+        # What is not printed shows nowhere in the observation, so that a blob must have it.
+        shown = None if data is None or not printed else whole(data)
+        text = shown[0] if shown is not None else excerpt(bytes(pump.head), pump.tail, size) if printed else ""
         blob = None
         if shown is None or not shown[1]:
             blob = await self._keep(pump, data, size)
@@ -98,7 +101,7 @@ class Collector:
             output_digest=pump.digest,
             output_blob=blob is not None,
             output_dropped_bytes=dropped,
-            truncated=shown is None or dropped > 0,
+            truncated=dropped > 0 or (shown is None and printed),
             output_index=pump.index,
         )
 

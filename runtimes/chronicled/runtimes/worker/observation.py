@@ -16,7 +16,7 @@ from chronicled.events.registry import Registry
 from chronicled.runtimes.action_server.frames import Result
 from chronicled.runtimes.output.summary import OutputSummary
 
-__all__ = ["EVENT_BYTES_MAX", "Ending", "bounded", "of_result", "terminal"]
+__all__ = ["EVENT_BYTES_MAX", "Ending", "bounded", "of_result", "prints", "terminal"]
 
 EVENT_BYTES_MAX: Final = 60 << 10
 """Largest encoded observation payload: with its envelope a row stays under 64 KiB."""
@@ -42,6 +42,8 @@ UNTOLD: Final = frozenset({Outcome.SANDBOX_LOST, Outcome.UNKNOWN, Outcome.OOM_KI
 
 OUR_FIELDS: Final = frozenset(TerminalPayload.__struct_fields__)
 OUTPUT_FIELDS: Final = frozenset(OutputSummary.__struct_fields__)
+KEPT_FIELDS: Final = OUTPUT_FIELDS - {"output", "output_index"}
+"""What even an observation says whose output is not to be read by people, such as an archive."""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,9 +96,9 @@ def terminal(
     base: dict[str, Any] = {
         name: getattr(ending, name) for name in TerminalPayload.__struct_fields__ if getattr(ending, name) is not None
     }
-    ours = OUR_FIELDS | OUTPUT_FIELDS if known >= OUTPUT_FIELDS else OUR_FIELDS
-    if output is not None and known >= OUTPUT_FIELDS:
-        base |= msgspec.structs.asdict(output)
+    ours = OUR_FIELDS | OUTPUT_FIELDS if known >= KEPT_FIELDS else OUR_FIELDS
+    if output is not None and known >= KEPT_FIELDS:
+        base |= {name: value for name, value in msgspec.structs.asdict(output).items() if name in known}
     if spec.parts:
         ours |= {BLOBS}
     fields = {name: value for name, value in ending.fields.items() if name not in ours}
@@ -106,6 +108,15 @@ def terminal(
             base["message"] = _joined(ending.message, "What else the action server said did not fit and was dropped.")
         payload = msgspec.convert(base, spec.payload, strict=False)
     return spec, payload
+
+
+def prints(spec: KindSpec | None) -> bool:
+    """Tell whether an output is what an action prints; else it is bytes that its observation shows nothing of."""
+    return (
+        spec is None
+        or "output" in spec.payload.__struct_fields__
+        or "output_digest" not in spec.payload.__struct_fields__
+    )
 
 
 def _convert(spec: KindSpec, values: dict[str, Any]) -> msgspec.Struct | None:

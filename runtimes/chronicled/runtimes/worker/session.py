@@ -108,6 +108,7 @@ class SessionWorker:
             self._tasks = None
             self.deadlines.rest()
             self._present()
+            self.dispatcher.contents.close()
             for flight in self.flights.values():
                 flight.rest()
                 flight.pump.stop()

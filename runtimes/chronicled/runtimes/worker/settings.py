@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
 import msgspec
 
-from chronicled.events.limits import OUTPUT_BYTES_MAX
+from chronicled.events.limits import DOWNLOAD_BYTES_MAX, OUTPUT_BYTES_MAX
 
-__all__ = ["Directories", "WorkerSettings"]
+__all__ = ["Directories", "WarmSettings", "WorkerSettings"]
+
+
+class WarmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sandboxes that are kept waiting for sessions that name this runtime and image, and ask for nothing else."""
+
+    runtime: str = "docker"
+    image: str | None = None
+    count: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,12 +49,16 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the death of an unreachable generation is sought, before its actions end `unknown`."""
     sweep_seconds: float = 60.0
     """How often what the runtimes hold is compared with what the log knows."""
+    warm: tuple[WarmSettings, ...] = ()
+    """What is started ahead of need."""
     drain_seconds: float = 10.0
     """How long a drain waits for results that are being published."""
     unclaimed_seconds: float = 900.0
     """How long an action server lives on without a worker."""
     output_bytes_max: int = OUTPUT_BYTES_MAX
     """Most output kept of one action."""
+    download_bytes_max: int = DOWNLOAD_BYTES_MAX
+    """Most bytes kept of one download."""
 
 
 class Directories(msgspec.Struct, frozen=True, kw_only=True):
