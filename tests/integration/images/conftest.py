@@ -74,6 +74,9 @@ def images(docker: Any, tmp_path: Path) -> OpenImages:
     """Open the images of the engine, with settings."""
 
     def make(**settings: Any) -> AbstractAsyncContextManager[Images]:
-        return open_images(docker, ImageSettings(**settings), SystemClock(), str(tmp_path / "images.json"))
+        async def connect() -> Any:
+            return docker
+
+        return open_images(connect, ImageSettings(**settings), SystemClock(), str(tmp_path / "images.json"))
 
     return make

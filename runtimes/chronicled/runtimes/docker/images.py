@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import anyio
 import structlog
-from aiodocker import Docker, DockerError
+from aiodocker import DockerError
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
@@ -23,12 +23,14 @@ from chronicled.runtimes.docker.images_ledger import Entry, Ledger
 from chronicled.runtimes.docker.images_progress import Listener, Track
 from chronicled.runtimes.docker.images_reference import BUILT_REGISTRY, Reference, parse_reference
 from chronicled.runtimes.docker.images_settings import ImageSettings, PullPolicy
-from chronicled.runtimes.docker.images_stream import EngineSaid, messages
+from chronicled.runtimes.docker.images_stream import Connect, EngineSaid, messages
 
 __all__ = ["ImageStore", "Images", "open_images"]
 
 RETRY_SECONDS: Final = 0.5
 INSPECT_SECONDS: Final = 30.0
+NOT_CONNECTED: Final = 900
+"""The status by which the client tells that nobody answers."""
 
 _log = structlog.get_logger("chronicled.images")
 
@@ -50,12 +52,12 @@ class ImageStore(Protocol):
 
 @asynccontextmanager
 async def open_images(
-    docker: Docker, settings: ImageSettings, clock: Clock, ledger_path: str | None = None
+    connect: Connect, settings: ImageSettings, clock: Clock, ledger_path: str | None = None
 ) -> AsyncGenerator[Images, None]:
     """Give the images of one engine; what is still being pulled or built at the end is cancelled.
 
     Args:
-        docker: The engine.
+        connect: Returns the engine's client.
         settings: See there.
         clock: Tells when an image was used.
         ledger_path: Where to keep which images are ours; None forgets it at the end.
@@ -64,7 +66,7 @@ async def open_images(
     await ledger.load()
     try:
         async with anyio.create_task_group() as tasks:
-            yield Images(docker, settings, clock, ledger, tasks)
+            yield Images(connect, settings, clock, ledger, tasks)
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         # Pulls and builds tell those who wait and never raise here, so this is the one error of the block's own.
@@ -74,10 +76,12 @@ async def open_images(
 class Images:
     """The images of one engine. Made by `open_images`."""
 
-    def __init__(self, docker: Docker, settings: ImageSettings, clock: Clock, ledger: Ledger, tasks: TaskGroup) -> None:
+    def __init__(
+        self, connect: Connect, settings: ImageSettings, clock: Clock, ledger: Ledger, tasks: TaskGroup
+    ) -> None:
         self.settings = settings
         self.ledger = ledger
-        self._docker = docker
+        self._connect = connect
         self._clock = clock
         self._flights: Flights[ResolvedImage] = Flights(tasks)
         self._pulls = CapacityLimiter(settings.pulls_max)
@@ -148,9 +152,10 @@ class Images:
             try:
                 with anyio.fail_after(INSPECT_SECONDS):
                     # What the client's library leaves open: the engine's JSON.
-                    system: Any = self._docker.system
+                    docker = await self._connect()
+                    system: Any = docker.system
                     about: dict[str, Any] = await system.info()
-                    version = await self._docker.version()
+                    version = await docker.version()
             except (DockerError, aiohttp.ClientError, OSError) as error:
                 raise _no_engine(error) from None
             self._machine = str(about["ID"]), str(version["Arch"])
@@ -159,10 +164,12 @@ class Images:
     async def _find(self, name: Reference) -> ResolvedImage | None:
         try:
             with anyio.fail_after(INSPECT_SECONDS):
-                inspected: dict[str, Any] = await self._docker.images.inspect(name.full)
+                inspected: dict[str, Any] = await (await self._connect()).images.inspect(name.full)
         except DockerError as error:
             if error.status == 404:
                 return None
+            if error.status == NOT_CONNECTED:
+                raise _no_engine(error) from None
             raise explain(name.full, error.message, error.status) from None
         except (aiohttp.ClientError, OSError) as error:
             raise _no_engine(error) from None
@@ -209,7 +216,7 @@ class Images:
         parameters = {"fromImage": name.full}
         try:
             async for message in messages(
-                self._docker,
+                self._connect,
                 "images/create",
                 parameters,
                 {} if header is None else {"X-Registry-Auth": header},

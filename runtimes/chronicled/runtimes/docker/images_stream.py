@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, cast
 
 import aiohttp
 import msgspec
-from aiodocker import Docker
+from aiodocker import Docker, DockerError
 
 from chronicled.events.errors import ImageUnreachable
 
-__all__ = ["EngineSaid", "messages"]
+__all__ = ["Connect", "EngineSaid", "messages"]
+
+Connect = Callable[[], Awaitable[Docker]]
+"""Returns the engine's client; whoever made it closes it."""
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
 CONNECT_SECONDS: Final = 10.0
@@ -33,7 +36,7 @@ class EngineSaid(Exception):
 
 
 async def messages(
-    docker: Docker,
+    connect: Connect,
     path: str,
     parameters: Mapping[str, str],
     headers: Mapping[str, str],
@@ -48,12 +51,13 @@ async def messages(
 
     Cancellation: the connection is closed, upon which the engine gives up what it was doing.
     """
-    # The client finds out the API's version with its first call.
-    if docker.api_version == "auto":
-        await docker.version()
     timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=quiet_seconds)
-    url = f"{docker.docker_host}/{docker.api_version}/{path}"
     try:
+        docker = await connect()
+        if docker.api_version == "auto":
+            # The client finds out the API's version with its first call.
+            await docker.version()
+        url = f"{docker.docker_host}/{docker.api_version}/{path}"
         async with docker.session.post(url, params=parameters, headers=headers, data=body, timeout=timeout) as response:
             if response.status >= 400:
                 raise EngineSaid(response.status, _said(await response.content.read(MESSAGE_BYTES_MAX)))
@@ -63,6 +67,8 @@ async def messages(
                     if message.get("error") or message.get("errorDetail"):
                         raise EngineSaid(0, _said(line))
                     yield message
+    except DockerError as error:
+        raise ImageUnreachable(f"The engine does not answer: {error.message}") from None
     except TimeoutError:
         raise ImageUnreachable(f"The engine told nothing for {quiet_seconds:g} s; it was given up.") from None
     except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:

@@ -8,18 +8,19 @@ root, on others than Docker, and under gVisor.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, Final
 
 import aiohttp
 import anyio
-from aiodocker import Docker, DockerError
+from aiodocker import DockerError
 
 from chronicled.events.errors import ConfigurationError, SandboxError, SandboxStartFailed
 from chronicled.events.kinds.lifecycle import NetworkDenied
 from chronicled.runtimes.docker.egress import Egress
 from chronicled.runtimes.docker.egress_rules import Rules
+from chronicled.runtimes.docker.images_stream import Connect
 from chronicled.runtimes.docker.network_policy import NetworkGrant, NetworkPolicy, NoNetwork
 from chronicled.runtimes.docker.network_settings import EGRESS_PORT, AllowSettings, NetworkSettings
 from chronicled.runtimes.news import News
@@ -29,7 +30,6 @@ __all__ = ["AllowNetwork", "OpenNetwork", "network_policies", "proxy_environment
 
 CALL_SECONDS: Final = 30.0
 NONE, OPEN = "none", "open"
-Connect = Callable[[], Awaitable[Docker]]
 
 
 def network_policies(
