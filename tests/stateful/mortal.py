@@ -118,9 +118,6 @@ class MortalLog:
         payload: bytes | None = await self._call(self.world.log.original, key, event)
         return payload
 
-    async def copy_blob(self, key: SessionKey, digest: str, descriptor: int) -> Any:
-        return await self._call(self.world.log.copy_blob, key, digest, descriptor)
-
 
 class MortalDisk(SystemDisk):
     """A disk of which a dying worker writes no more."""
