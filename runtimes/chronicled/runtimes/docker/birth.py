@@ -196,6 +196,7 @@ class Birth:
         told.working_directory = spec.request.working_directory or WORKSPACE
         told.fault_point = self._runtime.fault_point
         told.egress_port = plan.grant.egress_port
+        told.egress_port = plan.grant.egress_port
         told.import_paths = [f"{paths.CARRIER}/lib/site"]
         told.environment = environment.commands_environment(
             environment.variables(plan.image.environment), plan.grant.environment, spec.environment

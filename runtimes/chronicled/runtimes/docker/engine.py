@@ -86,6 +86,14 @@ class Engine:
         """Whether it runs on this machine, as far as its address tells."""
         return self.address.startswith("unix://")
 
+    async def connect(self) -> aiodocker.Docker:
+        """Return the library's own client, for what has no call here; it is the engine's to close.
+
+        Raises:
+            OSError: what TLS needs cannot be read.
+        """
+        return await self._client(waits=True)
+
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
         clients, self._calls, self._waits = (self._calls, self._waits), None, None

@@ -26,7 +26,7 @@ from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
 from chronicled.runtimes.docker.images import ImageStore
 from chronicled.runtimes.docker.network_policy import NetworkPolicy, NoNetwork
 from chronicled.runtimes.docker.notices import MemoryNotices
-from chronicled.runtimes.docker.plan import limits_here, refusals
+from chronicled.runtimes.docker.plan import limits_here, network_of, refusals
 from chronicled.runtimes.docker.sandbox import DockerSandbox, Life, ending_of
 from chronicled.runtimes.docker.settings import DockerSettings
 from chronicled.runtimes.process import FAULT_POINT_VARIABLE
@@ -159,12 +159,22 @@ class DockerRuntime:
         life = self._life(handle)
         state = await life.ended()
         if state is None:
-            if self.settings.transport == "socket":
-                await anyio.to_thread.run_sync(premises.open_door, spec.socket_directory)
+            await self._take_up(spec)
             return self.sandbox(life, spec, phases={}, digest=None)
         if state.status == "restarted":
             await self.remove(spec.sandbox)
         return None
+
+    async def _take_up(self, spec: SandboxSpec) -> None:
+        if self.settings.transport == "socket":
+            await anyio.to_thread.run_sync(premises.open_door, spec.socket_directory)
+        policy = self.networks.get(network_of(spec.request, self.settings))
+        try:
+            if policy is not None:
+                await policy.resume(spec)
+        except SandboxStartFailed as error:
+            # It lives on without a network that works: no reason to end what runs in it.
+            _log.warning("network_not_resumed", sandbox=spec.sandbox, detail=error.detail)
 
     async def epitaph(self, handle: Handle, spec: SandboxSpec) -> str:
         """Return why its container ended, as long as the engine has it; see `Runtime.epitaph`."""

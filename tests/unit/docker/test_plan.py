@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chronicled.events.sandbox import SandboxRequest, Volume
+from chronicled.runtimes.docker.plan import Limits, limits_here, refusals, ulimits_of, user_of
+from chronicled.runtimes.docker.settings import DockerSettings
+
+LIMITS = Limits({"nofile": 20000, "nproc": 5000, "core": -1})
+SETTINGS = DockerSettings(image="image:1", memory_bytes_max=4 << 30, cpus_max=2.0)
+
+
+def reasons(settings: DockerSettings = SETTINGS, image: str | None = None, **request: Any) -> list[str]:
+    """Return why a request with these values is refused."""
+    return refusals(SandboxRequest(**request), image, settings, LIMITS, ["none"])
+
+
+def test_a_plain_request_is_not_refused() -> None:
+    """What asks for nothing gets the configuration's values."""
+    assert reasons() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("network", "open"),
+        ("isolation", "firecracker"),
+        ("user", "0"),
+        ("user", "0:1000"),
+        ("user", "1000:0"),
+        ("memory_bytes", 5 << 30),
+        ("cpus", 3.0),
+        ("processes_max", 20000),
+        ("tmpfs", {"/a": 3 << 30, "/b": 3 << 30}),
+        ("tmpfs", {"/proc": 4096}),
+        ("ulimits", {"nofile": 20001}),
+        ("ulimits", {"nproc": -1}),
+        ("ulimits", {"nonsense": 1}),
+        ("devices", ["/dev/sda"]),
+        ("gpus", 1),
+        ("gpus", -1),
+        ("volumes", [Volume(source="/etc", target="/mnt")]),
+    ],
+)
+def test_what_is_not_given_is_refused_by_name(name: str, value: Any) -> None:
+    """Nothing that is asked for is dropped: what cannot be given is refused, with its name first."""
+    found = reasons(**{name: value})
+    assert found
+    assert all(reason.startswith(f"{name}: ") for reason in found)
+
+
+def test_what_is_allowed_is_given() -> None:
+    """Devices, GPUs, root and isolations that the configuration allows are not refused."""
+    settings = DockerSettings(
+        image="i",
+        root_allowed=True,
+        devices_allowed=("/dev/fuse",),
+        gpus_allowed=True,
+        volumes_allowed=("/srv",),
+    )
+    asked: dict[str, Any] = {
+        "user": "0:0",
+        "devices": ["/dev/fuse"],
+        "gpus": 1,
+        "isolation": "gvisor",
+        "volumes": [Volume(source="/srv/x", target="/mnt")],
+        "ulimits": {"nofile": 20000},
+    }
+    assert reasons(settings, **asked) == []
+
+
+def test_there_must_be_an_image() -> None:
+    """Without an image of its own and without a default a session is refused."""
+    assert reasons(DockerSettings())[0].startswith("image: ")
+    assert reasons(DockerSettings(), image="image:1") == []
+
+
+@pytest.mark.parametrize(
+    ("request_user", "settings_user", "uid", "expected"),
+    [
+        (None, "", 0, "1000:1000"),
+        (None, "", 501, "501:20"),
+        (None, "7:8", 501, "7:8"),
+        ("12345", "7:8", 0, "12345:12345"),
+        ("12345:6", "7:8", 0, "12345:6"),
+        ("0012:6", "", 0, "12:6"),
+    ],
+)
+def test_the_user_is_numeric_and_has_a_group(
+    request_user: str | None, settings_user: str, uid: int, expected: str
+) -> None:
+    """Commands run as the session's, the configuration's or this process's user, never as root by default."""
+    settings = DockerSettings(user=settings_user)
+    assert user_of(SandboxRequest(user=request_user), settings, uid, 20) == expected
+
+
+def test_limits_stay_below_this_machines() -> None:
+    """Open files and processes are limited at or below the hard limits, and there are no core dumps."""
+    found = ulimits_of(SandboxRequest(), SETTINGS, LIMITS)
+    assert found == {"core": 0, "nofile": 20000, "nproc": 5000}
+    here = limits_here()
+    assert all(here.allows(name, value) for name, value in ulimits_of(SandboxRequest(), SETTINGS, here).items())
