@@ -20,6 +20,7 @@ from chronicled.events.limits import BODY_BYTES_MAX, OUTPUT_BYTES_MAX
 from chronicled.runtimes.docker.images_settings import ImageSettings
 from chronicled.runtimes.docker.network_settings import NetworkSettings
 from chronicled.runtimes.docker.settings import DockerSettings
+from chronicled.runtimes.worker.settings import WarmSettings
 
 __all__ = [
     "Configuration",
@@ -100,6 +101,12 @@ class RuntimeSettings(Section, frozen=True, kw_only=True):
     """Runtime of a session that names none."""
     offered: tuple[Literal["process", "docker"], ...] = ("process", "docker")
     """Runtimes that sessions may name; `docker` is left out where its engine's socket does not exist at the start."""
+    warm: tuple[WarmSettings, ...] = ()
+    """Sandboxes kept waiting: `[{image = "debian:12", count = 2}]`; a session that asks for no more takes one."""
+    starts_max: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
+    """Most sandboxes that start side by side; more wait."""
+    start_seconds: Seconds = 30.0
+    """How long a sandbox may take to report in; the time that its image takes to come does not count."""
     allow_unisolated: bool = False
     """Serve on TCP although a runtime does not keep sandboxes from the daemon's files and sockets."""
     command_seconds_default: Seconds = 1800.0

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from chronicled.daemon.configuration import Configuration
 from chronicled.events.clock import Clock
-from chronicled.events.errors import ConfigurationError
-from chronicled.runtimes.docker.images import Images
+from chronicled.runtimes.docker.carriage import CarrierDirectory
+from chronicled.runtimes.docker.engine import Engine, address
+from chronicled.runtimes.docker.images import Images, open_images
 from chronicled.runtimes.docker.runtime import DockerRuntime
 
 __all__ = ["engine_is_here", "instance_label", "open_containers"]
@@ -27,8 +28,6 @@ def engine_is_here(settings: Configuration, environment: Mapping[str, str] | Non
     Raises:
         ConfigurationError: its address cannot be used.
     """
-    from chronicled.runtimes.docker.engine import address
-
     where = address(settings.docker.host, os.environ if environment is None else environment)
     return not where.startswith("unix://") or os.path.exists(where.removeprefix("unix://"))
 
@@ -66,22 +65,10 @@ async def open_containers(
     Raises:
         ConfigurationError: the engine's address, or a network policy, cannot be used.
     """
-    # Imported when asked for: a daemon without containers does not pay for them.
-    import aiodocker
-
-    from chronicled.runtimes.docker.carriage import CarrierDirectory
-    from chronicled.runtimes.docker.engine import Engine
-    from chronicled.runtimes.docker.images import open_images
-
     data = settings.data.directory
     engine = Engine(settings.docker.host, settings.docker.tls_directory)
-    try:
-        client = aiodocker.Docker(url=engine.address)
-    except ValueError as error:
-        raise ConfigurationError(f"docker.host: {error}.", key="docker.host") from None
-    stack.push_async_callback(client.close)
     images = await stack.enter_async_context(
-        open_images(client, settings.images, clock, os.path.join(data, LEDGER_NAME))
+        open_images(engine.client, settings.images, clock, os.path.join(data, LEDGER_NAME))
     )
     runtime = DockerRuntime(
         settings.docker,

@@ -82,6 +82,7 @@ class Server:
         self.spool: int | None = None
         self.ended = asyncio.Event()
         self.reason = ""
+        self.frozen = False
         self.main = asyncio.get_running_loop().create_task(self.run())
 
     async def run(self) -> None:
@@ -150,6 +151,7 @@ class Server:
 
     def _dispatch(self, frame: frames.Dispatch, descriptor: int | None) -> None:
         assert descriptor is not None
+        assert not self.frozen, "nothing is sent to what stands still"
         if frame.action in self.known and self.host.dedupes:
             os.close(descriptor)
             result = self.results.get(frame.action)
@@ -251,11 +253,23 @@ class ScriptedSandbox(SandboxDefaults):
         return self.server.die("killed")
 
 
+    async def pause(self) -> None:
+        if not self.server.host.pauses:
+            await super().pause()
+        self.server.frozen = True
+
+    async def resume(self) -> None:
+        if not self.server.host.pauses:
+            await super().resume()
+        self.server.frozen = False
+
+
 class Host(RuntimeDefaults):
     """The machine that the sandboxes live on; it outlives every worker. A `Runtime`, and a `Listen`."""
 
     name = "process"
     isolated = False
+    pauses = False
 
     def __init__(self) -> None:
         self.boot_id = "boot"

@@ -12,8 +12,9 @@ from chronicled.events.errors import SandboxError, SandboxStartFailed, SandboxUn
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.start_slot import StartSlot
+from chronicled.runtimes.worker.warm import Warm
 
-__all__ = ["RETRY_SECONDS_MAX", "RETRY_SECONDS_MIN", "abort", "ended", "greeted", "start"]
+__all__ = ["RETRY_SECONDS_MAX", "RETRY_SECONDS_MIN", "abort", "come_over", "ended", "greeted", "start"]
 
 RETRY_SECONDS_MIN: Final = 0.2
 RETRY_SECONDS_MAX: Final = 30.0
@@ -48,6 +49,26 @@ async def start(runtime: Runtime, spec: SandboxSpec, generation: Generation, slo
     if sandbox is not None:
         await abort(sandbox)
     raise SandboxStartFailed(f"It did not report in within the start deadline of {slot.seconds} s.", deadline=True)
+
+
+async def come_over(warm: Warm, generation: Generation, seconds: float) -> Sandbox:
+    """Return a sandbox of the pool once its server has dialled this worker's session, which listens already.
+
+    Raises:
+        SandboxStartFailed: it did not in time; it was ended.
+    """
+    warm.taken.set()
+    died = ""
+    try:
+        with anyio.move_on_after(seconds):
+            died = await _greeted_or_dead(warm.sandbox, generation)
+            if not died:
+                return warm.sandbox
+    except BaseException:
+        await abort(warm.sandbox)
+        raise
+    await abort(warm.sandbox)
+    raise SandboxStartFailed(f"The warm sandbox did not come over ({died or 'too late'}).")
 
 
 async def _greeted_or_dead(sandbox: Sandbox, generation: Generation) -> str:

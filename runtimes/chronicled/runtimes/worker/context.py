@@ -19,6 +19,7 @@ from chronicled.runtimes.worker.journal import Journal
 from chronicled.runtimes.worker.link import Listen
 from chronicled.runtimes.worker.settings import Directories, WorkerSettings
 from chronicled.runtimes.worker.timers import Timers
+from chronicled.runtimes.worker.warm import Pool
 
 __all__ = ["Context"]
 
@@ -45,5 +46,7 @@ class Context:
     """Bounds sandboxes that start side by side."""
     threads: CapacityLimiter
     """Bounds the threads that move output."""
+    pool: Pool
+    """Where a session may find a sandbox that is there already."""
     sandboxes: set[str] = field(default_factory=set[str])
     """Sandboxes that must not be swept: those of this worker's sessions, from before they are started."""

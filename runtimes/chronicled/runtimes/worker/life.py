@@ -12,18 +12,28 @@ from anyio import to_thread
 
 from chronicled.events.envelope import Event
 from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
-from chronicled.events.kinds.lifecycle import GenerationStarted, ImageProgress, SandboxRequested
+from chronicled.events.kinds.lifecycle import GenerationStarted, ImageProgress, SandboxRequested, SessionCreated
 from chronicled.events.outcome import Deadline, Outcome
 from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes.action_server.frames import Environment
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
 from chronicled.runtimes.worker import places
-from chronicled.runtimes.worker.birth import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, abort, ended, greeted, start
+from chronicled.runtimes.worker.birth import (
+    RETRY_SECONDS_MAX,
+    RETRY_SECONDS_MIN,
+    abort,
+    come_over,
+    ended,
+    greeted,
+    start,
+)
 from chronicled.runtimes.worker.burial import bury, remove_sandbox, unreachable
 from chronicled.runtimes.worker.frost import Frost
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.handshake import Expected
 from chronicled.runtimes.worker.refusal import never_ran
 from chronicled.runtimes.worker.start_slot import StartSlot
+from chronicled.runtimes.worker.warm import Warm
 
 if TYPE_CHECKING:
     from chronicled.runtimes.worker.session import SessionWorker
@@ -167,15 +177,28 @@ class SandboxLife:
             known = ", ".join(sorted(context.runtimes)) or "none"
             name = "of an unreadable name" if created is None else repr(created.runtime)
             raise SandboxStartFailed(f"This worker has no runtime {name}; it has: {known}.")
-        sandbox_id = context.ids.new()
-        generation_id = context.ids.new()
+        warm = context.pool.take(created, self._pin())
+        try:
+            await self._live(runtime, created, warm)
+        finally:
+            if warm is not None and not warm.taken.is_set():
+                # It was promised to this session in the log, so that no other may have it.
+                await abort(warm.sandbox)
+
+    async def _live(self, runtime: Runtime, created: SessionCreated, warm: Warm | None) -> None:
+        session, context = self._session, self._context
+        sandbox_id = context.ids.new() if warm is None else warm.sandbox_id
+        generation_id = context.ids.new() if warm is None else warm.generation_id
         request = SandboxRequested(sandbox=sandbox_id, runtime=runtime.name, image=created.image)
         context.sandboxes.add(sandbox_id)
         draft = session.publisher.lifecycle("sandbox_requested", request)
         position = (await session.publisher.publish([draft]))[-1].position
-        token = context.randomness.bytes(32).hex()
         directories, disk = context.directories, context.disk
-        await to_thread.run_sync(places.prepare, directories, disk, sandbox_id, generation_id, token)
+        if warm is None:
+            token = context.randomness.bytes(32).hex()
+            await to_thread.run_sync(places.prepare, directories, disk, sandbox_id, generation_id, token)
+        else:
+            token = warm.token
         spec = self._spec(sandbox_id, generation_id, token, position)
         results = places.open_results(directories, disk, generation_id)
         try:
@@ -185,7 +208,7 @@ class SandboxLife:
             failure, reason = None, ""
             async with context.listen(directories.socket_directory(sandbox_id), generation.serve):
                 try:
-                    reason = await self._start_and_serve(runtime, spec, generation)
+                    reason = await self._start_and_serve(runtime, spec, generation, warm)
                 except SandboxStartFailed as error:
                     failure = error
         finally:
@@ -195,12 +218,20 @@ class SandboxLife:
             raise failure
         await self._bury(runtime, generation, reason)
 
-    async def _start_and_serve(self, runtime: Runtime, spec: SandboxSpec, generation: Generation) -> str:
+    async def _start_and_serve(
+        self, runtime: Runtime, spec: SandboxSpec, generation: Generation, warm: Warm | None
+    ) -> str:
         session, context = self._session, self._context
         began = context.clock.monotonic()
         slot = StartSlot(context.starts, context.settings.start_seconds, self._report)
-        async with slot.taken():
-            sandbox = await start(runtime, spec, generation, slot)
+        if warm is None:
+            async with slot.taken():
+                sandbox = await start(runtime, spec, generation, slot)
+        else:
+            sandbox = await come_over(warm, generation, context.settings.handshake_seconds)
+            if spec.environment:
+                # Before anything else is sent: its server was started without it.
+                generation.send(Environment(variables={**spec.environment}))
         hello = generation.hello
         assert hello is not None
         generation.sandbox = sandbox
@@ -215,7 +246,8 @@ class SandboxLife:
                 handle=sandbox.handle,
                 kinds=sorted(generation.kinds),
                 start_seconds=round(seconds, 6),
-                phases=_phases(slot.queued_seconds, sandbox.phases, seconds),
+                phases=_phases(slot.queued_seconds, sandbox.phases if warm is None else {}, seconds),
+                warm=warm is not None,
                 image_digest=sandbox.image_digest,
             )
             # Before its first dispatch: the journal says that it knows all that will be sent.

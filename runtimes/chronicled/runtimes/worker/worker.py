@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import anyio
 import structlog
@@ -32,9 +33,11 @@ from chronicled.runtimes.worker import places
 from chronicled.runtimes.worker.context import Context
 from chronicled.runtimes.worker.journal import Journal
 from chronicled.runtimes.worker.link import Listen
+from chronicled.runtimes.worker.pool import WarmPool
 from chronicled.runtimes.worker.session import SessionWorker
 from chronicled.runtimes.worker.settings import Directories, WorkerSettings
 from chronicled.runtimes.worker.timers import Timers
+from chronicled.runtimes.worker.warm import NoPool
 
 __all__ = ["Worker"]
 
@@ -128,6 +131,8 @@ class Worker:
         journal = Journal(self._directories.journal, self._settings.boot_id, self._disk)
         timers = Timers(self._clock)
         context = self._context(journal, timers)
+        pool = WarmPool(context, self._settings.warm)
+        context = replace(context, pool=pool)
         self._began = self._ids.new()
         self._clear_outputs()
         try:
@@ -149,6 +154,7 @@ class Worker:
                 await self._sweep(context)
                 await self._forget_dead_generations(journal)
                 tasks.start_soon(self._sweep_for_ever, context)
+                tasks.start_soon(pool.run)
                 task_status.started()
                 await self._draining.wait()
                 await self._wind_up()
@@ -180,6 +186,7 @@ class Worker:
             listen=self._listen,
             starts=CapacityLimiter(self._settings.starts_max),
             threads=CapacityLimiter(THREADS_MAX),
+            pool=NoPool(),
         )
 
     def _clear_outputs(self) -> None:

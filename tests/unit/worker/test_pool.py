@@ -1,0 +1,172 @@
+"""The warm pool and standing still, with scripted sandboxes: who gets what, and what becomes of the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.worker.world import World
+
+from chronicled.events.envelope import Event
+from chronicled.events.kinds.lifecycle import (
+    GenerationStarted,
+    PauseRequested,
+    RestartRequested,
+    ResumeRequested,
+    SandboxPaused,
+    SandboxResumed,
+)
+from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes.worker.settings import WarmSettings
+
+WARM = (WarmSettings(runtime="process", count=2),)
+
+
+async def told(world: World, kind: str, session: str = "s") -> list[Any]:
+    """Return the payloads of the session's events of a kind."""
+    page = await world.store.read(0, 1000)
+    return [world.codec.decode(event) for event in page.events if (event.session, event.kind) == (session, kind)]
+
+
+async def ask(world: World, kind: str, payload: Any) -> Event:
+    """Ask something of the session `s`."""
+    draft = world._draft("lifecycle", kind, payload, "s", source="client")  # noqa: SLF001  # the world's own way
+    return await world._append(draft)  # noqa: SLF001  # the same
+
+
+async def test_a_session_takes_a_warm_sandbox_and_the_pool_fills_up_again(tmp_path: Path) -> None:
+    """The first action of a plain session runs in a sandbox that was there before it was asked for."""
+    async with World.open(tmp_path) as world, world.working(warm=WARM):
+        await world.until(lambda: _alive(world, 2))
+        before = set(world.host.alive)
+        await world.create()
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        (started,) = await told(world, "generation_started")
+        assert isinstance(started, GenerationStarted)
+        assert started.warm
+        assert started.sandbox in before
+        await world.until(lambda: _alive(world, 3))
+        assert len(before & set(world.host.alive)) == 2
+
+
+async def test_a_session_that_asks_for_more_gets_a_sandbox_of_its_own(tmp_path: Path) -> None:
+    """A limit that a warm sandbox was not made with is never dropped for speed."""
+    async with World.open(tmp_path) as world, world.working(warm=WARM):
+        await world.until(lambda: _alive(world, 2))
+        before = set(world.host.alive)
+        await world.create(sandbox=SandboxRequest(memory_bytes=1 << 28))
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        (started,) = await told(world, "generation_started")
+        assert not started.warm
+        assert started.sandbox not in before
+
+
+async def test_what_waited_when_the_worker_died_is_swept_by_the_next(tmp_path: Path) -> None:
+    """Warm sandboxes belong to nobody: after a crash none of the old ones is left, and nothing of the log is lost."""
+    async with World.open(tmp_path) as world:
+        async with world.working(warm=WARM):
+            await world.until(lambda: _alive(world, 2))
+            left = dict(world.host.alive)
+            servers = list(left.values())
+        for server in servers:  # as if they had outlived the crash
+            assert server.reason
+        async with world.working():
+            await world.create()
+            assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+            assert not set(left) & set(world.host.alive)
+
+
+async def test_a_warm_sandbox_that_dies_is_replaced(tmp_path: Path) -> None:
+    """The pool does not keep what is dead, and gives it to nobody."""
+    async with World.open(tmp_path) as world, world.working(warm=WARM[:1]):
+        await world.until(lambda: _alive(world, 2))
+        dead = next(iter(world.host.alive))
+        world.host.alive[dead].die("killed")
+        await world.create()
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        (started,) = await told(world, "generation_started")
+        assert started.sandbox != dead
+
+
+async def test_a_pause_waits_for_what_runs_and_an_action_ends_it(tmp_path: Path) -> None:
+    """The sandbox stands still only once no action is open; the next action finds it as it was."""
+    async with World.open(tmp_path) as world, world.working():
+        world.host.pauses = True
+        await world.create()
+        running = await world.submit("slow 30")
+        await ask(world, "pause_requested", PauseRequested())
+        assert (await world.ended(running)).outcome == "ok"
+        await world.until(lambda: _told(world, "sandbox_paused"))
+        paused = await told(world, "sandbox_paused")
+        assert [type(each) for each in paused] == [SandboxPaused]
+        (server,) = world.host.alive.values()
+        assert server.frozen
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        assert not server.frozen
+        assert [type(each) for each in await told(world, "sandbox_resumed")] == [SandboxResumed]
+        assert len(await told(world, "generation_started")) == 1
+
+
+@pytest.mark.parametrize("asked", ["pause", "resume"])
+async def test_a_pause_outlives_the_worker_and_ends_when_it_is_asked(tmp_path: Path, asked: str) -> None:
+    """A worker that takes over goes on from what the log says: standing still, or going on."""
+    async with World.open(tmp_path) as world:
+        world.host.pauses = True
+        async with world.working():
+            await world.create()
+            assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+            await ask(world, "pause_requested", PauseRequested())
+            await world.until(lambda: _told(world, "sandbox_paused"))
+        (server,) = world.host.alive.values()
+        if asked == "resume":
+            await ask(world, "resume_requested", ResumeRequested())
+        async with world.working():
+            if asked == "resume":
+                await world.until(lambda: _told(world, "sandbox_resumed"))
+            assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+            assert not server.frozen
+            assert len(await told(world, "generation_started")) == 1
+            assert len(await told(world, "sandbox_resumed")) == 1
+
+
+async def test_a_restart_makes_a_new_generation_and_tells_what_was_lost(tmp_path: Path) -> None:
+    """What runs ends `sandbox_lost`, what waits for the lost state `state_lost`, and the next action meets a new one."""
+    async with World.open(tmp_path) as world, world.working():
+        await world.create()
+        running, waiting = await world.submit("hang"), await world.submit("ok")
+        await world.until(lambda: _started(world, running))
+        await ask(world, "restart_requested", RestartRequested(reason="stuck"))
+        assert (await world.ended(running)).outcome == "sandbox_lost"
+        assert (await world.ended(waiting)).reason == "state_lost"
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        assert len(await told(world, "generation_started")) == 2
+        (first, *_) = await told(world, "generation_ended")
+        assert first.reason == "restart_requested"
+
+
+async def test_an_idle_session_closes_by_itself_and_a_busy_one_does_not(tmp_path: Path) -> None:
+    """The idle deadline counts from the last sign of life, and never runs while an action does."""
+    async with World.open(tmp_path) as world, world.working():
+        await world.create("idle", idle_seconds=0.2)
+        await world.create("busy", idle_seconds=0.2)
+        hanging = await world.submit("hang", "busy")
+        await world.until(lambda: _told(world, "session_closed", "idle"))
+        (closed,) = await told(world, "session_closed", "idle")
+        assert closed.reason == "idle_deadline"
+        assert await told(world, "session_closed", "busy") == []
+        await world.ask(hanging)
+        await world.ended(hanging)
+        await world.until(lambda: _told(world, "session_closed", "busy"))
+
+
+async def _alive(world: World, count: int) -> bool:
+    return len(world.host.alive) == count
+
+
+async def _told(world: World, kind: str, session: str = "s") -> bool:
+    return bool(await told(world, kind, session))
+
+
+async def _started(world: World, action: Event) -> bool:
+    return action.id in world.host.started
