@@ -14,8 +14,10 @@ from typing import Final
 from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, with_client
 from chronicled.cli.exit_code import CANCELLED, KILLED, OURS, TIMEOUT, exit_code_of
+from chronicled.cli.keyboard import forward, hint
 from chronicled.cli.session import pairs, seconds
 from chronicled.client import Client, Ending, Outcome, Session
+from chronicled.events.envelope import Event
 from chronicled.events.errors import ActionEnded, ActionNotRunning, ChronicledError, InvalidRequest, NotReachable
 
 __all__ = ["configure"]
@@ -32,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="command deadline")
     parser.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="variable of this command")
     parser.add_argument("--tty", action="store_true", help="give the command a terminal")
+    parser.add_argument("--stdin", action="store_true", help="type what comes on standard input to the command")
     add_connection(parser)
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="one argument is a shell line; more are quoted")
     parser.set_defaults(execute=execute)
@@ -69,7 +72,7 @@ async def _run(client: Client, options: argparse.Namespace) -> int:
             },
             lane=options.lane,
         )
-        ending = await _follow(session, action.id, options)
+        ending = await _follow(session, action, options)
     finally:
         if options.session is None:
             with contextlib.suppress(ChronicledError):
@@ -77,11 +80,12 @@ async def _run(client: Client, options: argparse.Namespace) -> int:
     return _finish(ending, options)
 
 
-async def _follow(session: Session, action: str, options: argparse.Namespace) -> Ending:
+async def _follow(session: Session, event: Event, options: argparse.Namespace) -> Ending:
     """Stream the output and return the end; Ctrl-C interrupts the command, a second one cancels it.
 
     SIGTERM cancels at once, and so does the end of the terminal, unless `nohup` has us ignore it.
     """
+    action = event.id
     tasks: set[asyncio.Task[None]] = set()
     presses = 0
 
@@ -95,6 +99,11 @@ async def _follow(session: Session, action: str, options: argparse.Namespace) ->
     loop.add_signal_handler(signal.SIGTERM, stop, True)
     if hangs_up := signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, stop, True)
+    if not options.json:
+        how = "it gets what you type" if options.stdin else "Ctrl-C interrupts it; `--stdin` types to it"
+        tasks.add(asyncio.create_task(hint(session, event, how)))
+    if options.stdin:
+        tasks.add(asyncio.create_task(forward(session, action)))
     try:
         if not options.json:
             async with contextlib.aclosing(session.output(action)) as output:

@@ -37,6 +37,8 @@ class ActionStatus(msgspec.Struct, frozen=True):
 
     action: Event
     status: str
+    needs_input: bool = False
+    """While it runs: whether it waits for somebody to type (`Session.input`)."""
     observation: Event | None = None
 
     @property

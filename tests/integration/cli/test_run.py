@@ -174,3 +174,45 @@ def test_json_is_one_document(commands: Commands) -> None:
     [shown] = commands.json_lines("run", "--json", "--", "echo hello")
     assert shown["observation"]["cause"] == shown["action"]["id"]
     assert shown["observation"]["payload"]["output"] == "hello\n"
+
+
+def test_standard_input_is_typed_to_the_command(commands: Commands) -> None:
+    """With `--stdin` lines and the end of input reach the command, from a pipe and from a file."""
+    data = b"one\ntwo\nno newline"
+    done = subprocess.run(
+        [BIN, "run", "--stdin", "--", "cat"],
+        env=commands.environment,
+        input=data,
+        capture_output=True,
+        timeout=END_SECONDS_MAX,
+    )
+    assert (done.stdout, done.returncode) == (data, 0)
+    path = commands.data.parent / "typed"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        done = subprocess.run(
+            [BIN, "run", "--stdin", "--", 'read -r a; read -r b; echo "$b $a"'],
+            env=commands.environment,
+            stdin=file,
+            capture_output=True,
+            timeout=END_SECONDS_MAX,
+        )
+    assert (done.stdout, done.returncode) == (b"two one\n", 0)
+
+
+def test_a_person_is_told_that_the_command_waits(commands: Commands) -> None:
+    """On a terminal a hint on stderr says that the command waits for input, and that is not in its output."""
+    master, slave = os.openpty()
+    done = subprocess.Popen(
+        [BIN, "run", "--stdin", "--", 'read -r a; echo "<$a>"'],
+        env=commands.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+    )
+    os.close(slave)
+    hint = b""
+    while b"waits for input" not in hint:
+        hint += os.read(master, 4096)
+    assert done.communicate(b"x\n", timeout=END_SECONDS_MAX)[0] == b"<x>\n"
+    os.close(master)

@@ -221,9 +221,11 @@ class ActionRoutes:
     async def show(self, call: Call) -> web.Response:
         """Show an action."""
         action = await self._find(call)
-        status = self._status(action)
-        if status is not None:
-            return json_response(ActionView(action=action, status=status))
+        fold = self._projections.find(action.tenant, action.session)
+        opened = None if fold is None else fold.status(action.id)
+        if opened is not None and fold is not None:
+            awaits = fold.awaiting(action.id) is not None if opened == "running" else msgspec.UNSET
+            return json_response(ActionView(action=action, status=opened, needs_input=awaits))
         observation = await self._store.terminal(action.tenant, action.id)
         if observation is None:
             status = "queued" if self._submission.runnable(action) else "recorded"

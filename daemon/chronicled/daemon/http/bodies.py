@@ -176,6 +176,8 @@ class ActionView(View, frozen=True, kw_only=True):
     action: Event
     status: str
     """`recorded`, `queued`, `running`, or its outcome."""
+    needs_input: bool | UnsetType = UNSET
+    """Of one that runs: whether it waits for somebody to type (`.../input`)."""
     observation: Event | UnsetType = UNSET
 
 

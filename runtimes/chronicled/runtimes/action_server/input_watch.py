@@ -48,7 +48,7 @@ class InputWatch:
         self._gap = FIRST_SECONDS
         self._asked_at = 0.0
         self._seen_waiting = False
-        self._told = False
+        self._told: bool | None = False
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(FIRST_SECONDS, self._look)
 
@@ -56,7 +56,9 @@ class InputWatch:
         """Something was typed, or a signal sent: what was waited for is there, and there may be more to come."""
         if self._timer is None and self._turn < 0:
             return
-        self._told = self._seen_waiting = False
+        # Whatever was told may cross with what was typed: the next verdict is told in any case.
+        self._told = None if self._told else False
+        self._seen_waiting = False
         self._arm(FIRST_SECONDS)
 
     def close(self) -> None:

@@ -30,6 +30,8 @@ INLINE_BYTES: Final = 16 << 10
 """Up to so much is moved on the event loop: a thread costs more."""
 INDEX_MAX: Final = 256
 RETRY_SECONDS_MAX: Final = 2.0
+WAITS_MAX: Final = 64
+"""How often it is told that the action waits for input, or no longer does, without anybody having typed."""
 PROGRESS_STEADY: Final = 16
 """From this many glimpses on they come ever more rarely, so that 64 of them span hours."""
 
@@ -85,6 +87,9 @@ class Pump:
         self._shown = 0
         self._glimpses = 0
         self._glimpsed_at = self._began
+        self._awaits_input: bool = False
+        self._told_awaits_input: bool = False
+        self._waits_left = WAITS_MAX
 
     @property
     def digest(self) -> str:
@@ -97,6 +102,16 @@ class Pump:
         if size > self._wanted:
             self._wanted = size
             self._noticed.set()
+
+    def await_input(self, waiting: bool) -> None:
+        """Learn that the action waits for somebody to type, or no longer does; a glimpse tells it soon."""
+        self._awaits_input = waiting
+        self._noticed.set()
+
+    def note_input(self) -> None:
+        """Learn that somebody has typed: the log says so, and if the action waits for more, that is told again."""
+        self._awaits_input = self._told_awaits_input = False
+        self._waits_left = min(self._waits_left + 2, WAITS_MAX)
 
     async def run(self) -> None:
         """Follow the notices until `finish`.
@@ -206,6 +221,8 @@ class Pump:
             self.index = self.index[::2]
 
     def _until_glimpse(self) -> float | None:
+        if self._awaits_input != self._told_awaits_input and self._waits_left > 0:
+            return 0.0
         if self.live.size == self._shown or self._glimpses >= PROGRESS_COUNT_MAX:
             return None
         interval = PROGRESS_INTERVAL_SECONDS * 1.2 ** max(0, self._glimpses - PROGRESS_STEADY)
@@ -216,9 +233,14 @@ class Pump:
         if wait is None or wait > 0:
             return
         new = min(self.live.size - self._shown, PROGRESS_BYTES_MAX)
-        text = glimpse(self.tail[-new:], PROGRESS_BYTES_MAX)
+        text = glimpse(self.tail[-new:], PROGRESS_BYTES_MAX) if new else ""
+        if self._awaits_input != self._told_awaits_input:
+            self._waits_left -= 1
+            self._told_awaits_input = self._awaits_input
+            # It comes beside the sparse ones, so that an action which asks and prints a lot is still glimpsed.
+            self._glimpses -= 1
         self._shown = self.live.size
         self._glimpses += 1
         self._glimpsed_at = self._clock.monotonic()
         # The lock is held, so that no glimpse can follow the terminal observation.
-        await self._progress(Progress(output=text, output_bytes=self._shown))
+        await self._progress(Progress(output=text, output_bytes=self._shown, needs_input=self._told_awaits_input))

@@ -114,6 +114,7 @@ class Dispatcher:
             action=event.id,
             fence=self._session.publisher.fence,
             lane=event.lane,
+            position=event.position,
             kind=event.kind,
             version=spec.version,
             payload=data,
@@ -256,6 +257,8 @@ class Dispatcher:
         for event in session.fold.requests(action):
             if event.kind != "cancel_requested" and event.id not in flight.sent:
                 flight.sent.add(event.id)
+                if event.kind == "input_sent":
+                    flight.pump.note_input()
                 self._pass_once(generation, action, event)
 
     def _pass_once(self, generation: Generation, action: str, event: Event) -> None:

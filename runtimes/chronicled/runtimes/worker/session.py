@@ -20,7 +20,16 @@ from chronicled.events.kinds.lifecycle import BackgroundOutput, GenerationStarte
 from chronicled.events.lanes import SessionFold
 from chronicled.events.outcome import Outcome
 from chronicled.events.worker_log import Claim, SessionKey
-from chronicled.runtimes.action_server.frames import Background, Cancel, Output, Result, Settle, Status, ToWorker
+from chronicled.runtimes.action_server.frames import (
+    Background,
+    Cancel,
+    Output,
+    Result,
+    Settle,
+    Status,
+    ToWorker,
+    Waiting,
+)
 from chronicled.runtimes.worker.background import BackgroundTeller
 from chronicled.runtimes.worker.context import Context
 from chronicled.runtimes.worker.deadlines import Deadlines
@@ -310,6 +319,11 @@ class SessionWorker:
                 self.start_pump(flight)
         elif isinstance(frame, Result):
             self._on_result(generation, frame)
+        elif isinstance(frame, Waiting):
+            flight = self.flights.get(frame.action)
+            if flight is not None and not flight.ending:
+                flight.pump.await_input(frame.waiting)
+                self.start_pump(flight)
         elif isinstance(frame, Background):
             self._background.add(frame.lane[:128], frame.data, frame.size)
 
