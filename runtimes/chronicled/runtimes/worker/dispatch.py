@@ -8,12 +8,15 @@ import errno
 import os
 import signal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
 
 from chronicled.events import faultpoint
 from chronicled.events.codec import Opaque, attachment_of, encode_json
 from chronicled.events.envelope import ACTION, OBSERVATION, Event
-from chronicled.events.errors import BlobNotFound, StorageFull, StoreFailed
+from chronicled.events.errors import BlobNotFound, SecretsUnavailable, StorageFull, StoreFailed
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
 from chronicled.events.kinds.observations import Progress
 from chronicled.events.outcome import Outcome
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
     from chronicled.runtimes.worker.session import SessionWorker
 
 __all__ = ["Dispatcher"]
+
+PLACEHOLDER: Final = b"<secret:"
+"""With it an event's payload may be a redacted one, of which the original is kept apart."""
+
+_log = structlog.get_logger("chronicled.worker")
 
 
 class Dispatcher:
@@ -55,7 +63,7 @@ class Dispatcher:
         if event.id in self._joined:
             return True
         payload = self._context.codec.decode(event)
-        if not blobs_of(payload):
+        if not blobs_of(payload) and PLACEHOLDER not in bytes(event.payload):
             return True
         if event.id not in self._reading:
             self._reading.add(event.id)
@@ -65,8 +73,11 @@ class Dispatcher:
     async def _read_parts(self, event: Event, payload: Any) -> None:
         log, key = self._context.log, self._session.key
         try:
-            parts = {name: await log.read_blob(key, digest) for name, digest in blobs_of(payload).items()}
-        except BlobNotFound as error:
+            whole = await self._original(event)
+            if whole is None:
+                parts = {name: await log.read_blob(key, digest) for name, digest in blobs_of(payload).items()}
+                whole = join(payload, parts) if parts else payload
+        except (BlobNotFound, SecretsUnavailable) as error:
             if self._session.never_sent(event.id):
                 message = f"A part of it is lost, so it cannot run. {error.detail}"
                 self._session.end_unsent([(event, never_ran(Outcome.ERROR, "blob_lost", message))])
@@ -74,8 +85,18 @@ class Dispatcher:
         finally:
             self._reading.discard(event.id)
         if self._session.fold.find(event.id) is not None:
-            self._joined[event.id] = join(payload, parts)
+            self._joined[event.id] = whole
             self._session.advance(event.lane)
+
+    async def _original(self, event: Event) -> Any:
+        """Return the payload as the client sent it, None where the log has it so: what runs is the real thing."""
+        data = await self._context.log.original(self._session.key, event)
+        if data is None:
+            return None
+        payload = self._context.codec.decode(msgspec.structs.replace(event, payload=msgspec.Raw(data)))
+        if isinstance(payload, Opaque):
+            raise SecretsUnavailable("What was redacted of it cannot be read by this version.")
+        return payload
 
     def forget(self, action: str) -> None:
         """Let go of what was read for an action, which has ended."""
@@ -256,10 +277,30 @@ class Dispatcher:
             self._arm(flight, self._context.settings.grace_seconds, "cancel")
         for event in session.fold.requests(action):
             if event.kind != "cancel_requested" and event.id not in flight.sent:
+                if PLACEHOLDER in bytes(event.payload) and event.id not in self._joined:
+                    self._fetch_request(flight, event)
+                    return  # those behind it wait: what is typed comes in order
                 flight.sent.add(event.id)
                 if event.kind == "input_sent":
                     flight.pump.note_input()
                 self._pass_once(generation, action, event)
+
+    def _fetch_request(self, flight: Flight, event: Event) -> None:
+        if event.id in self._reading:
+            return
+        self._reading.add(event.id)
+
+        async def fetch() -> None:
+            try:
+                self._joined[event.id] = await self._original(event) or self._context.codec.decode(event)
+            except SecretsUnavailable as error:
+                _log.warning("request_lost", session=self._session.key.session, detail=error.detail)
+                flight.sent.add(event.id)
+            finally:
+                self._reading.discard(event.id)
+            self.pass_on(flight)
+
+        self._session.spawn(fetch)
 
     def _pass_once(self, generation: Generation, action: str, event: Event) -> None:
         journal = self._context.journal
@@ -271,7 +312,7 @@ class Dispatcher:
             generation.send(frame)
 
     def _request_frame(self, action: str, event: Event) -> Input | Interrupt | None:
-        payload = self._context.codec.decode(event)
+        payload = self._joined.pop(event.id, None) or self._context.codec.decode(event)
         if isinstance(payload, InterruptRequested):
             return Interrupt(action=action, signal=signal.Signals[payload.signal].value)
         if isinstance(payload, InputSent):

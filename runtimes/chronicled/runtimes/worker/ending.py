@@ -39,6 +39,7 @@ class Collector:
 
     async def collect(self, generation: Generation, flight: Flight, result: Result) -> None:
         """End the flight with what its action server said. Raises as `Publisher`."""
+        result = self._session.publisher.clean(result)
         kept = max(0, result.output_bytes - result.output_dropped_bytes)
         ending = self._named(await _proven(of_result(result, generation.id), generation, flight))
         output = await self._output(flight, kept, max(0, result.output_dropped_bytes))

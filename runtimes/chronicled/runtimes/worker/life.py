@@ -200,6 +200,7 @@ class SandboxLife:
         else:
             token = warm.token
         spec = self._spec(sandbox_id, generation_id, token, position)
+        session.environment.note_given(spec.environment)
         results = places.open_results(directories, disk, generation_id)
         try:
             generation = Generation(
@@ -258,6 +259,7 @@ class SandboxLife:
             raise
         session.generation = generation
         generation.recorded = True
+        session.environment.tell(generation)
         self.heed()
         session.advance_all()
         return await ended(sandbox)
@@ -279,7 +281,7 @@ class SandboxLife:
             socket_directory=directories.socket_directory(sandbox),
             working_directory=directories.home(sandbox),
             image=None if created is None else created.image,
-            environment={} if created is None else created.environment,
+            environment=session.environment.variables,
             request=SandboxRequest() if created is None else created.sandbox,
             position=position,
             image_pin=self._pin(),

@@ -24,6 +24,7 @@ from chronicled.events.kind import KindSpec
 from chronicled.events.kinds.lifecycle import LateResult
 from chronicled.events.kinds.observations import Progress
 from chronicled.events.worker_log import SessionKey
+from chronicled.runtimes.action_server.frames import Result
 from chronicled.runtimes.output.summary import OutputSummary
 from chronicled.runtimes.worker.context import Context
 from chronicled.runtimes.worker.observation import EVENT_BYTES_MAX, Ending, bounded, terminal
@@ -90,14 +91,32 @@ class Publisher:
         """
         registry = self._context.codec.registry
         spec, payload = terminal(registry, action, ending, output)
-        payload = bounded(await self._split(spec, payload))
         named = (output.output_digest,) if output is not None and output.output_blob and output.output_digest else ()
         try:
+            # Before anything is cut: half a secret would not be found.
+            payload = bounded(await self._split(spec, await self._redacted(spec, payload)))
             return self.observation(spec.kind, payload, action, named)
         except (InvalidPayload, PayloadTooLarge) as error:
             bare = msgspec.structs.replace(ending, fields={}, message=f"The observation was refused: {error.detail}")
             spec, payload = terminal(registry, action, bare)
             return self.observation(spec.kind, bounded(payload), action)
+
+    def clean(self, result: Result) -> Result:
+        """Return the result with the session's secrets taken out of its texts, which are cut later."""
+        redaction, tenant, session = self._context.redaction, self._key.tenant, self._key.session
+        if not redaction.active(tenant, session):
+            return result
+        texts = {"reason": result.reason, "message": result.message, "deadline": result.deadline}
+        changed = {name: redaction.text(tenant, session, text) for name, text in texts.items() if text is not None}
+        return msgspec.structs.replace(result, **changed)
+
+    async def _redacted(self, spec: KindSpec, payload: msgspec.Struct) -> msgspec.Struct:
+        tenant, session = self._key.tenant, self._key.session
+        if not self._context.redaction.active(tenant, session):
+            return payload
+        return await to_thread.run_sync(
+            self._context.codec.redacted, tenant, session, spec, payload, limiter=self._context.threads
+        )
 
     async def _split(self, spec: KindSpec, payload: msgspec.Struct) -> msgspec.Struct:
         if not spec.parts or len(encode_json(payload)) <= EVENT_BYTES_MAX:
@@ -146,9 +165,8 @@ class Publisher:
 
     async def late_result(self, action: str, lane: str, outcome: str, detail: str) -> None:
         """Keep a result that came after its action had ended."""
-        draft = self.lifecycle(
-            "late_result", LateResult(outcome=outcome, detail=detail[:2048]), lane=lane, cause=action
-        )
+        text = self._context.redaction.text(self._key.tenant, self._key.session, detail)
+        draft = self.lifecycle("late_result", LateResult(outcome=outcome, detail=text[:2048]), lane=lane, cause=action)
         try:
             await self.publish([draft])
         except ActionEnded as error:  # not a terminal draft: only a log that judges otherwise says so

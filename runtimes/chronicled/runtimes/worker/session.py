@@ -35,6 +35,7 @@ from chronicled.runtimes.worker.context import Context
 from chronicled.runtimes.worker.deadlines import Deadlines
 from chronicled.runtimes.worker.dispatch import Dispatcher
 from chronicled.runtimes.worker.ending import Collector
+from chronicled.runtimes.worker.environment import CHANGING, SessionEnvironment
 from chronicled.runtimes.worker.flight import Flight
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.life import SandboxLife
@@ -73,6 +74,7 @@ class SessionWorker:
         """Nothing is sent before the fold has passed this position: a loss of state stands there."""
         self.ended_unheard: dict[str, str] = {}
         """Actions (with their lanes) that were ended here without their result: it would be late."""
+        self.environment = SessionEnvironment(self)
         self.life = SandboxLife(self)
         self.dispatcher = Dispatcher(self)
         self.collector = Collector(self)
@@ -107,6 +109,7 @@ class SessionWorker:
                 self._tasks = tasks
                 self.deadlines.arm_life()
                 self.deadlines.arm_idle()
+                await self.environment.load()
                 for event in self.fold:
                     self.deadlines.arm_queue(event)
                 self.life.take_up()
@@ -176,6 +179,8 @@ class SessionWorker:
         elif event.category == LIFECYCLE:
             # A close, or a loss of state: every lane is concerned, and all that queues in it.
             self._whole = self._whole or event.kind in SWEEPING
+            if event.kind in CHANGING:
+                self.environment.change()
 
     def settle_up(self) -> None:
         """Do what the events taken since the last call ask for."""
@@ -244,7 +249,7 @@ class SessionWorker:
     @property
     def _may_send(self) -> bool:
         # What was open at the claim may have been sent by the worker before: reconcile comes first.
-        return not self.life.undecided and self.fold.position >= self.floor
+        return not self.life.undecided and self.fold.position >= self.floor and self.environment.settled
 
     def _refuse(self, events: Iterable[Event]) -> None:
         if self._draining or not self._may_send:
@@ -347,6 +352,8 @@ class SessionWorker:
     def on_status(self, generation: Generation, status: Status) -> None:
         """Compare what the server knows with what is open, then go on."""
         try:
+            # What was sent over an earlier link may not have arrived.
+            self.environment.tell(generation, anew=True)
             self.dispatcher.reconcile(generation, status)
             self._present()
             self.advance_all()
