@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ import structlog
 from anyio import to_thread
 
 from chronicled.daemon.configuration import Configuration
+from chronicled.daemon.containers import engine_is_here, open_containers
 from chronicled.daemon.fail_stop import EXIT_FAILED, arm_fault_point, exit_code, stop_now
 from chronicled.daemon.guarded_store import GuardedStore
 from chronicled.daemon.http.identity import PeerIdentity, TokenIdentity
@@ -43,6 +43,8 @@ from chronicled.events.secret_redaction import SecretRedaction
 from chronicled.events.store import EventStore
 from chronicled.events.worker_log import SessionKey
 from chronicled.migrations.builtin import builtin_chain
+from chronicled.runtimes.docker.images import Images
+from chronicled.runtimes.news import News
 from chronicled.runtimes.process import ProcessRuntime
 from chronicled.runtimes.runtime import Runtime
 from chronicled.runtimes.worker.settings import Directories, WorkerSettings
@@ -51,9 +53,9 @@ from chronicled.storage.blobs import FileBlobStore
 from chronicled.storage.disk import SystemDisk
 from chronicled.storage.lock import DirectoryLock
 from chronicled.storage.projections import Projections, open_projections
-from chronicled.storage.stream import LogStream
 from chronicled.storage.seal import Seal
 from chronicled.storage.secrets import SecretStore
+from chronicled.storage.stream import LogStream
 from chronicled.storage.writer import SWITCH_SECONDS
 
 __all__ = ["serve"]
@@ -113,6 +115,8 @@ class Application:
         self._metrics = Metrics(self._registry)
         self._waits = Waits(self._registry, settings.limits.waits_max)
         self._subscribers = Subscribers(settings.limits.subscribers_max)
+        self._images: Images | None = None
+        self._news = News()
 
     async def open(self) -> None:
         """Open everything; when it returns, the daemon can serve.
@@ -127,16 +131,23 @@ class Application:
         lock = stack.enter_context(DirectoryLock(data))
         self._unix = stack.enter_context(UnixListener(settings.http.socket))
         directories = self._make_directories(data)
-        self._runtimes: Mapping[str, Runtime] = {"process": ProcessRuntime(directories.sandboxes)}
-        self._check_isolation()
+        self._runtimes: dict[str, Runtime] = {}
+        if "process" in settings.runtime.offered:
+            self._runtimes["process"] = ProcessRuntime(directories.sandboxes)
         self._store = GuardedStore(await self._open_store(data, lock), stop_now)
         instance = load_instance(str(data), fresh=self._store.head == 0)
+        if "docker" in settings.runtime.offered and engine_is_here(settings):
+            self._runtimes["docker"], self._images = await open_containers(
+                settings, stack, SystemClock(), self._news, instance=instance.instance, worker=WORKER
+            )
+        self._check_isolation()
         self._stream = LogStream(self._store)
         stack.push_async_callback(self._stream.aclose)
         self._journal = Journal(self._store, self._codec, self._ids)
         # Synced before anything is folded or served: what a crash left behind in the log is durable from here on.
         await self._journal.started()
         self._projections = await self._open_projections(data)
+        self._vault = await self._open_vault(data)
         self._store.listen(self._metrics.committed)
         self._store.listen(self._waits.committed)
         self._blobs = await to_thread.run_sync(FileBlobStore, str(data / "blobs"), self._disk)
@@ -144,15 +155,16 @@ class Application:
             self._store, self._codec, self._blobs, self._ids, instance.request_key, self._vault
         )
         self._worker = self._make_worker(directories)
+        stack.enter_context(self._news.listen(self._worker.tell))
         self._add_gauges()
 
     async def serve(self, stop: asyncio.Event) -> None:
-        self._vault = await self._open_vault(data)
         """Serve until `stop` is set, then drain and record the end."""
         api = self._make_api()
         drain = Drain(api, self._subscribers, self._waits)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch_loop, self._metrics)
+            tasks.start_soon(self._vault.run)
             worked = anyio.Event()
             tasks.start_soon(self._work, worked)
             await serve_until_stopped(self._listeners(api), drain, stop)
@@ -161,7 +173,6 @@ class Application:
             tasks.cancel_scope.cancel()
         await self._journal.stopped("signal")
 
-            tasks.start_soon(self._vault.run)
     async def _work(self, worked: anyio.Event) -> None:
         await self._worker.run()
         worked.set()
@@ -208,16 +219,6 @@ class Application:
         path = None if self._settings.data.store == "memory" else data / PROJECTIONS_NAME
         return await self._stack.enter_async_context(open_projections(path, self._store, self._codec))
 
-    def _make_worker(self, directories: Directories) -> Worker:
-        boot = boot_id()
-        clock = SystemClock()
-        worker_log = LocalWorkerLog(
-            self._stream, self._blobs, self._projections, self._codec, self._ids, WORKER, boot, self._vault
-        )
-        settings = WorkerSettings(
-            name=WORKER,
-            boot_id=boot,
-            command_seconds=self._settings.runtime.command_seconds_default,
     async def _open_vault(self, data: Path) -> Vault:
         projections = self._projections
 
@@ -234,6 +235,19 @@ class Application:
         self._store.listen(vault.committed)
         return vault
 
+    def _make_worker(self, directories: Directories) -> Worker:
+        boot = boot_id()
+        clock = SystemClock()
+        worker_log = LocalWorkerLog(
+            self._stream, self._blobs, self._projections, self._codec, self._ids, WORKER, boot, self._vault
+        )
+        settings = WorkerSettings(
+            name=WORKER,
+            boot_id=boot,
+            command_seconds=self._settings.runtime.command_seconds_default,
+            warm=self._settings.runtime.warm,
+            starts_max=self._settings.runtime.starts_max,
+            start_seconds=self._settings.runtime.start_seconds,
             output_bytes_max=self._settings.limits.output_bytes_max,
             drain_seconds=self._settings.limits.drain_seconds,
         )
@@ -242,9 +256,6 @@ class Application:
             self._runtimes,
             directories,
             settings,
-            warm=self._settings.runtime.warm,
-            starts_max=self._settings.runtime.starts_max,
-            start_seconds=self._settings.runtime.start_seconds,
             self._codec,
             clock,
             self._ids,
@@ -276,6 +287,7 @@ class Application:
             outputs=self._worker.outputs,
             codec=self._codec,
             submission=self._submission,
+            registration=Registration(self._vault, self._store, self._codec, self._ids),
             waits=self._waits,
             subscribers=self._subscribers,
             metrics=self._metrics,
@@ -284,7 +296,6 @@ class Application:
             runtime_default=self._settings.runtime.default,
             unready=lambda: self._unready(api),
         )
-            registration=Registration(self._vault, self._store, self._codec, self._ids),
         api = Api(Router(route_table(parts)), self._settings.limits, self._metrics, stop_now)
         return api
 

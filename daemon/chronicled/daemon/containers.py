@@ -11,9 +11,12 @@ from pathlib import Path
 from chronicled.daemon.configuration import Configuration
 from chronicled.events.clock import Clock
 from chronicled.runtimes.docker.carriage import CarrierDirectory
+from chronicled.runtimes.docker.egress import open_egress
 from chronicled.runtimes.docker.engine import Engine, address
 from chronicled.runtimes.docker.images import Images, open_images
+from chronicled.runtimes.docker.network import network_policies
 from chronicled.runtimes.docker.runtime import DockerRuntime
+from chronicled.runtimes.news import News
 
 __all__ = ["engine_is_here", "instance_label", "open_containers"]
 
@@ -51,7 +54,7 @@ def instance_label(instance: str, directory: str) -> str:
 
 
 async def open_containers(
-    settings: Configuration, stack: AsyncExitStack, clock: Clock, *, instance: str, worker: str
+    settings: Configuration, stack: AsyncExitStack, clock: Clock, news: News, *, instance: str, worker: str
 ) -> tuple[DockerRuntime, Images]:
     """Return the docker runtime and its images. The engine is not asked anything yet: it may come and go.
 
@@ -59,6 +62,7 @@ async def open_containers(
         settings: The configuration.
         stack: Closes what is opened here.
         clock: Time.
+        news: Takes what is to be told of sandboxes when nobody asks, e.g. what their network policy denied.
         instance: Id in the data directory.
         worker: Name of the worker.
 
@@ -70,9 +74,12 @@ async def open_containers(
     images = await stack.enter_async_context(
         open_images(engine.client, settings.images, clock, os.path.join(data, LEDGER_NAME))
     )
+    egress = await stack.enter_async_context(open_egress())
+    label = instance_label(instance, data)
     runtime = DockerRuntime(
         settings.docker,
-        instance=instance_label(instance, data),
+        instance=label,
+        networks=network_policies(settings.network, label, engine.client, egress, news),
         worker=worker,
         carrier=CarrierDirectory(os.path.join(data, CARRIERS_NAME)),
         images=images,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import anyio
+import msgspec
 import structlog
 from anyio import TASK_STATUS_IGNORED, CapacityLimiter, to_thread
 from anyio.abc import TaskGroup, TaskStatus
@@ -163,6 +164,19 @@ class Worker:
             raise _first(group) from group
         finally:
             journal.close()
+
+    async def tell(self, sandbox: str, kind: str, payload: msgspec.Struct) -> bool:
+        """Append news of a sandbox to its session's stream; return False where no session of this worker has it.
+
+        Raises:
+            ChronicledError: as `Publisher`.
+        """
+        for slot in self._slots.values():
+            session = slot.session
+            if session is not None and session.generation is not None and session.generation.sandbox_id == sandbox:
+                await session.publisher.publish([session.publisher.lifecycle(kind, payload)])
+                return True
+        return False
 
     def drain(self) -> None:
         """Have `run` end in order: nothing more is sent, results that are here are published, sandboxes live on."""
