@@ -74,6 +74,8 @@ async def open_containers(
     images = await stack.enter_async_context(
         open_images(engine.client, settings.images, clock, os.path.join(data, LEDGER_NAME))
     )
+    # Once more at the very end: whoever cleans up behind the runtime opens it again.
+    stack.push_async_callback(engine.aclose)
     egress = await stack.enter_async_context(open_egress())
     label = instance_label(instance, data)
     runtime = DockerRuntime(
