@@ -10,36 +10,36 @@ import structlog
 
 __all__ = ["News", "Take"]
 
-Take = Callable[[str, msgspec.Struct], Awaitable[None]]
-"""Appends a lifecycle event of that kind and payload to the session's stream."""
+Take = Callable[[str, str, msgspec.Struct], Awaitable[bool]]
+"""Appends a lifecycle event, of that kind and payload, to the stream of the session that has that sandbox; returns
+whether there is one."""
 
 _log = structlog.get_logger("chronicled.runtimes")
 
 
 class News:
-    """Carries news of sandboxes to whoever keeps their sessions' streams. Nothing is kept for later."""
+    """Carries news of sandboxes from a runtime to the worker that keeps their sessions' streams.
+
+    A runtime is made before its worker is. What nobody takes goes to the worker's log; nothing is kept for later.
+    """
 
     def __init__(self) -> None:
-        self._takers: dict[str, Take] = {}
+        self._take: Take | None = None
 
     @contextmanager
-    def listen(self, sandbox: str, take: Take) -> Generator[None]:
-        """Give the sandbox's news to `take` until left."""
-        self._takers[sandbox] = take
+    def listen(self, take: Take) -> Generator[None]:
+        """Give all news to `take` until left."""
+        self._take = take
         try:
             yield
         finally:
-            if self._takers.get(sandbox) is take:
-                del self._takers[sandbox]
+            self._take = None
 
     async def tell(self, sandbox: str, kind: str, payload: msgspec.Struct) -> None:
-        """Have an event appended; durable on return. With nobody listening it only goes to the worker's log.
+        """Have an event appended; durable on return.
 
         Raises:
             ChronicledError: it could not be appended.
         """
-        take = self._takers.get(sandbox)
-        if take is None:
+        if self._take is None or not await self._take(sandbox, kind, payload):
             _log.warning("news_unheard", sandbox=sandbox, kind=kind, payload=msgspec.to_builtins(payload))
-            return
-        await take(kind, payload)

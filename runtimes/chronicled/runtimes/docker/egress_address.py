@@ -23,6 +23,11 @@ _SITE_LOCAL: Final = ipaddress.ip_network("fec0::/10")
 _LINK_LOCAL: Final = (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10"))
 """Where clouds keep their metadata: never opened by a wider network."""
 _METADATA_V6: Final = ipaddress.ip_network("fd00:ec2::/32")
+_SPECIAL: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "192.88.99.0/24", "100::/64", "2001::/23", "2001:20::/28", "3fff::/20", "5f00::/16")
+)
+"""Of IANA's registries of special addresses, those that Python does not know as such in every version."""
 
 
 class BadHost(ValueError):
@@ -104,9 +109,7 @@ def _is_wrapper(address: Address) -> bool:
 
 
 def _is_public(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and (
-        address in _SITE_LOCAL or address in _NAT64_LOCAL or address in _COMPATIBLE
-    ):
+    if any(address in network for network in (_SITE_LOCAL, _NAT64_LOCAL, _COMPATIBLE, *_SPECIAL)):
         return False
     if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
         return False

@@ -79,7 +79,7 @@ def _join_records(data: bytes) -> bytes | Greeting:
             return Greeting.BROKEN
         message += data[at + 5 : at + 5 + length]
         at += 5 + length
-        if message[0] != _CLIENT_HELLO:
+        if message and message[0] != _CLIENT_HELLO:
             return Greeting.BROKEN
         if len(message) >= 4:
             whole = 4 + int.from_bytes(message[1:4], "big")
