@@ -65,10 +65,25 @@ def test_no_way_leads_out(allowed: Path, escape: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    (
-        "/ /proc /proc/1 /sys /sys/fs /dev /dev/shm /etc /etc/../etc /run /var/run /boot //etc /usr/../etc /var "
-        "/proc/self/root /proc/self/cwd/../../etc"
-    ).split(),
+    [
+        "/",
+        "/proc",
+        "/proc/1",
+        "/sys",
+        "/sys/fs",
+        "/dev",
+        "/dev/shm",
+        "/etc",
+        "/etc/../etc",
+        "/run",
+        "/var/run",
+        "/boot",
+        "//etc",
+        "/usr/../etc",
+        "/var",
+        "/proc/self/root",
+        "/proc/self/cwd/../../etc",
+    ],
 )
 def test_the_system_is_never_mounted(source: str) -> None:
     """The system's own directories are refused even where the configuration allows everything."""
@@ -123,7 +138,22 @@ def test_the_allow_list_is_judged_before_the_disk(source: str, is_listed: bool) 
 
 @pytest.mark.parametrize(
     "target",
-    "/ /.chronicled /.chronicled/run /proc /proc/sys /sys /dev /dev/shm /workspace /a/../b /a/ //a /a//b /./a".split(),
+    [
+        "/",
+        "/.chronicled",
+        "/.chronicled/run",
+        "/proc",
+        "/proc/sys",
+        "/sys",
+        "/dev",
+        "/dev/shm",
+        "/workspace",
+        "/a/../b",
+        "/a/",
+        "//a",
+        "/a//b",
+        "/./a",
+    ],
 )
 def test_nothing_covers_what_is_ours(target: str) -> None:
     """Nothing is mounted over the carrier, the kernel's file systems or the workspace, nor at a path in disguise."""
