@@ -22,12 +22,14 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     │   ├── SessionNotFound     404
     │   ├── ActionNotFound      404
     │   ├── SecretNotFound      404
-    │   └── BlobNotFound        404
+    │   ├── BlobNotFound        404
+    │   └── PathNotFound        404  nothing has that name in the sandbox
     ├── Conflict                409  the log has moved on
     │   ├── SessionExists       409
     │   ├── SessionClosed       409
     │   ├── ActionEnded         409
     │   ├── ActionNotRunning    409
+    │   ├── TransferFailed      409  the action of an upload or download did not end well
     │   ├── StaleFence          409
     │   ├── SequenceMismatch    412
     │   └── IdReused            422
@@ -86,6 +88,7 @@ __all__ = [
     "NotFound",
     "NotReachable",
     "Overloaded",
+    "PathNotFound",
     "PayloadTooLarge",
     "ProtocolError",
     "ProtocolMismatch",
@@ -108,6 +111,7 @@ __all__ = [
     "StorageFull",
     "StoreClosed",
     "StoreFailed",
+    "TransferFailed",
     "Unauthenticated",
     "Unavailable",
     "UnknownKind",
@@ -279,6 +283,13 @@ class BlobNotFound(NotFound):
     title = "There is no such blob"
 
 
+class PathNotFound(NotFound):
+    """Raised when nothing has that path in the sandbox."""
+
+    code = "path-not-found"
+    title = "Nothing has that path in the sandbox"
+
+
 class Conflict(ChronicledError):
     """Raised when the log has moved on since the caller looked."""
 
@@ -313,6 +324,13 @@ class ActionNotRunning(Conflict):
 
     code = "action-not-running"
     title = "The action is not running"
+
+
+class TransferFailed(Conflict):
+    """Raised when the action that was to bring files did not end well; it is named, and its observation says why."""
+
+    code = "transfer-failed"
+    title = "The files could not be brought"
 
 
 class StaleFence(Conflict):

@@ -173,6 +173,10 @@ class ActionRoutes:
         ]
         seconds = wait_seconds(call, self._wait_seconds_max)
         append = await self._submission.prepare(submitter(call), call.path["session"], requests, idempotency_key(call))
+        return await self.answer(append, seconds, single=single)
+
+    async def answer(self, append: Append, seconds: float | None, *, single: bool) -> web.Response:
+        """Make the append and answer with it, or wait for the actions' ends for so long and answer with them."""
         if seconds is None:
             appended = await self._submission.append(append)
             return await self._answer(appended, single)

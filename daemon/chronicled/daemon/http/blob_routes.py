@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -73,13 +74,25 @@ class BlobRoutes:
             if await self._store.last(call.caller.tenant, session) is None:
                 raise SessionNotFound(f"There is no session {session!r}.")
             raise BlobNotFound(f"No event of session {session!r} names the blob {digest}.")
+        return await self.serve(call, digest)
+
+    async def serve(
+        self, call: Call, digest: str, media: str = MEDIA, more: Mapping[str, str] | None = None
+    ) -> web.StreamResponse:
+        """Serve a blob that the caller may read, or the range of it that was asked for.
+
+        Raises:
+            BlobNotFound: it is lost.
+            RangeNotSatisfiable: the range begins beyond its end.
+        """
         size = await self._blobs.size(digest)
         etag = f'"{digest}"'
         asked = call.header("Range")
         # Content under a digest never changes: a range holds if it is of this very blob.
         wanted = parse_range(asked, size) if asked and call.header("If-Range") in {None, etag} else None
         first, last = wanted or (0, size - 1)
-        headers = {"Content-Type": MEDIA, "ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, immutable"}
+        headers = {"Content-Type": media, "ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, immutable"}
+        headers |= more or {}
         if wanted:
             headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         response = web.StreamResponse(status=206 if wanted else 200, headers=headers)

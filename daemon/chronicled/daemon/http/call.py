@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final, TypeVar, get_origin
 
 import msgspec
@@ -77,8 +77,6 @@ class Call:
         Raises:
             InvalidRequest: a parameter is unknown, repeated, badly encoded or does not fit; names it.
         """
-        if not self._query:
-            return shape()
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(shape)}
         values: dict[str, Any] = {}
         for pair in self._query.split("&"):
@@ -129,10 +127,7 @@ class Call:
             return b""
         self._check_media()
         length = request.content_length
-        if length is not None and length > self._body_bytes_max:
-            raise self._too_large()
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-            request.transport.write(CONTINUE)
+        self._invite(self._body_bytes_max)
         content = request.content
         if content.is_eof() and length is not None:
             return await content.read()
@@ -142,14 +137,48 @@ class Call:
                 while chunk := await content.readany():
                     body += chunk
                     if len(body) > self._body_bytes_max:
-                        raise self._too_large()
+                        raise _too_large(self._body_bytes_max)
         except TimeoutError:
-            raise RequestTimeout(
-                f"The body did not arrive within {self._body_seconds_max:g} s.", seconds_max=int(self._body_seconds_max)
-            ) from None
+            raise self._too_slow() from None
         except web.RequestPayloadError as error:
             raise InvalidRequest(f"The body ended badly: {error}.") from None
         return bytes(body)
+
+    async def chunks(self, bytes_max: int) -> AsyncGenerator[bytes]:
+        """Yield a body of bytes as it comes, whatever its media type.
+
+        Raises:
+            PayloadTooLarge: it has more bytes than that.
+            RequestTimeout: nothing of it came for too long.
+            UnsupportedMedia: it is compressed for the way.
+            InvalidRequest: it breaks off.
+        """
+        request = self.request
+        self._check_coding()
+        self._invite(bytes_max)
+        size = 0
+        try:
+            while True:
+                async with asyncio.timeout(self._body_seconds_max):
+                    chunk = await request.content.readany()
+                if not chunk:
+                    return
+                size += len(chunk)
+                if size > bytes_max:
+                    raise _too_large(bytes_max)
+                yield chunk
+        except TimeoutError:
+            raise self._too_slow() from None
+        except web.RequestPayloadError as error:
+            raise InvalidRequest(f"The body ended badly: {error}.") from None
+
+    def _invite(self, bytes_max: int) -> None:
+        """Have the body sent, if its sender waits for that and has not announced too much."""
+        request = self.request
+        if request.content_length is not None and request.content_length > bytes_max:
+            raise _too_large(bytes_max)
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(CONTINUE)
 
     def _check_media(self) -> None:
         kind = self.header("Content-Type")
@@ -158,14 +187,21 @@ class Call:
             charset = parameters.strip().lower().removeprefix("charset=").strip('"')
             if media.strip().lower() != JSON or charset not in {"", "utf-8"}:
                 raise UnsupportedMedia(f"Send `Content-Type: {JSON}`, not {kind[:100]!r}.")
+        self._check_coding()
+
+    def _check_coding(self) -> None:
         coding = self.header("Content-Encoding")
         if coding is not None and coding.lower() != "identity":
             raise UnsupportedMedia(f"Send the body plain, not {coding[:100]!r}.")
 
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(
-            f"The body has more than the {self._body_bytes_max} bytes that are allowed.", bytes_max=self._body_bytes_max
+    def _too_slow(self) -> RequestTimeout:
+        return RequestTimeout(
+            f"The body did not arrive within {self._body_seconds_max:g} s.", seconds_max=int(self._body_seconds_max)
         )
+
+
+def _too_large(bytes_max: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body has more than the {bytes_max} bytes that are allowed.", bytes_max=bytes_max)
 
 
 def _cut(pair: str) -> tuple[str, str, str]:

@@ -152,6 +152,11 @@ class _Maker:
                 "required": route.body_required,
                 "content": {"application/json": {"schema": self._body(route.body)}},
             }
+        elif route.media:
+            operation["requestBody"] = {
+                "required": route.body_required,
+                "content": {media: {} for media in route.media},
+            }
         return operation
 
     def _body(self, kind: Any) -> Schema:
@@ -168,9 +173,11 @@ class _Maker:
         for place, kind in (("query", route.query), ("header", route.headers)):
             if kind is None:
                 continue
+            needed = {field.encode_name for field in msgspec.structs.fields(kind) if field.required}
             for name, schema in self._properties(kind).items():
                 shown = name if place == "query" else "-".join(part.capitalize() for part in name.split("_"))
-                parameters.append({"name": shown, "in": place, "required": False, "schema": _without_null(schema)})
+                required = name in needed
+                parameters.append({"name": shown, "in": place, "required": required, "schema": _without_null(schema)})
         return parameters
 
     def _properties(self, kind: type[msgspec.Struct]) -> dict[str, Schema]:
@@ -181,7 +188,7 @@ class _Maker:
     def _responses(self, route: Route) -> Schema:
         responses = {str(status): self._answer(answer) for status, answer in route.answers.items()}
         problems: list[type[ChronicledError]] = [*route.problems, *EVERYWHERE]
-        if route.body is not None:
+        if route.body is not None or route.media:
             problems += WITH_BODY
         if "{" in route.path:
             problems.append(NotFound)

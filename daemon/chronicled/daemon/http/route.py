@@ -45,6 +45,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Request headers that it reads, by field name (`_` for `-`)."""
     body: Any = None
     """Type of the JSON body."""
+    media: tuple[str, ...] = ()
+    """Media types of a body that is bytes; any other is taken as the last of them."""
     body_required: bool = True
     writes: bool = False
     """Whether it can change anything; refused while the daemon drains."""

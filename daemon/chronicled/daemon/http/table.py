@@ -9,6 +9,7 @@ from chronicled.daemon.configuration import LimitSettings
 from chronicled.daemon.http.action_routes import ActionRoutes
 from chronicled.daemon.http.blob_routes import BlobRoutes
 from chronicled.daemon.http.event_routes import EventRoutes
+from chronicled.daemon.http.file_routes import FileRoutes
 from chronicled.daemon.http.follow import Follower
 from chronicled.daemon.http.health_routes import HealthRoutes
 from chronicled.daemon.http.openapi import document
@@ -71,6 +72,18 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
     outputs = OutputRoutes(parts.submission, parts.store, parts.outputs, parts.blobs, parts.subscribers, seconds)
     events = EventRoutes(parts.store, Follower(parts.stream, parts.subscribers, seconds))
     blobs = BlobRoutes(parts.store, parts.blobs, seconds)
+    files = FileRoutes(
+        parts.submission,
+        parts.store,
+        parts.codec,
+        parts.blobs,
+        actions,
+        blobs,
+        parts.waits,
+        upload_bytes_max=limits.upload_bytes_max,
+        uploads_max=limits.uploads_max,
+        wait_seconds_max=limits.wait_seconds_max,
+    )
     health = HealthRoutes(
         parts.metrics,
         parts.unready,
@@ -78,7 +91,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
     )
     routes = tuple(
         route
-        for resource in (sessions, secrets, actions, outputs, events, blobs, health)
+        for resource in (sessions, secrets, actions, outputs, files, events, blobs, health)
         for route in resource.routes()
     )
     return routes
