@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.engine.fixture import Engine
 
-from chronicled.runtimes.action_server import bootstrap, settings
+from chronicled.runtimes.action_server import bootstrap, frames, settings
 from chronicled.runtimes.carrier import MOUNT_PATH
 from chronicled.runtimes.runtime import SandboxSpec
 from chronicled.runtimes.testing import FrameWorker, make_spec
@@ -42,11 +42,16 @@ def command(image: str, spec: SandboxSpec, *how: str) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def container(
-    engine: Engine, directory: Path, image: str, source: str, options: Sequence[str] = ()
+    engine: Engine,
+    directory: Path,
+    image: str,
+    source: str,
+    options: Sequence[str] = (),
+    transfer: frames.Transfer = "descriptors",
 ) -> AsyncGenerator[tuple[FrameWorker, str]]:
     """Run an image with the carrier from `source` (a folder or a volume); give a connected worker and the container."""
     spec = make_spec(directory)
-    worker = _listen(spec, directory)
+    worker = _listen(spec, directory, transfer)
     name = f"carrier-{uuid.uuid4().hex[:12]}"
     mounts = ["-v", f"{source}:{MOUNT_PATH}:ro", "-v", f"{spec.socket_directory}:{MOUNT_PATH}/run:ro"]
     try:
@@ -66,13 +71,13 @@ async def container(
         engine("rm", "--force", "--volumes", name)
 
 
-def _listen(spec: SandboxSpec, directory: Path) -> FrameWorker:
+def _listen(spec: SandboxSpec, directory: Path, transfer: frames.Transfer) -> FrameWorker:
     """Fill the socket's directory as a worker does, so that any uid of a container can read and dial."""
     told = Path(spec.socket_directory, "settings")
     told.write_bytes(encoded_settings(spec))
     told.chmod(0o644)
     os.chmod(spec.socket_directory, 0o711)
-    worker = FrameWorker(spec, directory)
+    worker = FrameWorker(spec, directory, transfer)
     worker.listen()
     os.chmod(f"{spec.socket_directory}/worker.sock", 0o666)
     return worker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 __all__ = ["adopt_orphans", "die_with_parent", "forbid_inspection"]
@@ -20,9 +21,18 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")
 
 
-def adopt_orphans() -> None:
-    """Make this process the parent of every descendant that loses its own, however it was detached."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans() -> bool:
+    """Make this process the parent of every descendant that loses its own, however it was detached.
+
+    False where the kernel cannot (gVisor): orphans go to the first process of the sandbox.
+    """
+    try:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        return False
+    return True
 
 
 def die_with_parent(signal_number: int, parent: int) -> None:

@@ -2,34 +2,52 @@
 
 A process is (pid, start time): a pid alone can mean somebody else a moment later. The kernel lets no process leave the
 tree of a subreaper, so what is found here is everything, however it was detached (double fork, setsid, nohup).
+
+Where the kernel has no subreapers (gVisor), what loses its parent goes to the sandbox's first process. Whose it was is
+then told from its session, if its shell's lane is known by that; if not, it counts as everybody's.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
 
-__all__ = ["Process", "children", "descendants", "end", "identify", "send"]
+__all__ = ["Process", "children", "descendants", "end", "identify", "look_for_orphans", "send"]
 
 Process = tuple[int, int]
 """Pid and start time in clock ticks since boot."""
 
 _DEAD_STATES = b"ZXx"
 _PAUSE_SECONDS = 0.002
+_FIRST = 1
+_PARENT, _SESSION, _START = 1, 3, 19
+"""Places in /proc/PID/stat behind the name."""
+
+_orphans_leave = False
+
+
+def look_for_orphans() -> None:
+    """Say that orphans leave the tree here; holds for this process and for what it forks from now on."""
+    global _orphans_leave
+    _orphans_leave = True
 
 
 def identify(pid: int) -> tuple[Process, int, bytes] | None:
     """Return a process with its parent's pid and its state letter, or None when there is no such process."""
+    fields = _status(pid)
+    return None if fields is None else ((pid, int(fields[_START])), int(fields[_PARENT]), fields[0])
+
+
+def _status(pid: int) -> list[bytes] | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             # The command name stands in parentheses and may hold anything, also parentheses.
             fields = file.read(4096).rpartition(b")")[2].split()
     except OSError:
         return None
-    if len(fields) < 20:
-        return None
-    return (pid, int(fields[19])), int(fields[1]), fields[0]
+    return fields if len(fields) > _START else None
 
 
 def children(pid: int) -> list[int]:
@@ -67,6 +85,34 @@ def _parents() -> dict[int, int]:
     return parents
 
 
+def _orphans(root: int) -> list[int]:
+    """Return what has lost its parent and may descend from `root`, where no subreaper has kept it there."""
+    own = _command_line(os.getpid())
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        fields = _status(int(name)) if name.isdigit() else None
+        if fields is None or int(fields[_PARENT]) != _FIRST:
+            continue
+        # Reaper, server and lane reapers are forks of one process, with one command line.
+        if _command_line(int(name)) == own:
+            continue
+        leader = _status(int(fields[_SESSION]))
+        parent = int(leader[_PARENT]) if leader is not None else root
+        # The leader of its session is the shell of another lane.
+        if parent not in (root, _FIRST) and _command_line(parent) == own:
+            continue
+        found.append(int(name))
+    return found
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
+            return file.read(4096)
+    except OSError:
+        return b""
+
+
 def descendants(root: int, spared: frozenset[Process] = frozenset(), passed: int = 0) -> list[Process]:
     """Return the living descendants of `root`, children first.
 
@@ -81,7 +127,7 @@ def descendants(root: int, spared: frozenset[Process] = frozenset(), passed: int
     while level:
         following: list[int] = []
         for parent in level:
-            for pid in children(parent):
+            for pid in (*children(parent), *(_orphans(root) if parent == root and _orphans_leave else ())):
                 if pid in seen:
                     continue
                 seen.add(pid)
@@ -102,8 +148,8 @@ def send(process: Process, number: int) -> bool:
     """Send a signal to exactly this process; return whether it was there to take it."""
     try:
         descriptor = os.pidfd_open(process[0])
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno == errno.ENOSYS and _send_by_pid(process, number)
     try:
         known = identify(process[0])
         if known is None or known[0] != process:
@@ -113,6 +159,18 @@ def send(process: Process, number: int) -> bool:
         return False
     finally:
         os.close(descriptor)
+    return True
+
+
+def _send_by_pid(process: Process, number: int) -> bool:
+    """Do without process descriptors (gVisor): between look and signal the pid could come to mean another."""
+    known = identify(process[0])
+    if known is None or known[0] != process:
+        return False
+    try:
+        os.kill(process[0], number)
+    except OSError:
+        return False
     return True
 
 
@@ -153,7 +211,7 @@ def _end(
         for process in stopped:
             if send(process, signal.SIGKILL):
                 killed.add(process)
-        if collect and _collected():
+        if collect and _collected() and not (_orphans_leave and descendants(root, spared, passed)):
             return len(killed), []
         # One scan can miss a process that forks and exits faster than it is followed; two in a row do not.
         clean_scans = 0 if stopped else clean_scans + 1

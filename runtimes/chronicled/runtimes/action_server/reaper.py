@@ -37,7 +37,8 @@ _SIGNALLED = 160
 def main(settings: Settings, lock_descriptor: int, up_descriptor: int) -> None:
     """Be the reaper of one generation; does not return. The server writes a line to `up_descriptor` once it is up."""
     kernel.forbid_inspection()
-    kernel.adopt_orphans()
+    if not kernel.adopt_orphans():
+        process_tree.look_for_orphans()
     for descriptor in (lock_descriptor, up_descriptor):
         os.set_inheritable(descriptor, False)
     os.chdir("/")

@@ -76,13 +76,11 @@ async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
 def _hello(settings: Settings, table: ExecutorTable, server: ActionServer) -> frames.Hello:
     pid = os.getpid()
     known = process_tree.identify(pid)
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot_id = file.read().strip()
     return frames.Hello(
         protocol=frames.PROTOCOL,
         protocol_min=frames.PROTOCOL_MIN,
         build=BUILD,
-        boot_id=boot_id,
+        boot_id=_boot_id(settings),
         generation=settings.generation,
         token=settings.token,
         fence=server.fence,
@@ -92,6 +90,15 @@ def _hello(settings: Settings, table: ExecutorTable, server: ActionServer) -> fr
         limits={"open_actions_max": OPEN_ACTIONS_MAX, "lanes_max": LANES_MAX},
         transfers=(server.transfer,) if server.transfer is not None else tuple(settings.transfers.split()),
     )
+
+
+def _boot_id(settings: Settings) -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        # A kernel of the sandbox's own (gVisor), which lives no longer than the sandbox: the worker's word will do.
+        return settings.boot_id
 
 
 def _arm(setting: str) -> None:

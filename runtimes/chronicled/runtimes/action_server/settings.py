@@ -19,6 +19,8 @@ class Settings:
         self.token = ""
         self.socket_directory = ""
         self.working_directory = "/"
+        self.boot_id = ""
+        """Of the worker's machine, for sandboxes whose kernel tells none."""
         self.fault_point = ""
         self.egress_port = 0
         """Port of the loopback that leads to the worker's proxy; 0 for none."""
@@ -33,7 +35,16 @@ class Settings:
         """Descriptors that bring and take the frames, where there is no socket; set by the bootstrap, never sent."""
 
 
-_TEXT = ("generation", "sandbox", "token", "socket_directory", "working_directory", "fault_point", "transfers")
+_TEXT = (
+    "generation",
+    "sandbox",
+    "token",
+    "socket_directory",
+    "working_directory",
+    "boot_id",
+    "fault_point",
+    "transfers",
+)
 
 
 def encode(settings: Settings) -> bytes:

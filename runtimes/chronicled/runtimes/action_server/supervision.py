@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from chronicled.events.errors import SandboxError
-from chronicled.runtimes.action_server import lane_reaper
+from chronicled.runtimes.action_server import lane_reaper, process_tree
 from chronicled.runtimes.action_server.process_tree import Process
 
 __all__ = ["LaneSupervisor", "ReaperLost", "Supervisor"]
@@ -151,7 +150,8 @@ class LaneSupervisor:
         self, connected: socket.socket, pid: int, died: Callable[[int, int], None], lost: Callable[[], None]
     ) -> None:
         self.pid = pid
-        self._process = os.pidfd_open(pid)
+        known = process_tree.identify(pid)
+        self._process = (pid, 0) if known is None else known[0]
         self._link = PacketLink(connected, self._take, self._over)
         self._died = died
         self._lost = lost
@@ -240,16 +240,12 @@ class LaneSupervisor:
 
     def kill(self) -> None:
         """Kill the lane reaper itself, when it does not answer; what hangs below it becomes the reaper's."""
-        with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        process_tree.send(self._process, signal.SIGKILL)
         self._link.close()
 
     def close(self) -> None:
         """Let the lane reaper end with everything below it."""
         self._link.close()
-        if self._process >= 0:
-            os.close(self._process)
-            self._process = -1
 
     def _take(self, words: list[bytes]) -> None:
         if words[0] == b"died":
@@ -274,8 +270,7 @@ class LaneSupervisor:
 
     def _wake(self) -> None:
         # A command may have stopped it.
-        with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(self._process, signal.SIGCONT)
+        process_tree.send(self._process, signal.SIGCONT)
 
     def _spare(self, spared: Iterable[Process]) -> None:
         entries = [b"%d:%d" % process for process in spared]
