@@ -248,6 +248,10 @@ class Application:
             warm=self._settings.runtime.warm,
             starts_max=self._settings.runtime.starts_max,
             start_seconds=self._settings.runtime.start_seconds,
+            sweep_seconds=self._settings.runtime.sweep_seconds,
+            unclaimed_seconds=self._settings.runtime.unclaimed_seconds,
+            unreachable_seconds=self._settings.runtime.unreachable_seconds,
+            proof_seconds=self._settings.runtime.proof_seconds,
             output_bytes_max=self._settings.limits.output_bytes_max,
             drain_seconds=self._settings.limits.drain_seconds,
         )

@@ -111,6 +111,14 @@ class RuntimeSettings(Section, frozen=True, kw_only=True):
     """Most sandboxes that start side by side; more wait."""
     start_seconds: Seconds = 30.0
     """How long a sandbox may take to report in; the time that its image takes to come does not count."""
+    sweep_seconds: Seconds = 60.0
+    """How often what the runtimes hold is compared with what the log knows, and what is ours and unknown is removed."""
+    unclaimed_seconds: Seconds = 900.0
+    """How long a sandbox lives on without a daemon; time that it stands still does not count."""
+    unreachable_seconds: Seconds = 60.0
+    """How long a live sandbox may stay away while an action waits for it, before it is ended."""
+    proof_seconds: Seconds = 600.0
+    """How long the death of a sandbox that cannot be reached is sought, before its actions end `unknown`."""
     allow_unisolated: bool = False
     """Serve on TCP although a runtime does not keep sandboxes from the daemon's files and sockets."""
     command_seconds_default: Seconds = 1800.0
