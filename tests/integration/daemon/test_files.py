@@ -46,7 +46,7 @@ async def act(daemon: DaemonProcess, session: str, kind: str, **payload: Any) ->
 
 
 async def test_a_tree_goes_in_and_comes_back(daemon: DaemonProcess, session: str) -> None:
-    """An uploaded archive's files are there for commands, and a download of them has the same bytes, modes and times."""
+    """Files of an uploaded archive are there for commands, and a download has the same bytes, modes and times."""
     members = (("a/b.txt", b"hello\n"), ("a/ünï", os.urandom(70_000)), ("c", b""))
     done = observed(await put(daemon, session, "in", archive(*members), **TAR, **WAIT))
     assert (done["outcome"], done["entries"], done["bytes_written"]) == ("ok", 4, 70_006)
