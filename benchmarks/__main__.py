@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-BENCHMARKS = ("floor_store", "store", "latency", "output", "idle")
+BENCHMARKS = ("floor_store", "store", "latency", "output", "idle", "containers")
 SECONDS_MAX = 600.0
 
 

@@ -28,7 +28,8 @@ class Figure:
         text = f"  {self.name:<46}{self.value:>12,.3f} {self.unit:<5}"
         if self.limit is not None:
             verdict = "met" if self.met else "MISSED"
-            text += f"  target {self.limit:,.3f} ({self.value / self.limit:.2f} of it) {verdict}"
+            share = f" ({self.value / self.limit:.2f} of it)" if self.limit else ""
+            text += f"  target {self.limit:,.3f}{share} {verdict}"
         return f"{text}  {self.note}".rstrip()
 
 

@@ -23,8 +23,10 @@ PROBE_SECONDS = 0.002
 class Served:
     """A data directory and the daemon that serves it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: str = "") -> None:
         self.directory = directory
+        self.configuration = directory / "settings.toml"
+        self.configuration.write_text(settings)
         self.socket = str(directory / "socket")
         self.ready_seconds = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +43,13 @@ class Served:
         begin = time.perf_counter()
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--data", str(self.directory / "data"), "--socket", self.socket], stderr=log, stdout=log
+                [
+                    *command,
+                    *("--config", str(self.configuration)),
+                    *("--data", str(self.directory / "data"), "--socket", self.socket),
+                ],
+                stderr=log,
+                stdout=log,
             )
         while not self._ready():
             if self._process.poll() is not None or time.perf_counter() - begin > READY_SECONDS_MAX:
@@ -67,10 +75,10 @@ class Served:
 
 
 @contextlib.contextmanager
-def served() -> Generator[Served]:
-    """Start a daemon in a fresh directory; close its sessions and end it afterwards."""
+def served(settings: str = "") -> Generator[Served]:
+    """Start a daemon in a fresh directory, with settings in TOML; close its sessions and end it afterwards."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as directory:
-        daemon = Served(Path(directory))
+        daemon = Served(Path(directory), settings)
         daemon.start()
         try:
             yield daemon

@@ -29,6 +29,8 @@ __all__ = ["WarmPool"]
 
 RETRY_SECONDS_MIN: Final = 1.0
 RETRY_SECONDS_MAX: Final = 60.0
+REFILL_SECONDS: Final = 0.25
+"""How long a place in the pool stays empty: a start takes a core, and whoever took the sandbox needs it first."""
 REMOVE_SECONDS: Final = 20.0
 
 _log = structlog.get_logger("chronicled.worker")
@@ -84,6 +86,7 @@ class WarmPool:
                 given = False
             if given:
                 wait = RETRY_SECONDS_MIN
+                await anyio.sleep(REFILL_SECONDS)
             else:
                 await anyio.sleep(wait)
                 wait = min(2 * wait, RETRY_SECONDS_MAX)
