@@ -11,6 +11,7 @@ __all__ = ["adopt_orphans", "die_with_parent", "forbid_inspection"]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -26,13 +27,16 @@ def adopt_orphans() -> bool:
 
     False where the kernel cannot (gVisor): orphans go to the first process of the sandbox.
     """
+    given = ctypes.c_int(0)
     try:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        # To the sandbox's first process gVisor says yes, whose orphans they are anyway; but not to any other.
+        if _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(given), 0, 0, 0) != 0:
+            return False
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS):
             raise
-        return False
-    return True
+    return given.value != 0
 
 
 def die_with_parent(signal_number: int, parent: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -115,8 +116,31 @@ class Terminal:
         self._typed.clear()
         self._mark = b""
         termios.tcsetattr(self.slave, termios.TCSANOW, self._sane)
-        termios.tcflush(self.slave, termios.TCIFLUSH)
-        termios.tcflow(self.slave, termios.TCOON)
+        try:
+            termios.tcflush(self.slave, termios.TCIFLUSH)
+            termios.tcflow(self.slave, termios.TCOON)
+        except termios.error as error:
+            if error.args[0] != errno.ENOTTY:
+                raise
+            # A kernel that can do neither (gVisor).
+            self._read_away()
+
+    def _read_away(self) -> None:
+        """Drop unread input by reading it, unfinished lines too."""
+        raw = termios.tcgetattr(self.slave)
+        raw[3] &= ~termios.ICANON
+        termios.tcsetattr(self.slave, termios.TCSANOW, raw)
+        reader = os.open(os.ttyname(self.slave), os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            dropped = 0
+            while dropped < _INPUT_BYTES_MAX and (part := os.read(reader, _READ_BYTES)):
+                dropped += len(part)
+        except OSError:
+            # Nothing more to read.
+            pass
+        finally:
+            os.close(reader)
+            termios.tcsetattr(self.slave, termios.TCSANOW, self._sane)
 
     def type(self, data: bytes) -> None:
         """Type this. More than a MiB that nobody has read is dropped."""
