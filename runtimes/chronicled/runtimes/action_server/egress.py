@@ -23,6 +23,7 @@ _CONNECTIONS_MAX = 1024
 _BACKLOG = 128
 _FULL_SECONDS = 0.05
 _TAKEN_SECONDS = 0.5
+_AWAY_SECONDS = 0.1
 _AWAY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
     b"chronicled: the proxy of this sandbox is away; try again in a moment.\n"
@@ -121,10 +122,8 @@ class Forwarder:
                 raise BlockingIOError
             connect(far, self._directory, EGRESS_SOCKET)
         except OSError:
-            with contextlib.suppress(OSError):
-                near.send(_AWAY)
-            near.close()
             far.close()
+            _say_away(near)
             return
         out, back = _Way(near, far), _Way(far, near)
         self._ways[near.fileno()] = (out, back)
@@ -171,6 +170,17 @@ class Forwarder:
             if self._watched.pop(side.fileno(), None):
                 self._poll.unregister(side.fileno())
             side.close()
+
+
+def _say_away(near: socket.socket) -> None:
+    """Answer that the proxy is away, and close."""
+    with contextlib.closing(near), contextlib.suppress(OSError):
+        # Closed with its request unread, the connection would be reset, and the answer lost with it.
+        near.settimeout(_AWAY_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            near.recv(_BUFFER_BYTES)
+        near.sendall(_AWAY)
+        near.shutdown(socket.SHUT_WR)
 
 
 if __name__ == "__main__":

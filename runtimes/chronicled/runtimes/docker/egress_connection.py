@@ -16,9 +16,10 @@ from chronicled.runtimes.docker.egress_request import HEAD_BYTES_MAX, BadRequest
 from chronicled.runtimes.docker.egress_rules import Rules
 from chronicled.runtimes.docker.network_settings import AllowSettings
 
-__all__ = ["Budget", "EgressConnection", "Scope", "answer"]
+__all__ = ["Budget", "EgressConnection", "Scope", "answer", "reply"]
 
 HEAD_SECONDS: Final = 30.0
+LINGER_SECONDS: Final = 2.0
 CHUNK_BYTES: Final = 64 << 10
 _log = structlog.get_logger("chronicled.egress")
 
@@ -59,6 +60,9 @@ class _Ended(Exception):
     """Raised to end a connection that has been told all it needs to know."""
 
 
+_EXPECTED: Final = (_Ended, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
+
+
 class EgressConnection:
     """One connection.
 
@@ -75,15 +79,15 @@ class EgressConnection:
         self._idle = anyio.CancelScope()
 
     async def serve(self) -> None:
-        """Serve until either side ends it; never raises for what the sandbox or the network does."""
+        """Serve until either side ends it; what the sandbox or the network does raises nothing."""
         try:
             await self._serve()
-        except (_Ended, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+        except _EXPECTED:
             pass
         except BaseExceptionGroup as group:
-            _, others = group.split((_Ended, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError))
+            _, others = group.split(_EXPECTED)
             if others is not None:
-                raise
+                raise others from None
         finally:
             await anyio.aclose_forcefully(self._near)
 
@@ -142,7 +146,7 @@ class EgressConnection:
                 await self._send_tunnel(far, rest)
                 await far.send_eof()
             else:
-                await far.send(request.head)
+                await self._send(far, request.head)
                 tasks.start_soon(self._send_body, far, rest, BodyEnd(request.body_bytes))
                 await self._receive(far)
                 # One request, one answer: what the client may still send is for nobody.
@@ -228,8 +232,19 @@ class EgressConnection:
         await self._answer(403, f"{asked} {why}: network policy {self._scope.policy!r} of this sandbox.")
 
     async def _answer(self, status: int, text: str) -> None:
-        await self._near.send(answer(status, text))
-        await self._near.send_eof()
+        await reply(self._near, answer(status, text))
+
+
+async def reply(stream: ByteStream, data: bytes) -> None:
+    """Send the last bytes of a connection, and wait until the other side has had time to take them.
+
+    What it still sends meanwhile is dropped: closed with that unread, the connection would be reset and the reply lost.
+    """
+    with anyio.move_on_after(LINGER_SECONDS):
+        await stream.send(data)
+        await stream.send_eof()
+        while True:
+            await stream.receive(CHUNK_BYTES)
 
 
 def answer(status: int, text: str) -> bytes:

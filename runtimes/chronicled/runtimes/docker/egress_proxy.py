@@ -13,7 +13,7 @@ import structlog
 from anyio.abc import SocketListener, SocketStream
 
 from chronicled.runtimes.action_server.address import bind
-from chronicled.runtimes.docker.egress_connection import Budget, EgressConnection, answer
+from chronicled.runtimes.docker.egress_connection import Budget, EgressConnection, answer, reply
 from chronicled.runtimes.docker.egress_denials import Denials, Report
 from chronicled.runtimes.docker.egress_dial import Resolve
 from chronicled.runtimes.docker.egress_rules import Rules
@@ -25,7 +25,6 @@ EGRESS_SOCKET: Final = "egress.sock"
 """Name of the socket, beside the worker's own."""
 BACKLOG: Final = 64
 REFUSALS_MAX: Final = 64
-REFUSAL_SECONDS: Final = 2.0
 
 _log = structlog.get_logger("chronicled.egress")
 
@@ -99,15 +98,17 @@ class EgressProxy:
     async def _serve(self, stream: SocketStream) -> None:
         try:
             await EgressConnection(stream, self).serve()
+        except Exception:
+            # A mistake of ours ends one connection, and not those of everybody.
+            _log.exception("egress_failed", sandbox=self.label)
         finally:
             self._open -= 1
 
     async def _turn_away(self, stream: SocketStream) -> None:
         try:
-            with anyio.move_on_after(REFUSAL_SECONDS):
-                text = f"this sandbox has its {self.settings.connections_max} connections; close some."
-                await stream.send(answer(503, text))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            text = f"this sandbox has its {self.settings.connections_max} connections; close some."
+            await reply(stream, answer(503, text))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
             pass
         finally:
             self._refusing -= 1

@@ -1,0 +1,64 @@
+"""Sandboxes do not reach each other, whatever their policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.integration.docker.host import docker
+from tests.integration.network.place import Commands, open_place
+
+pytestmark = pytest.mark.usefixtures("engine", "carrier")
+
+SERVER = "import socket; s=socket.create_server(('0.0.0.0', 9999)); s.accept()"
+LISTEN = (
+    f"(python3 -c \"{SERVER}\" &); until python3 -c \"open('/proc/net/tcp').read().index(':270F ')\" 2>&-; do :; done"
+)
+
+
+def address_of(container: str) -> str:
+    """Return the container's address on whatever network it is in."""
+    networks = json.loads(docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container))
+    return str(next(iter(networks.values()))["IPAddress"])
+
+
+async def reaches(shell: Commands, address: str, port: int = 9999) -> bool:
+    """Tell whether the sandbox can connect to an address."""
+    code, _ = await shell.run(f"timeout 3 bash -c 'echo > /dev/tcp/{address}/{port}'")
+    return code == 0
+
+
+async def test_open_sandboxes_reach_the_network_and_not_each_other(tmp_path: Path) -> None:
+    """Two sandboxes under `open` have a route out and no way to each other; on a network without that rule they do."""
+    async with open_place(tmp_path) as place, place.sandbox("open") as one, place.sandbox("open") as other:
+        await one.run(LISTEN)
+        address = address_of(one.container)
+        assert (await other.run("ls /sys/class/net"))[1].split() == ["eth0", "lo"]
+        assert await reaches(one, "127.0.0.1")
+        await one.run(LISTEN)
+        assert not await reaches(other, address)
+        # Negative control: the same two on a bridge where containers may speak to each other.
+        name = f"chronicled-test-{place.runtime.instance}"
+        docker("network", "create", name)
+        try:
+            for shell in (one, other):
+                docker("network", "connect", name, shell.container)
+            networks = json.loads(docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", one.container))
+            assert await reaches(other, networks[name]["IPAddress"])
+        finally:
+            for shell in (one, other):
+                docker("network", "disconnect", "-f", name, shell.container)
+            docker("network", "rm", name)
+
+
+async def test_the_open_bridge_goes_with_the_last_sandbox(tmp_path: Path) -> None:
+    """The bridge is made once, carries the instance's label, and is swept away when no sandbox is left."""
+    async with open_place(tmp_path) as place:
+        label = f"label=chronicled.instance={place.runtime.instance}"
+        async with place.sandbox("open") as shell:
+            assert len(docker("network", "ls", "-q", "-f", label).split()) == 1
+            await place.runtime.sweep((shell.sandbox,), head=1 << 62)
+            assert len(docker("network", "ls", "-q", "-f", label).split()) == 1
+        await place.runtime.sweep((), head=1 << 62)
+        assert docker("network", "ls", "-q", "-f", label) == ""
