@@ -37,6 +37,10 @@ class Redaction(Protocol):
         """Return the text with every registered value replaced."""
         ...
 
+    def fragment(self, tenant: str, session: str, data: bytes, *, head: bool, tail: bool) -> bytes:
+        """Return bytes that were cut out of a longer text, at their head or tail, with what is left of a value gone."""
+        ...
+
     def stream(self, tenant: str, session: str, *, keep_length: bool = False) -> StreamRedactor:
         """Return a redactor for one stream of the session's bytes; with `keep_length` offsets and sizes stay true."""
         ...
@@ -64,6 +68,10 @@ class IdentityRedaction:
     def text(self, tenant: str, session: str, text: str) -> str:
         """Return `text` unchanged."""
         return text
+
+    def fragment(self, tenant: str, session: str, data: bytes, *, head: bool, tail: bool) -> bytes:
+        """Return `data` unchanged."""
+        return data
 
     def stream(self, tenant: str, session: str, *, keep_length: bool = False) -> StreamRedactor:
         """Return a redactor that passes everything on."""

@@ -18,6 +18,8 @@ Span = tuple[int, int, str]
 HEAD_BYTES: Final = 48
 """So much of a needle becomes an expression; of longer ones the rest is compared."""
 PARTIAL_BYTES_MAX: Final = 256
+TORN_BYTES_MIN: Final = 4
+"""Shortest piece of a value that is taken for one where the data was cut."""
 GAP: Final[dict[bytes, bytes]] = {DROPPED: b"[" + re.escape(DROPPED) + b"]*", HIGH: b"[" + re.escape(HIGH) + b"]*"}
 
 
@@ -105,6 +107,22 @@ class Matcher:
             if at < len(decoded.text):
                 begin = min(begin, decoded.start(at))
         return base + begin
+
+    def torn(self, data: bytes, *, head: bool, tail: bool) -> list[Span]:
+        """Return where the rest of a value stands at an end of the data at which something was cut off."""
+        found: list[Span] = []
+        folded = data.translate(FOLD, DROPPED)
+        for needle, name in self._names.items():
+            if head:
+                at = folded.find(needle[-TORN_BYTES_MIN:], 0, len(needle))
+                end = at + TORN_BYTES_MIN
+                if at >= 0 and needle.endswith(folded[:end]):
+                    found.append((0, _first(data, end), name))
+            if tail:
+                at = folded.rfind(needle[:TORN_BYTES_MIN], max(0, len(folded) - len(needle)))
+                if at >= 0 and needle.startswith(folded[at:]):
+                    found.append((_last(data, len(folded) - at, DROPPED), len(data), name))
+        return _merged(found) if found else found
 
     # -- whole occurrences -----------------------------------------------------------------------------------------
 
@@ -198,6 +216,18 @@ def _last(text: bytes, count: int, dropped: bytes) -> int:
             low = middle
         else:
             high = middle - 1
+    return low
+
+
+def _first(text: bytes, count: int) -> int:
+    """Return where the first `count` bytes of the folded text end in the text."""
+    low, high = count, len(text)
+    while low < high:
+        middle = (low + high) // 2
+        if len(text[:middle].translate(None, DROPPED)) >= count:
+            high = middle
+        else:
+            low = middle + 1
     return low
 
 

@@ -76,6 +76,22 @@ class SecretRedaction:
         matcher = self.matcher(tenant, session)
         return text if matcher is None else _redact_text(matcher, text)
 
+    def fragment(self, tenant: str, session: str, data: bytes, *, head: bool, tail: bool) -> bytes:
+        """Return bytes that were cut out of a longer text, with what the cut left of a value replaced too.
+
+        Args:
+            tenant: Of the session.
+            session: Its name.
+            data: The bytes.
+            head: Something may be missing before them.
+            tail: Something may be missing behind them.
+        """
+        matcher = self.matcher(tenant, session)
+        if matcher is None:
+            return data
+        whole = _replaced(data, matcher.spans(data), keep_length=False)
+        return _replaced(whole, matcher.torn(whole, head=head, tail=tail), keep_length=False)
+
     def stream(self, tenant: str, session: str, *, keep_length: bool = False) -> SecretStream:
         """Return a redactor for one stream of bytes of the session; it learns of values that are registered later.
 
@@ -117,7 +133,7 @@ class SecretStream:
         """Return what was held back; the stream has ended."""
         matcher = self._current()
         held, self._held = self._held, b""
-        return held if matcher is None else _replaced(held, matcher.spans(held), self._keep_length)
+        return held if matcher is None else _replaced(held, matcher.spans(held), keep_length=self._keep_length)
 
     def _current(self) -> Matcher | None:
         # Kept when the session is forgotten: a stream that began under secrets ends under them.
@@ -137,7 +153,7 @@ class SecretStream:
             safe = min(safe, begin)
             spans.pop()
         self._held = data[safe:]
-        return _replaced(data[:safe], spans, self._keep_length)
+        return _replaced(data[:safe], spans, keep_length=self._keep_length)
 
 
 def redact_json(matcher: Matcher, payload: bytes) -> bytes:
@@ -192,10 +208,10 @@ def _redact_text(matcher: Matcher, text: str) -> str:
     data = text.encode()
     spans = matcher.spans(data)
     # A form that is cut out of other encodings may begin inside of a character: that one goes too.
-    return _replaced(data, spans, False).decode(errors="replace") if spans else text
+    return _replaced(data, spans, keep_length=False).decode(errors="replace") if spans else text
 
 
-def _replaced(data: bytes, spans: list[Span], keep_length: bool) -> bytes:
+def _replaced(data: bytes, spans: list[Span], *, keep_length: bool) -> bytes:
     if not spans:
         return data
     pieces: list[bytes] = []

@@ -153,6 +153,10 @@ class Upper:
         """Not used here."""
         raise AssertionError
 
+    def fragment(self, tenant: str, session: str, data: bytes, *, head: bool, tail: bool) -> bytes:
+        """Not used here."""
+        raise AssertionError
+
     def stream(self, tenant: str, session: str, *, keep_length: bool = False) -> Any:
         """Never asked here."""
         raise AssertionError

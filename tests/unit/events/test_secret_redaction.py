@@ -172,3 +172,14 @@ def test_the_seam_is_kept(redaction: SecretRedaction) -> None:
     spec = codec.registry.current("action", "run")
     data = codec.encode("default", "s", spec, spec.payload(command=f"curl -u me:{VALUE} x"))
     assert msgspec.json.decode(data, type=Run).command == "curl -u me:<secret:KEY> x"
+
+
+def test_what_a_cut_leaves_of_a_value_goes_too(redaction: SecretRedaction) -> None:
+    """Where a text was cut, the rest of a value at the cut is replaced; where nothing is missing, it stays."""
+    for cut in range(4, len(VALUE) - 3):
+        before, behind = f"a {VALUE[:cut]}".encode(), f"{VALUE[cut:]} z".encode()
+        assert redaction.fragment("default", "s", before, head=False, tail=True) == b"a <secret:KEY>"
+        assert redaction.fragment("default", "s", behind, head=True, tail=False) == b"<secret:KEY> z"
+        assert redaction.fragment("default", "s", before, head=True, tail=False) == before
+        assert redaction.fragment("default", "s", behind, head=False, tail=True) == behind
+    assert redaction.fragment("default", "other", VALUE.encode(), head=True, tail=True) == VALUE.encode()

@@ -16,7 +16,7 @@ LANES_MAX: Final = 256
 
 
 class _Lane:
-    __slots__ = ("newest", "size", "telling", "told", "told_at", "told_size")
+    __slots__ = ("newest", "size", "telling", "told", "told_at", "told_size", "torn")
 
     def __init__(self) -> None:
         self.newest = b""
@@ -25,6 +25,7 @@ class _Lane:
         self.told_size = 0
         self.told_at: float | None = None
         self.telling = False
+        self.torn = False
 
 
 class BackgroundTeller:
@@ -35,6 +36,7 @@ class BackgroundTeller:
         later: Calls a function after so many seconds.
         publish: Publishes for a lane.
         spawn: Runs a coroutine function in the session's tasks.
+        redact: Takes secrets out of a piece of output; told whether something is missing before or behind it.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class BackgroundTeller:
         later: Callable[[float, Callable[[], None]], object],
         publish: Callable[[str, BackgroundOutput], Coroutine[Any, Any, None]],
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        redact: Callable[[bytes, bool, bool], bytes],
     ) -> None:
         self._clock = clock
         self._later = later
         self._publish = publish
         self._spawn = spawn
+        self._redact = redact
         self._lanes: dict[str, _Lane] = {}
 
     def add(self, name: str, data: bytes, size: int) -> None:
@@ -57,7 +61,7 @@ class BackgroundTeller:
             if len(self._lanes) >= LANES_MAX:
                 return
             lane = self._lanes[name] = _Lane()
-        lane.newest = (lane.newest + data)[-PROGRESS_BYTES_MAX:]
+        self._join(lane, data, gap=size > len(data))
         lane.size += max(size, len(data))
         if lane.telling or lane.told >= PROGRESS_COUNT_MAX:
             return
@@ -67,10 +71,21 @@ class BackgroundTeller:
         # Even the first one waits a moment, so that what belongs together stays together.
         self._later(max(0.1, due - now), lambda: self._spawn(lambda: self._tell(name, lane)))
 
+    def _join(self, lane: _Lane, data: bytes, *, gap: bool) -> None:
+        if lane.torn:
+            data = self._redact(data, True, False)
+        lane.torn = gap
+        newest = lane.newest + data
+        if gap or len(newest) > PROGRESS_BYTES_MAX:
+            # Before it is cut: half a secret would not be found any more.
+            newest = self._redact(newest, False, gap)
+        lane.newest = newest[-PROGRESS_BYTES_MAX:]
+
     async def _tell(self, name: str, lane: _Lane) -> None:
-        text = glimpse(lane.newest, PROGRESS_BYTES_MAX)
+        # What comes next is told later, so that a secret which goes on there is cut here.
+        text = glimpse(self._redact(lane.newest, False, True), PROGRESS_BYTES_MAX)
         shown, total = len(lane.newest), lane.size - lane.told_size
-        lane.newest, lane.told_size = b"", lane.size
+        lane.newest, lane.told_size, lane.torn = b"", lane.size, True
         lane.told += 1
         lane.told_at = self._clock.monotonic()
         lane.telling = False

@@ -90,7 +90,9 @@ class SessionWorker:
         self._over = anyio.Event()
         self._failure: Exception | None = None
         self._draining = False
-        self._background = BackgroundTeller(context.clock, self.later, self._tell_background, self.spawn)
+        self._background = BackgroundTeller(
+            context.clock, self.later, self._tell_background, self.spawn, self._redact_background
+        )
 
     # -- life of the session ---------------------------------------------------------------------------------------
 
@@ -403,6 +405,9 @@ class SessionWorker:
         if not flight.pumping:
             flight.pumping = True
             self.spawn(flight.pump.run)
+
+    def _redact_background(self, data: bytes, head: bool, tail: bool) -> bytes:
+        return self.context.redaction.fragment(self.key.tenant, self.key.session, data, head=head, tail=tail)
 
     async def _tell_background(self, lane: str, payload: BackgroundOutput) -> None:
         await self.publisher.publish([self.publisher.lifecycle("background_output", payload, lane=lane)])
