@@ -12,7 +12,7 @@ from tests.integration.network.place import Commands, open_place
 pytestmark = pytest.mark.usefixtures("engine", "carrier")
 
 SERVER = "import socket; s=socket.create_server(('0.0.0.0', 9999)); s.accept()"
-LISTEN = (
+LISTEN = f'(python3 -c "{SERVER}" &); until grep -q ":270F " /proc/net/tcp; do :; done'
     f"(python3 -c \"{SERVER}\" &); until python3 -c \"open('/proc/net/tcp').read().index(':270F ')\" 2>&-; do :; done"
 )
 
