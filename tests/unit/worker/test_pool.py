@@ -170,3 +170,14 @@ async def _told(world: World, kind: str, session: str = "s") -> bool:
 
 async def _started(world: World, action: Event) -> bool:
     return action.id in world.host.started
+
+
+async def test_a_drain_sees_the_end_of_a_closed_session_through(tmp_path: Path) -> None:
+    """Of a session that was closed before the worker was asked to stop, nothing is left behind for the next one."""
+    async with World.open(tmp_path) as world, world.working() as worker:
+        await world.create()
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        await world.close()
+        worker.drain()
+        await world.until(lambda: _told(world, "sandbox_removed"))
+        assert not world.host.alive

@@ -157,6 +157,9 @@ class SessionWorker:
         for flight in list(self.flights.values()):
             if flight.ending:
                 await flight.done.wait()
+        if self.fold.closed is not None and not len(self.fold):
+            # Its sandbox is being ended: half of that would leave a dead one for the next worker to clear up.
+            await self._over.wait()
         self._over.set()
 
     # -- what the log says -----------------------------------------------------------------------------------------
