@@ -13,8 +13,6 @@ pytestmark = pytest.mark.usefixtures("engine", "carrier")
 
 SERVER = "import socket; s=socket.create_server(('0.0.0.0', 9999)); s.accept()"
 LISTEN = f'(python3 -c "{SERVER}" &); until grep -q ":270F " /proc/net/tcp; do :; done'
-    f"(python3 -c \"{SERVER}\" &); until python3 -c \"open('/proc/net/tcp').read().index(':270F ')\" 2>&-; do :; done"
-)
 
 
 def address_of(container: str) -> str:
