@@ -24,10 +24,12 @@ from chronicled.cli.connection import add_connection, token_of
 from chronicled.cli.exit_code import ACTION_FAILED, OK
 from chronicled.client import connect
 from chronicled.daemon.locations import data_directory
+from chronicled.events.errors import ChronicledError
 
 __all__ = ["configure"]
 
 SYNC_COUNT: Final = 20
+ENGINE_SECONDS: Final = 10.0
 FREE_BYTES_MIN: Final = 1 << 30
 DESCRIPTORS_MIN: Final = 1024
 
@@ -60,6 +62,7 @@ def execute(options: argparse.Namespace) -> int:
         check_limits,
         check_isolation,
         check_engine,
+        lambda: check_carrier(directory),
         lambda: check_daemon(options.socket, token_of(options.token_file)),
     ]
     findings = [check() for check in checks]
@@ -146,9 +149,54 @@ def check_isolation() -> Finding:
 
 
 def check_engine() -> Finding:
-    """Whether there is an engine; no runtime of this version uses one."""
-    found = [path for path in ("/var/run/docker.sock", "/run/podman/podman.sock") if os.path.exists(path)]
-    return Finding("engine", "note", f"{found[0]}, not used yet" if found else "none; the process runtime needs none")
+    """Whether an engine answers, and what of the docker runtime's controls it can give."""
+    from chronicled.runtimes.docker.engine import Engine
+    from chronicled.runtimes.docker.facts import EngineFacts
+
+    engine = Engine()
+
+    async def ask() -> EngineFacts:
+        try:
+            async with asyncio.timeout(ENGINE_SECONDS):
+                return await engine.facts()
+        finally:
+            await engine.aclose()
+
+    path = engine.address.removeprefix("unix://")
+    if engine.local and not os.path.exists(path):
+        return Finding("engine", "note", f"none at {path}: sessions have the process runtime only")
+    try:
+        facts = asyncio.run(ask())
+    except (ChronicledError, TimeoutError) as error:
+        told = error.detail if isinstance(error, ChronicledError) else "it does not answer"
+        return Finding("engine", "note", f"{engine.address}: {told}")
+    lacks = [
+        word
+        for word, there in (
+            ("seccomp (no sandbox starts without it)", facts.seccomp),
+            ("a limit of swap (docker.swap_unlimited_allowed)", facts.swap_limit),
+            ("limits of disk space", facts.limits_disk),
+            ("gVisor (runsc)", "runsc" in facts.runtimes),
+        )
+        if not there
+    ]
+    found = f"answers at {engine.address}, {facts.architecture}, storage {facts.storage}"
+    found += f"; it lacks {', '.join(lacks)}" if lacks else ""
+    return Finding("engine", "bad" if not facts.seccomp else "note" if not facts.swap_limit else "ok", found)
+
+
+def check_carrier(directory: Path) -> Finding:
+    """Whether what goes into containers is there, or can be made."""
+    from chronicled.daemon.containers import CARRIERS_NAME
+    from chronicled.runtimes.carrier import carriers
+
+    place = directory / CARRIERS_NAME
+    made = list(carriers(place)) if place.is_dir() else []
+    if made:
+        return Finding("carrier", "ok", f"{len(made)} in {place}")
+    if shutil.which("apt-get") is None:
+        return Finding("carrier", "note", f"none in {place}, and no apt-get here: bring one with `chronicled carrier`")
+    return Finding("carrier", "ok", "not made yet: the first container does it, or `chronicled carrier build`")
 
 
 def check_daemon(address: str | None, token: str | None) -> Finding:
