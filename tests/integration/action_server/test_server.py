@@ -277,6 +277,24 @@ async def test_the_sandbox_outlives_the_process_that_started_it(tmp_path: Path) 
     await eventually(lambda: not sandbox.alive)
 
 
+async def test_a_server_that_stood_still_dials_before_it_gives_up(worker: FrameWorker, sandbox: ProcessSandbox) -> None:
+    """Frozen for longer than it may go without a worker, which goes away meanwhile, it finds the next one on waking."""
+    await worker.close()
+    worker.listen()
+    hello = await worker.connect(fence=2, unclaimed_seconds_max=0.5)
+    await worker.run("true")
+    os.kill(hello.pid, signal.SIGSTOP)
+    await worker.close()
+    # The clock has to pass the deadline; nothing is waited for.
+    await asyncio.sleep(1.0)
+    worker.listen()
+    os.kill(hello.pid, signal.SIGCONT)
+    await worker.connect(fence=3, unclaimed_seconds_max=0.5)
+    assert (await worker.run("echo a"))[1] == b"a\n"
+    await worker.close()
+    await eventually(lambda: not sandbox.alive)
+
+
 async def test_a_short_command_is_fast(worker: FrameWorker) -> None:
     """The round trip of `true` is far below what a poll or a sleep would cost."""
     await worker.run("true")

@@ -23,6 +23,8 @@ _BACKOFF_SECONDS_MAX: Final = 0.25
 _REFUSED_SECONDS: Final = 1.0
 _HANDSHAKE_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
+_STEP_SECONDS_MAX: Final = 15.0
+"""Longest that one round takes while this process runs: what is above it passed while it stood still."""
 
 
 class Dialler:
@@ -49,20 +51,24 @@ class Dialler:
         self._socket_file: tuple[int, int, int] | None = None
 
     async def run(self) -> None:
-        """Dial for ever; return once no worker has been there for too long."""
+        """Dial for ever; return once no worker has been there for too long.
+
+        Time during which this process stood still (a paused sandbox) is not time without a worker, although the clock
+        went on: whoever wakes it finds it dialling.
+        """
         loop = asyncio.get_running_loop()
         serving: asyncio.Task[None] | None = None
-        claimed_at = loop.time()
+        unclaimed, looked_at = 0.0, loop.time()
         backoff = _BACKOFF_SECONDS_FIRST
         try:
             while True:
                 if serving is not None:
-                    claimed_at = loop.time()
                     await asyncio.wait((serving,), timeout=_LOOK_SECONDS)
+                    unclaimed, looked_at = 0.0, loop.time()
                     if not serving.done() and self._find() in (self._socket_file, None):
                         continue
-                if loop.time() > claimed_at + self._unclaimed_seconds_max:
-                    return
+                now = loop.time()
+                unclaimed, looked_at = unclaimed + min(now - looked_at, _STEP_SECONDS_MAX), now
                 connection = await self._connect()
                 if connection is not None:
                     if serving is not None:
@@ -72,6 +78,9 @@ class Dialler:
                     backoff = _BACKOFF_SECONDS_FIRST
                 elif serving is None or serving.done():
                     serving = None
+                    # Never before a dial: after standing still, what the clock says tells nothing of workers.
+                    if unclaimed > self._unclaimed_seconds_max:
+                        return
                     await asyncio.sleep(backoff)
                     backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
         finally:
