@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from typing import Any, cast
 
@@ -13,8 +12,9 @@ from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, client_command
 from chronicled.client import Client
 from chronicled.events.errors import InvalidRequest
+from chronicled.events.sandbox import SandboxRequest
 
-__all__ = ["configure", "pairs", "seconds"]
+__all__ = ["asked", "configure", "pairs", "seconds"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,7 @@ async def _create(client: Client, options: argparse.Namespace) -> int:
         environment=pairs(options.env, "--env"),
         life_seconds=options.life,
         idle_seconds=options.idle,
-        sandbox={key: _value(text) for key, text in pairs(options.sandbox, "--sandbox").items()},
+        sandbox=asked(options.sandbox),
     )
     shown = await session.show()
     if options.json:
@@ -97,11 +97,25 @@ async def _create(client: Client, options: argparse.Namespace) -> int:
     return 0
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def asked(texts: list[str]) -> dict[str, Any]:
+    """Read what a sandbox is given: each value as JSON of its field's type, or else as the text that it is.
+
+    Raises:
+        InvalidRequest: there is no such field, or the value does not fit it.
+    """
+    fields = {field.name: field.type for field in msgspec.structs.fields(SandboxRequest)}
+    found: dict[str, Any] = {}
+    for name, text in pairs(texts, "--sandbox").items():
+        if name not in fields:
+            raise InvalidRequest(f"--sandbox knows {', '.join(fields)}, not {name!r}.")
+        try:
+            found[name] = msgspec.to_builtins(msgspec.json.decode(text.encode(), type=fields[name]))
+        except msgspec.DecodeError:
+            try:
+                found[name] = msgspec.convert(text, fields[name])
+            except msgspec.ValidationError as error:
+                raise InvalidRequest(f"--sandbox {name}={text}: {error}.") from None
+    return found
 
 
 async def _ask(client: Client, options: argparse.Namespace) -> int:
