@@ -19,9 +19,9 @@ install: $(STAMP)
 demo: install
 	$(BIN)/python examples/demo.py
 
-# A Docker engine, if none answers yet, and the images that the tests of containers run.
+# A Docker engine, if none answers yet, gVisor, and the images that the tests of containers run.
 engine:
-	tests/engine/start
+	tests/engine/start runsc
 	tests/engine/images
 
 # All tests, crash cycles included. CYCLES sets how many (CI: 200). Without an engine, those that need one are skipped.

@@ -24,6 +24,7 @@ RUBBISH: Final = "chronicled-test/rubbish:1"
 FILE: Final = "chronicled-test/file:1"
 IMAGES: Final = (DEBIAN, NO_PYTHON, MUSL, RUBBISH, FILE)
 REMEDY: Final = "as root on a Debian machine: tests/engine/start && tests/engine/images (`make engine`)"
+HOST: Final = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 _SECONDS_MAX: Final = 60.0
 
 
@@ -32,14 +33,21 @@ class Engine:
 
     Args:
         architecture: Of its processors.
+        host: Where it answers.
     """
 
-    def __init__(self, architecture: str) -> None:
+    def __init__(self, architecture: str, host: str) -> None:
         self.architecture = architecture
+        self.host = host
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is there."""
+        return _docker(["--host", self.host, "version"]).returncode == 0
 
     def __call__(self, *words: str, data: bytes | None = None) -> str:
         """Run `docker WORDS`, give it the data to read, return what it printed; fail with its complaint."""
-        done = _docker(words, data)
+        done = _docker(["--host", self.host, *words], data)
         assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr.decode(errors='replace')}"
         return done.stdout.decode(errors="replace").strip()
 
@@ -55,11 +63,11 @@ def _find_engine() -> Engine | str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"there is no docker command that answers ({error})"
     if version.returncode != 0:
-        return f"no Docker engine answers at {os.environ.get('DOCKER_HOST', '/var/run/docker.sock')}"
+        return f"no Docker engine answers at {HOST}"
     missing = [name for name in IMAGES if _docker(["image", "inspect", name]).returncode != 0]
     if missing:
         return f"the engine lacks {', '.join(missing)}"
-    return Engine(version.stdout.decode().strip())
+    return Engine(version.stdout.decode().strip(), HOST)
 
 
 @pytest.fixture(scope="session")

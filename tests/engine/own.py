@@ -1,0 +1,114 @@
+"""An engine of a test's own, beside whatever engine there is: for what needs another configuration, or a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.engine.fixture import FILE, MUSL, REMEDY, Engine
+
+__all__ = ["OwnEngine", "gvisor", "own_engine"]
+
+RUNSC: Final = {
+    "path": "/usr/bin/runsc",
+    # Without cgroups of its own, and with sockets of the host in mounted folders.
+    "runtimeArgs": ["--ignore-cgroups", "--network=none", "--fsgofer-host-uds"],
+}
+_UP_SECONDS: Final = 40.0
+_DOWN_SECONDS: Final = 30.0
+
+
+class OwnEngine(Engine):
+    """A dockerd with its own directories, socket and network namespace: it touches nothing of another's.
+
+    Without the namespace it would take the other's bridge `docker0`, or with `--bridge=none` even remove it. Containers
+    with a network reach each other, and nothing outside.
+
+    Args:
+        directory: Where everything of it goes; its path must be short, for it holds Unix sockets.
+        architecture: Of its processors.
+        configuration: Its `daemon.json`.
+    """
+
+    def __init__(self, directory: Path, architecture: str, configuration: Mapping[str, Any]) -> None:
+        super().__init__(architecture, f"unix://{directory}/docker.sock")
+        self.directory = directory
+        self.process: subprocess.Popen[bytes] | None = None
+        (directory / "daemon.json").write_text(json.dumps(configuration))
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        words = {
+            "config-file": "daemon.json",
+            "data-root": "data",
+            "exec-root": "exec",
+            "pidfile": "dockerd.pid",
+        }
+        places = [f"--{name}={self.directory / place}" for name, place in words.items()]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["unshare", "--net", "dockerd", *places, f"--host={self.host}", "--log-level=warn"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + _UP_SECONDS
+        while not self.answers:
+            assert self.process.poll() is None, (self.directory / "log").read_text()
+            assert time.monotonic() < deadline, f"dockerd is not up: {(self.directory / 'log').read_text()}"
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send it a signal and wait for its end; its containers live on only with `live-restore`. Idempotent."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(_DOWN_SECONDS)
+            self.process = None
+
+    def load(self, source: Engine, names: Sequence[str]) -> None:
+        """Copy images from another engine."""
+        archive = self.directory / "images.tar"
+        source("save", "--output", str(archive), *names)
+        self("load", "--quiet", "--input", str(archive))
+        archive.unlink()
+
+
+@contextlib.contextmanager
+def own_engine(source: Engine, images: Sequence[str], **configuration: Any) -> Generator[OwnEngine]:
+    """Run an engine of one's own with images of another's; at the end nothing of it is left.
+
+    Skips the test where this is not allowed: it takes root.
+    """
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        pytest.skip(f"a second engine needs root and dockerd; {REMEDY}")
+    directory = Path(tempfile.mkdtemp(prefix="chronicled-engine-"))
+    engine = OwnEngine(directory, source.architecture, configuration)
+    try:
+        engine.start()
+        engine.load(source, images)
+        yield engine
+    finally:
+        if engine.process is not None:
+            if containers := engine("ps", "--all", "--quiet").split():
+                engine("rm", "--force", "--volumes", *containers)
+            engine.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def gvisor(engine: Engine) -> Generator[OwnEngine]:
+    """An engine with gVisor as its runtime `runsc`, and the two small images."""
+    if not os.path.exists(str(RUNSC["path"])):
+        pytest.skip("gVisor is not installed; as root on Debian: tests/engine/start runsc")
+    with own_engine(engine, (MUSL, FILE), runtimes={"runsc": RUNSC}) as own:
+        yield own
