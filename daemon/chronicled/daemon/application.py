@@ -27,7 +27,7 @@ from chronicled.daemon.lifecycle import Bound, Drain, Journal, boot_id, on_signa
 from chronicled.daemon.listening import UnixListener, listen_tcp, read_token
 from chronicled.daemon.local_worker_log import LocalWorkerLog
 from chronicled.daemon.locations import make_private
-from chronicled.daemon.logs import configure_logs
+from chronicled.daemon.logs import configure_logs, redact_logs
 from chronicled.daemon.loop_monitor import watch_loop
 from chronicled.daemon.metrics import Metrics
 from chronicled.daemon.registration import Registration
@@ -109,6 +109,7 @@ class Application:
         self._stack = stack
         self._registry = builtin_registry()
         self._redaction = SecretRedaction()
+        redact_logs(self._redaction.everywhere)
         self._codec = Codec(self._registry, builtin_chain(), self._redaction)
         self._ids = SystemIds()
         self._disk = SystemDisk()
@@ -300,7 +301,8 @@ class Application:
             runtime_default=self._settings.runtime.default,
             unready=lambda: self._unready(api),
         )
-        api = Api(Router(route_table(parts)), self._settings.limits, self._metrics, stop_now)
+        router = Router(route_table(parts))
+        api = Api(router, self._settings.limits, self._metrics, stop_now, self._redaction.text)
         return api
 
     def _unready(self, api: Api) -> str | None:

@@ -4,12 +4,41 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any, cast
 
 import structlog
 
 from chronicled.daemon.configuration import LogSettings
 
-__all__ = ["configure_logs"]
+__all__ = ["configure_logs", "redact_logs"]
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+_redact: Callable[[str], str] = _as_it_is
+
+
+def redact_logs(redact: Callable[[str], str]) -> None:
+    """Pass every text that is logged from now on through `redact`: what an error quotes may hold a secret."""
+    global _redact
+    _redact = redact
+
+
+def _redacted(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in fields.items():
+        if isinstance(value, str):
+            fields[name] = _redact(value)
+        elif isinstance(value, list):
+            fields[name] = [_redact(item) if isinstance(item, str) else item for item in cast("list[Any]", value)]
+    return fields
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return _redact(super().format(record))
 
 
 def configure_logs(settings: LogSettings) -> None:
@@ -23,12 +52,13 @@ def configure_logs(settings: LogSettings) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
             structlog.processors.ExceptionRenderer(),
+            _redacted,
             structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        stream=sys.stderr, level=max(level, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING))

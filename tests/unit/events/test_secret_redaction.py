@@ -183,3 +183,9 @@ def test_what_a_cut_leaves_of_a_value_goes_too(redaction: SecretRedaction) -> No
         assert redaction.fragment("default", "s", before, head=True, tail=False) == before
         assert redaction.fragment("default", "s", behind, head=False, tail=True) == behind
     assert redaction.fragment("default", "other", VALUE.encode(), head=True, tail=True) == VALUE.encode()
+
+
+def test_logs_show_no_value_of_any_session(redaction: SecretRedaction) -> None:
+    """A text that may be of any session is redacted with the values of all."""
+    redaction.register("default", "n", {"PIN": ["40718293655"]})
+    assert redaction.everywhere(f"{VALUE!r} 40718293655 x") == "'<secret:KEY>' <secret:PIN> x"

@@ -22,7 +22,15 @@ from chronicled.daemon.http.identity import Caller, Identity
 from chronicled.daemon.http.route import Route, Router
 from chronicled.daemon.metrics import Metrics
 from chronicled.events.codec import encode_json
-from chronicled.events.errors import ChronicledError, InvalidRequest, NotFound, Overloaded, StoreFailed, Unavailable
+from chronicled.events.errors import (
+    ChronicledError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    SecretsUnavailable,
+    StoreFailed,
+    Unavailable,
+)
 
 __all__ = ["Api", "Connection", "Listener"]
 
@@ -40,9 +48,17 @@ class Api:
         limits: Bounds of requests.
         metrics: Where answers are counted.
         fail: Called when the log could not be written; ends the process and does not return.
+        redact: Takes the secrets of a tenant's session out of a text.
     """
 
-    def __init__(self, router: Router, limits: LimitSettings, metrics: Metrics, fail: Callable[[StoreFailed], None]):
+    def __init__(
+        self,
+        router: Router,
+        limits: LimitSettings,
+        metrics: Metrics,
+        fail: Callable[[StoreFailed], None],
+        redact: Callable[[str, str, str], str],
+    ) -> None:
         self.limits = limits
         self.metrics = metrics
         self.draining = False
@@ -50,6 +66,7 @@ class Api:
         self._idle = asyncio.Event()
         self._router = router
         self._fail = fail
+        self._redact = redact
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(4).hex()
 
@@ -105,9 +122,24 @@ class Api:
         if query and route.query is None:
             raise InvalidRequest(f"{path[:200]} takes no query.")
         limits = self.limits
-        return await route.handler(
-            Call(request, id, caller, names, query, limits.body_bytes_max, limits.body_seconds_max)
-        )
+        call = Call(request, id, caller, names, query, limits.body_bytes_max, limits.body_seconds_max)
+        try:
+            return await route.handler(call)
+        except ChronicledError as error:
+            if "session" in names:
+                self._clean(error, caller.tenant, names["session"])
+            raise
+
+    def _clean(self, error: ChronicledError, tenant: str, session: str) -> None:
+        # A message may quote what the caller sent, and then goes into logs on either side.
+        try:
+            error.detail = self._redact(tenant, session, error.detail)
+            for name, value in error.extra.items():
+                if isinstance(value, str):
+                    error.extra[name] = self._redact(tenant, session, value)
+        except SecretsUnavailable as blocked:
+            if not isinstance(error, SecretsUnavailable):
+                error.detail, error.extra = blocked.detail, {}
 
     def _caller(self, route: Route, request: web.BaseRequest, identity: Identity) -> Caller:
         if route.open:
