@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "session": "create, list, show and close sessions",
     "run": "run a command, stream its output, end with its exit code",
     "submit": "submit any action",
+    "files": "put files into a sandbox, get them out, list them",
     "cancel": "end an action",
     "events": "print the log, or follow it",
     "audit": "verify the record",

@@ -16,6 +16,8 @@ import msgspec
 
 from chronicled.client.ending import Ending
 from chronicled.client.feed import follow, read
+from chronicled.client.file_transfers import FileTransfers
+from chronicled.client.recorded import WAIT_SECONDS, Recorded, decode
 from chronicled.client.transport import LOST, Transport
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Event
@@ -25,8 +27,6 @@ from chronicled.events.parts import BLOBS
 
 __all__ = ["ActionStatus", "Session", "events"]
 
-WAIT_SECONDS: Final = 60
-"""How long one request waits for an end; longer waits are several requests."""
 CLOSE_SECONDS_MAX: Final = 10.0
 SIZE_HEADER: Final = "X-Output-Size"
 """The daemon sends it with the output of an action that has ended."""
@@ -63,7 +63,7 @@ _asked = msgspec.json.Decoder(_Asked)
 _recorded = msgspec.json.Decoder(_Recorded)
 
 
-class Session:
+class Session(FileTransfers):
     """One agent's environment and its event stream.
 
     Every action that is submitted here carries an id of its own from the first attempt, so that a retry after a lost
@@ -71,10 +71,8 @@ class Session:
     """
 
     def __init__(self, transport: Transport, name: str, ids: SystemIds) -> None:
+        super().__init__(transport, f"/v1/sessions/{quote(name, safe='')}", ids)
         self.name = name
-        self._transport = transport
-        self._ids = ids
-        self._path = f"/v1/sessions/{quote(name, safe='')}"
 
     async def pause(self) -> Event:
         """Have the sandbox stopped where it is, once no action of the session is open; the next action resumes it.
@@ -130,7 +128,7 @@ class Session:
         id: str | None,
         expected_sequence: int | None,
         seconds: int,
-    ) -> _Recorded:
+    ) -> Recorded:
         body: dict[str, Any] = {"kind": kind, "payload": payload, "lane": lane, "id": id or self._ids.new()}
         if expected_sequence is not None:
             body["expected_sequence"] = expected_sequence
@@ -138,7 +136,7 @@ class Session:
         answer = await self._transport.request(
             "POST", f"{self._path}/actions", body, headers=headers, wait_seconds=seconds
         )
-        return _recorded.decode(answer)
+        return decode(answer)
 
     async def act(
         self,

@@ -8,7 +8,7 @@ import os
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import aiohttp
 import msgspec
@@ -133,13 +133,55 @@ class Transport:
                 raise lost if isinstance(lost, ChronicledError) else self._unreachable(lost) from None
             await asyncio.sleep(pause)
 
-    async def _once(
-        self, method: str, path: str, data: bytes | None, headers: dict[str, str], query: dict[str, str]
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: IO[bytes],
+        *,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        wait_seconds: float = 0.0,
     ) -> bytes:
-        if data is not None:
+        """Send a body of bytes and return the answer's body; it must carry a key, for it is sent again when lost.
+
+        How long the body takes to be sent is not bounded here: the daemon ends a body that stalls.
+
+        Raises:
+            NotReachable: no connection, or it was lost, for longer than `retry_seconds`.
+            ChronicledError: the problem that the daemon answered with, by its code.
+        """
+        pauses = self.pauses()
+        while True:
+            try:
+                return await self._once(method, path, _Whole(body), dict(headers), dict(query), wait_seconds)
+            except LOST as error:
+                lost: Exception = error
+            except ChronicledError as error:
+                if not error.retryable:
+                    raise
+                lost = error
+            if (pause := next(pauses, None)) is None:
+                raise lost if isinstance(lost, ChronicledError) else self._unreachable(lost) from None
+            await asyncio.sleep(pause)
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        data: bytes | _Whole | None,
+        headers: dict[str, str],
+        query: dict[str, str],
+        wait_seconds: float | None = None,
+    ) -> bytes:
+        body: Any = data
+        if isinstance(data, bytes):
             headers["Content-Type"] = "application/json"
-        # aiohttp warns of large bytes, which it writes at one go; from a file it takes them in pieces.
-        body = io.BytesIO(data) if data is not None and len(data) > PIECE_BYTES_MAX else data
+            # aiohttp warns of large bytes, which it writes at one go; from a file it takes them in pieces.
+            body = io.BytesIO(data) if len(data) > PIECE_BYTES_MAX else data
+        elif data is not None:
+            headers["Content-Length"] = str(data.size)
+            body = data.pieces()
         async with self._open.request(
             method, self.address.base + path, data=body, headers=headers, params=query
         ) as response:
@@ -184,6 +226,20 @@ def _encoded(body: Any) -> bytes:
         return msgspec.json.encode(body)
     except UnicodeEncodeError as error:
         raise InvalidRequest(f"A text is not valid UTF-8: {error.object[:200]!r}.") from None
+
+
+class _Whole:
+    """A file's bytes from its start, each time that they are sent; aiohttp would close the file after the first."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size = file.seek(0, os.SEEK_END)
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """Yield them."""
+        self._file.seek(0)
+        while piece := await asyncio.to_thread(self._file.read, PIECE_BYTES_MAX):
+            yield piece
 
 
 class _Pauses:
