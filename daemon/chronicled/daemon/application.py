@@ -280,6 +280,10 @@ class Application:
         metrics.gauge(
             "sessions_unfinished", "Sessions that are open or own something.", lambda: len(projections.unfinished())
         )
+        worker = self._worker
+        metrics.gauge("sandboxes_starting", "Sandboxes that start at the moment.", lambda: worker.starting)
+        metrics.gauge("sandbox_starts_waiting", "Sandboxes that wait for their turn.", lambda: worker.waiting_to_start)
+        metrics.gauge("sandboxes_warm", "Started sandboxes that wait for a session.", lambda: worker.warm)
         metrics.gauge("waits", "Requests that wait for an action's end.", lambda: self._waits.count)
         metrics.gauge("subscribers", "Event streams and outputs that are followed.", lambda: self._subscribers.count)
 

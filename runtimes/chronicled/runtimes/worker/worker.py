@@ -115,6 +115,8 @@ class Worker:
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._ceded: set[tuple[str, str]] = set()
         self._claims = CapacityLimiter(settings.claims_max)
+        self._starts = CapacityLimiter(settings.starts_max)
+        self._pool: WarmPool | None = None
         self._unclaimed: set[SessionKey] = set()
         self._all_claimed = anyio.Event()
         self._draining = anyio.Event()
@@ -132,7 +134,7 @@ class Worker:
         journal = Journal(self._directories.journal, self._settings.boot_id, self._disk)
         timers = Timers(self._clock)
         context = self._context(journal, timers)
-        pool = WarmPool(context, self._settings.warm)
+        pool = self._pool = WarmPool(context, self._settings.warm)
         context = replace(context, pool=pool)
         self._began = self._ids.new()
         self._clear_outputs()
@@ -164,6 +166,21 @@ class Worker:
             raise _first(group) from group
         finally:
             journal.close()
+
+    @property
+    def starting(self) -> int:
+        """How many sandboxes start at the moment."""
+        return self._starts.statistics().borrowed_tokens
+
+    @property
+    def waiting_to_start(self) -> int:
+        """How many sandboxes wait for their turn to start."""
+        return self._starts.statistics().tasks_waiting
+
+    @property
+    def warm(self) -> int:
+        """How many started sandboxes wait for a session."""
+        return 0 if self._pool is None else self._pool.count()
 
     async def tell(self, sandbox: str, kind: str, payload: msgspec.Struct) -> bool:
         """Append news of a sandbox to its session's stream; return False where no session of this worker has it.
@@ -198,7 +215,7 @@ class Worker:
             timers=timers,
             board=self.outputs,
             listen=self._listen,
-            starts=CapacityLimiter(self._settings.starts_max),
+            starts=self._starts,
             threads=CapacityLimiter(THREADS_MAX),
             pool=NoPool(),
         )
