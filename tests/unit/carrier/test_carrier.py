@@ -27,6 +27,7 @@ from chronicled.runtimes.carrier import (
     ensure_carrier,
     verify,
 )
+from chronicled.runtimes.carrier.cache import UNUSED_SECONDS
 from chronicled.runtimes.carrier.closure import Sources, closure
 from chronicled.runtimes.carrier.place import STALE_SECONDS
 
@@ -125,6 +126,19 @@ def test_a_build_that_was_killed_leaves_no_carrier(build: Build, tmp_path: Path)
     (tmp_path / "carriers" / Path(made.path).name).rename(tmp_path / "gone")
     build()
     assert os.listdir(tmp_path / "carriers") == [Path(made.path).name]
+
+
+def test_layers_that_nobody_uses_are_forgotten(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache does not grow for ever: what was last used a month ago goes when another layer is made, and only that."""
+    build()
+    old = next((tmp_path / "cache").glob("code-*"))
+    last = time.time() - UNUSED_SECONDS - 60
+    os.utime(old, (last, last))
+    change_source(monkeypatch, b"another")
+    build()
+    assert not old.exists()
+    assert len(list((tmp_path / "cache").glob("code-*"))) == 1
+    assert len(list((tmp_path / "cache").glob("base-*/"))) == 1
 
 
 def test_many_may_build_at_once(build: Build, base: FakeBase, tmp_path: Path) -> None:

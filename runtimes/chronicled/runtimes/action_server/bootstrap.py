@@ -37,8 +37,8 @@ def main() -> None:
         data, lock, up = _read(SETTINGS_DESCRIPTOR), LOCK_DESCRIPTOR, UP_DESCRIPTOR
     else:
         if given == [STDIO_OPTION]:
-            data = _read_announced(0)
-            stdio = _take_stdio()
+            data = read_announced(0)
+            stdio = take_stdio()
         else:
             data = _read(os.open(given[0], os.O_RDONLY | os.O_CLOEXEC))
         lock = os.memfd_create("chronicled-lock", os.MFD_CLOEXEC)
@@ -65,7 +65,7 @@ def _read(descriptor: int) -> bytes:
     return b"".join(parts)
 
 
-def _read_announced(descriptor: int) -> bytes:
+def read_announced(descriptor: int) -> bytes:
     """Return what stands behind its length, and read no byte more: frames may follow."""
     size = int.from_bytes(_read_exactly(descriptor, 4), "big")
     if size > _SETTINGS_BYTES_MAX:
@@ -84,7 +84,7 @@ def _read_exactly(descriptor: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _take_stdio() -> tuple[int, int]:
+def take_stdio() -> tuple[int, int]:
     """Move standard input and output out of the way of whoever prints or reads by mistake."""
     frames_in, frames_out = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

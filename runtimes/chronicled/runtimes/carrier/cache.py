@@ -29,6 +29,8 @@ from chronicled.runtimes.carrier.recipe import MOUNT_PATH, Architecture
 __all__ = ["Cache", "Layer", "cache_directory"]
 
 LOCK_SECONDS: Final = 900.0
+UNUSED_SECONDS: Final = 30 * 86400.0
+"""A layer that nobody has asked for in so long is removed when another is made."""
 _TREE: Final = "tree"
 _CONTENT: Final = "content.json"
 _SITE: Final = "lib/site"
@@ -89,6 +91,7 @@ class Cache:
         folder = self._directory / f"code-{key}"
         if (layer := _read(key, folder)) is not None:
             return layer
+        self._forget_unused()
         with temporary_folder(self._directory) as work:
             made = work / "layer"
             site = made / _TREE / _SITE
@@ -104,6 +107,13 @@ class Cache:
         """Forget layers that turned out broken."""
         for layer in layers:
             remove_tree(layer.tree.parent)
+
+    def _forget_unused(self) -> None:
+        for pattern in ("base-*/", "code-*/"):
+            for folder in self._directory.glob(pattern):
+                with contextlib.suppress(OSError):
+                    if folder.stat().st_mtime < time.time() - UNUSED_SECONDS:
+                        remove_tree(folder)
 
     @contextlib.contextmanager
     def _lock(self, name: str) -> Generator[None]:
@@ -143,6 +153,9 @@ def _read(key: str, folder: Path) -> Layer | None:
         content = msgspec.json.decode((folder / _CONTENT).read_bytes(), type=Base)
     except (OSError, msgspec.MsgspecError):
         return None
+    with contextlib.suppress(OSError):
+        # It is in use: see `_forget_unused`.
+        os.utime(folder)
     return Layer(key, folder / _TREE, content)
 
 
