@@ -106,7 +106,7 @@ def nothing(_world: World) -> None:
 def servers_die(world: World) -> None:
     """The sandboxes die with the worker."""
     for server in list(world.host.alive.values()):
-        server.die("killed")
+        server.die("server-signal-9")
 
 
 def reboot(world: World) -> None:

@@ -56,7 +56,10 @@ class Sandbox(Protocol):
         ...
 
     async def wait_ended(self) -> str:
-        """Return why (`exited`, `killed`, ...) once the generation is over and **no process of it lives**.
+        """Return why once the generation is over and **no process of it lives**.
+
+        Two reasons are more than words: `oom_killed` (the kernel ended it for want of memory) and `killed` (somebody's
+        SIGKILL ended the whole sandbox, and not this worker's) become the outcome of what ran in it.
 
         May be awaited by several. Cancellation: safe.
         """

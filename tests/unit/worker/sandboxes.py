@@ -184,7 +184,7 @@ class Server:
             elif command == "restart":
                 lost = True
             elif command == "die":
-                self.die("killed")
+                self.die("server-signal-9")
                 return
         except asyncio.CancelledError:
             if self.ended.is_set() or self.reason:
@@ -251,7 +251,6 @@ class ScriptedSandbox(SandboxDefaults):
     async def kill(self) -> int:
         await asyncio.sleep(0)
         return self.server.die("killed")
-
 
     async def pause(self) -> None:
         if not self.server.host.pauses:

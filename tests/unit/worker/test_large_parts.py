@@ -83,7 +83,7 @@ async def test_a_sandbox_that_dies_while_parts_are_read_ran_nothing(
             action = await submit_long(world)
             again = await submit_long(world, on_state_loss="run")
             await asyncio.wait_for(waits.wait(), 10)
-            next(iter(world.host.alive.values())).die("killed")
+            next(iter(world.host.alive.values())).die("server-signal-9")
             ended = await world.ended(action)
             goes.set()
             assert (ended.outcome, ended.reason) == (Outcome.REJECTED, "state_lost")

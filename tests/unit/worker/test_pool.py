@@ -31,8 +31,8 @@ async def told(world: World, kind: str, session: str = "s") -> list[Any]:
 
 async def ask(world: World, kind: str, payload: Any) -> Event:
     """Ask something of the session `s`."""
-    draft = world._draft("lifecycle", kind, payload, "s", source="client")  # noqa: SLF001  # the world's own way
-    return await world._append(draft)  # noqa: SLF001  # the same
+    draft = world._draft("lifecycle", kind, payload, "s", source="client")  # the world's own way
+    return await world._append(draft)  # the same
 
 
 async def test_a_session_takes_a_warm_sandbox_and_the_pool_fills_up_again(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ async def test_a_warm_sandbox_that_dies_is_replaced(tmp_path: Path) -> None:
     async with World.open(tmp_path) as world, world.working(warm=WARM[:1]):
         await world.until(lambda: _alive(world, 2))
         dead = next(iter(world.host.alive))
-        world.host.alive[dead].die("killed")
+        world.host.alive[dead].die("server-signal-9")
         await world.create()
         assert (await world.ended(await world.submit("ok"))).outcome == "ok"
         (started,) = await told(world, "generation_started")
@@ -131,7 +131,7 @@ async def test_a_pause_outlives_the_worker_and_ends_when_it_is_asked(tmp_path: P
 
 
 async def test_a_restart_makes_a_new_generation_and_tells_what_was_lost(tmp_path: Path) -> None:
-    """What runs ends `sandbox_lost`, what waits for the lost state `state_lost`, and the next action meets a new one."""
+    """What runs ends `sandbox_lost`, what waits for the lost state `state_lost`, and the next action meets another."""
     async with World.open(tmp_path) as world, world.working():
         await world.create()
         running, waiting = await world.submit("hang"), await world.submit("ok")

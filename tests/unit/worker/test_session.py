@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import pytest
 from tests.unit.worker.world import World, running
 
 from chronicled.events.clock import SystemClock
@@ -126,6 +127,21 @@ async def test_a_dead_server_loses_its_action_and_the_queue_its_state(tmp_path: 
         assert (await world.ended(later)).outcome == "ok"
         assert len(await world.events("generation_started")) == 2
         assert queued.id not in world.host.effects
+
+
+@pytest.mark.parametrize(
+    ("why", "outcome"), [("killed", "killed"), ("oom_killed", "oom_killed"), ("removed", "sandbox_lost")]
+)
+async def test_the_proven_end_of_a_sandbox_is_the_outcome(tmp_path: Path, why: str, outcome: str) -> None:
+    """A sandbox that somebody or the kernel killed, as its runtime proves, says so; effects are possible each time."""
+    async with World.open(tmp_path) as world, world.working():
+        await world.create()
+        hanging = await world.submit("hang")
+        await world.until(lambda: _started(world, hanging.id))
+        next(iter(world.host.alive.values())).die(why)
+        ended = await world.ended(hanging)
+        assert (ended.outcome, ended.effects) == (outcome, "possible")
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
 
 
 async def test_a_replaced_shell_rejects_what_queued_for_the_old_one(tmp_path: Path) -> None:

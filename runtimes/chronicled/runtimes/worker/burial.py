@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["OUT_OF_MEMORY", "bury", "remove_sandbox", "unreachable"]
 
 OUT_OF_MEMORY: Final = "out_of_memory"
-"""What a runtime gives as the reason of an end where the kernel killed for want of memory."""
+"""Reason in the observation of an action that the kernel killed for want of memory."""
+BY_KERNEL: Final = "oom_killed"
+BY_SOMEBODY: Final = "killed"
+"""Ends of a sandbox that a runtime proves (`Sandbox.wait_ended`), and that say more than that it was lost."""
 
 _log = structlog.get_logger("chronicled.worker")
 
@@ -83,9 +86,12 @@ def _epitaph(generation: Generation, flight: Flight, why: str, *, known: bool) -
     if not known:
         outcome, reason = Outcome.UNKNOWN, "journal_lost"
         message = "The sandbox is gone, and whether this action was sent to it is not on record any more."
-    elif why == OUT_OF_MEMORY:
+    elif why == BY_KERNEL:
         outcome, reason = Outcome.OOM_KILLED, OUT_OF_MEMORY
         message = "The sandbox ran out of memory, and the kernel ended it."
+    elif why == BY_SOMEBODY:
+        outcome, reason = Outcome.KILLED, "sandbox_killed"
+        message = "Somebody killed the sandbox while this action was under way."
     elif flight.stop == "command":
         outcome, reason, deadline = Outcome.TIMEOUT, "command_deadline", Deadline.COMMAND
         message = "The action server did not end it by its command deadline: its sandbox was ended."
