@@ -1,25 +1,21 @@
-"""The worker's side of the connection: a socket that action servers dial, and the check of who dials."""
+"""The worker's side of the connection: a socket that action servers dial."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import os
 import socket
 from typing import Final
 
-from chronicled.events.errors import ProtocolError, ProtocolMismatch
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.address import SOCKET_NAME, bind
-from chronicled.runtimes.action_server.connection import Connection, ConnectionLost
-from chronicled.runtimes.action_server.protocol_range import Spoken, agree, spoken_here
+from chronicled.runtimes.action_server.connection import Connection
 
-__all__ = ["Listener", "ServerConnection", "greet", "listen"]
+__all__ = ["Listener", "ServerConnection", "listen"]
 
 ServerConnection = Connection[frames.ToWorker]
 
-HELLO_SECONDS: Final = 5.0
 _BACKLOG: Final = 16
 
 
@@ -33,7 +29,7 @@ class Listener:
         self._file = (status.st_dev, status.st_ino)
 
     async def accept(self) -> ServerConnection:
-        """Return the next connection; nothing is known of who it is until `greet` has returned.
+        """Return the next connection; nothing is known of who it is until it has said hello.
 
         Cancellation: safe.
         """
@@ -73,40 +69,3 @@ def listen(directory: str, *, mode: int = 0o600) -> Listener:
     except BaseException:
         listening.close()
         raise
-
-
-async def greet(connection: ServerConnection, *, generation: str, token: str) -> frames.Hello:
-    """Return the Hello of a server that has proven to be the generation's; anybody else is refused and cut off.
-
-    The caller answers with `Welcome` and the result spool's descriptor.
-
-    Raises:
-        ProtocolMismatch: no common version of the frames.
-        ProtocolError: not the generation's server, or not a server at all, or too slow.
-        ConnectionLost: it has gone.
-    """
-    try:
-        async with asyncio.timeout(HELLO_SECONDS):
-            frame, _ = await connection.receive()
-    except TimeoutError:
-        connection.close()
-        raise ProtocolError("no Hello came in time") from None
-    if not isinstance(frame, frames.Hello):
-        _refuse(connection, "protocol-error", "the first frame must be Hello")
-        raise ProtocolError(f"the first frame was {type(frame).__name__}, not Hello")
-    try:
-        agree(Spoken(frame.protocol_min, frame.protocol), spoken_here())
-    except ProtocolMismatch as mismatch:
-        _refuse(connection, mismatch.code, mismatch.detail)
-        raise
-    known = hmac.compare_digest(frame.token.encode(errors="surrogatepass"), token.encode())
-    if not known or frame.generation != generation:
-        _refuse(connection, "refused", "not the server of this generation")
-        raise ProtocolError("a server that is not the generation's has dialled")
-    return frame
-
-
-def _refuse(connection: ServerConnection, code: str, message: str) -> None:
-    with contextlib.suppress(ConnectionLost):
-        connection.post(frames.Refusal(code=code, message=message))
-    connection.close()

@@ -19,8 +19,9 @@ from chronicled.events.errors import ChronicledError
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames, process_tree, spool
 from chronicled.runtimes.action_server.connection import ConnectionLost
-from chronicled.runtimes.connection import Listener, ServerConnection, greet, listen
+from chronicled.runtimes.connection import Listener, ServerConnection, listen
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
+from chronicled.runtimes.worker.channel_link import ChannelLink
 from chronicled.runtimes.worker.unix_link import UnixLink
 
 __all__ = ["FrameWorker", "RuntimeContract", "eventually", "make_spec"]
@@ -75,7 +76,7 @@ class FrameWorker:
         self.fence = 0
         self.transfer: frames.Transfer = transfer
         self.connection: ServerConnection | None = None
-        self.link: UnixLink | None = None
+        self.link: ChannelLink | None = None
         self._directory = directory
         self._listener: Listener | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -89,19 +90,32 @@ class FrameWorker:
         """The generation's result spool."""
         return self._directory / f"{self.spec.generation}.results"
 
+    async def _dialled(self) -> ChannelLink:
+        assert self._listener is not None
+        self.connection = await self._listener.accept()
+        return UnixLink(self.connection)
+
     def listen(self) -> None:
         """Listen at the sandbox's socket, in place of who did before."""
         self._listener = listen(self.spec.socket_directory, mode=0o666)
 
-    async def connect(self, fence: int = 1, unclaimed_seconds_max: float = 900.0) -> frames.Hello:
-        """Wait for the server, welcome it, and take its frames from now on; in-band, ask how far its actions are."""
-        assert self._listener is not None
+    async def connect(
+        self, fence: int = 1, unclaimed_seconds_max: float = 900.0, link: ChannelLink | None = None
+    ) -> frames.Hello:
+        """Wait for the server, welcome it, and take its frames from now on; in-band, ask how far its actions are.
+
+        Args:
+            fence: The worker's.
+            unclaimed_seconds_max: How long the server is to go without a worker.
+            link: How to reach it; by default the next one that dials.
+        """
         self._drop_link()
         async with asyncio.timeout(WAIT_SECONDS):
-            self.connection = await self._listener.accept()
-            self.hello = await greet(self.connection, generation=self.spec.generation, token=self.spec.token)
-        self.link = UnixLink(self.connection, token=self.spec.token)
-        self.fence = fence
+            self.link = link or await self._dialled()
+            hello = await self.link.receive()
+        assert isinstance(hello, frames.Hello)
+        assert (hello.generation, hello.token) == (self.spec.generation, self.spec.token)
+        self.hello, self.fence = hello, fence
         descriptor = os.open(self.spool_path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             welcome = frames.Welcome(
@@ -236,7 +250,7 @@ class FrameWorker:
         self._contents[action] = os.open(path, os.O_RDONLY)
         return self._contents[action]
 
-    async def _read(self, link: UnixLink) -> None:
+    async def _read(self, link: ChannelLink) -> None:
         try:
             while (frame := await link.receive()) is not None:
                 if isinstance(frame, frames.Status) and not self._resumed:
@@ -252,7 +266,7 @@ class FrameWorker:
             self.lost = error
         self._changed.set()
 
-    def _resume(self, link: UnixLink, status: frames.Status) -> None:
+    def _resume(self, link: ChannelLink, status: frames.Status) -> None:
         self._resumed = True
         for action in (*status.running, *status.done):
             descriptor = os.open(self.output_path(action), os.O_CREAT | os.O_RDWR, 0o600)

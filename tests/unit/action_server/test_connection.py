@@ -4,16 +4,18 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from chronicled.events.errors import ProtocolError
+from chronicled.events.errors import ProtocolError, StaleFence
 from chronicled.events.limits import FRAME_BYTES_MAX
 from chronicled.runtimes.action_server import frames
-from chronicled.runtimes.action_server.connection import QUEUE_BYTES_MAX, Connection, ConnectionLost, encode
-from chronicled.runtimes.connection import greet, listen
+from chronicled.runtimes.action_server.connection import QUEUE_BYTES_MAX, Connection, ConnectionLost, Peer, encode
+from chronicled.runtimes.connection import listen
+from chronicled.runtimes.worker.handshake import Expected, shake_hands
+from chronicled.runtimes.worker.unix_link import UnixLink
 
 
 @pytest.fixture
@@ -172,17 +174,28 @@ def hello(**changes: object) -> frames.Hello:
     return frames.Hello(**{**values, **changes})  # type: ignore[arg-type]  # names and values of a table
 
 
+def nobody(_peer: Peer) -> bool:
+    """Accept no process."""
+    return False
+
+
 @pytest.mark.parametrize(
-    ("first", "code"),
+    ("first", "code", "accepts"),
     [
-        (hello(token="other"), "refused"),
-        (hello(generation="other"), "refused"),
-        (hello(protocol=9, protocol_min=8), "protocol-mismatch"),
-        (frames.Started(action="a"), "protocol-error"),
+        (hello(token="other"), "refused", None),
+        (hello(generation="other"), "refused", None),
+        (hello(boot_id="other"), "refused", None),
+        (hello(protocol=9, protocol_min=8), "protocol-mismatch", None),
+        (hello(transfers=("pigeons",)), "protocol-mismatch", None),
+        (hello(fence=2), "stale-fence", None),
+        (hello(), "refused", nobody),
+        (frames.Started(action="a"), "", None),
     ],
-    ids=["token", "generation", "protocol", "no hello"],
+    ids=["token", "generation", "boot", "protocol", "transfer", "fence", "process", "no hello"],
 )
-async def test_a_stranger_is_refused_with_a_reason(tmp_path: Path, first: frames.Frame, code: str) -> None:
+async def test_a_stranger_is_refused_with_a_reason(
+    tmp_path: Path, first: frames.Frame, code: str, accepts: Callable[[Peer], bool] | None
+) -> None:
     """Only the generation's own server gets past the greeting, at a path longer than the kernel takes too."""
     directory = tmp_path / ("long" * 30)
     os.mkdir(directory)
@@ -194,11 +207,17 @@ async def test_a_stranger_is_refused_with_a_reason(tmp_path: Path, first: frames
     stranger: Connection[frames.ToServer] = Connection(dialling, frames.ToServer)
     accepted = await listener.accept()
     stranger.post(first)
-    with pytest.raises(ProtocolError):
-        await greet(accepted, generation="g", token="t")
-    refusal, _ = await stranger.receive()
-    assert isinstance(refusal, frames.Refusal)
-    assert refusal.code == code
+    expected = Expected(
+        generation="g", token="t", boot_id="b", fence=1, results=-1, unclaimed_seconds=1.0, seconds=5.0, accepts=accepts
+    )
+    link = UnixLink(accepted)
+    with pytest.raises((ProtocolError, StaleFence)):
+        await shake_hands(link, expected)
+    if code:
+        refusal, _ = await stranger.receive()
+        assert isinstance(refusal, frames.Refusal)
+        assert refusal.code == code
+    link.close()
     stranger.close()
     listener.close()
     assert os.listdir(directory) == []

@@ -13,7 +13,7 @@ from chronicled.events import faultpoint
 from chronicled.events.errors import ProtocolError
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.backlog import Backlog, SpillRoom
-from chronicled.runtimes.action_server.connection import Connection, ConnectionLost
+from chronicled.runtimes.action_server.channel import Channel, ConnectionLost
 from chronicled.runtimes.action_server.seal import derive, seal_result
 
 __all__ = ["CHUNK_BYTES", "OutputStream", "OutputStreams"]
@@ -89,9 +89,11 @@ class OutputStream:
 
     def regulate(self, hold: Callable[[bool], None] | None) -> None:
         """See `ActionOutput.regulate`."""
-        self._hold = hold
-        if hold is not None and self._held:
+        former, self._hold = self._hold, hold
+        if self._held and hold is not None:
             hold(True)
+        elif self._held and former is not None:
+            former(False)
 
     async def drain(self) -> None:
         """Wait while the action is held up; see `ActionOutput.drain`."""
@@ -100,8 +102,8 @@ class OutputStream:
     def close(self) -> None:
         """Say that the action has ended; what it printed is sent on. Idempotent."""
         self._bytes_max = self.bytes_kept
-        self._hold = None
         self._release()
+        self._hold = None
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
@@ -167,7 +169,7 @@ class OutputStreams:
         self._streams: dict[str, OutputStream] = {}
         self._turns: dict[str, OutputStream] = {}
         """Who has something to send and credit for it, in the order of their turns."""
-        self._connection: Connection[frames.ToServer] | None = None
+        self._connection: Channel[frames.ToServer] | None = None
         self._window = 0
         self._total = 0
         self._sent = 0
@@ -177,7 +179,7 @@ class OutputStreams:
         """Whether a worker is there."""
         return self._connection is not None
 
-    def connect(self, connection: Connection[frames.ToServer], welcome: frames.Welcome) -> None:
+    def connect(self, connection: Channel[frames.ToServer], welcome: frames.Welcome) -> None:
         """Send over this connection from now on; each action's output once the worker has said from where."""
         self._connection = connection
         self._window, self._total, self._sent = welcome.window_bytes, welcome.window_bytes_sum, 0

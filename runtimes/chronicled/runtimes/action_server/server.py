@@ -22,7 +22,7 @@ from chronicled.events.errors import ProtocolError
 from chronicled.events.limits import FRAME_BYTES_MAX
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
-from chronicled.runtimes.action_server.connection import Connection, ConnectionLost
+from chronicled.runtimes.action_server.channel import Channel, ConnectionLost
 from chronicled.runtimes.action_server.content import ContentPipe
 from chronicled.runtimes.action_server.executor import (
     EARLY_ITEMS_MAX,
@@ -42,7 +42,7 @@ from chronicled.runtimes.action_server.spool import ResultSpool
 
 __all__ = ["ActionServer", "WorkerConnection"]
 
-WorkerConnection = Connection[frames.ToServer]
+WorkerConnection = Channel[frames.ToServer]
 
 OPEN_ACTIONS_MAX: Final = 256
 """Actions that may run or wait at once; a worker sends one per lane."""

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 from chronicled.events import faultpoint
 from chronicled.runtimes.action_server import frames, process_tree
@@ -20,6 +21,7 @@ from chronicled.runtimes.action_server.output_stream import OutputStreams
 from chronicled.runtimes.action_server.run import RunExecutor
 from chronicled.runtimes.action_server.server import OPEN_ACTIONS_MAX, ActionServer
 from chronicled.runtimes.action_server.settings import Settings
+from chronicled.runtimes.action_server.stdio import StdioServer
 from chronicled.runtimes.action_server.supervision import Supervisor
 
 __all__ = ["main"]
@@ -54,12 +56,10 @@ async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
     server.lanes.holds_state = run.holds_state
     table.add(run)
     table.add(FileExecutor(settings.environment))
-    dialler = Dialler(
-        server, settings.socket_directory, lambda: _hello(settings, table, server), settings.unclaimed_seconds_max
-    )
+    line = _line(settings, server, lambda: _hello(settings, table, server))
     os.write(up, b"\n")
     os.close(up)
-    dialling = loop.create_task(dialler.run())
+    dialling = loop.create_task(line.run())
     ending = loop.create_task(over.wait())
     try:
         await asyncio.wait((dialling, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -73,22 +73,31 @@ async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
         supervisor.close()
 
 
+def _line(settings: Settings, server: ActionServer, hello: Callable[[], frames.Hello]) -> Dialler | StdioServer:
+    """Return what keeps the worker and the server together."""
+    if settings.stdio is not None:
+        return StdioServer(server, settings.stdio, settings.token, hello, settings.unclaimed_seconds_max)
+    return Dialler(server, settings.socket_directory, hello, settings.unclaimed_seconds_max)
+
+
 def _hello(settings: Settings, table: ExecutorTable, server: ActionServer) -> frames.Hello:
     pid = os.getpid()
     known = process_tree.identify(pid)
+    transfers = ("inband",) if settings.stdio is not None else tuple(settings.transfers.split())
     return frames.Hello(
         protocol=frames.PROTOCOL,
         protocol_min=frames.PROTOCOL_MIN,
         build=BUILD,
         boot_id=_boot_id(settings),
         generation=settings.generation,
-        token=settings.token,
+        # Over standard streams, where others may read, its seals prove that it knows the token.
+        token="" if settings.stdio is not None else settings.token,
         fence=server.fence,
         pid=pid,
         start_ticks=known[0][1] if known is not None else 0,
         kinds=table.kinds,
         limits={"open_actions_max": OPEN_ACTIONS_MAX, "lanes_max": LANES_MAX},
-        transfers=(server.transfer,) if server.transfer is not None else tuple(settings.transfers.split()),
+        transfers=transfers if server.transfer is None else (server.transfer,),
     )
 
 
