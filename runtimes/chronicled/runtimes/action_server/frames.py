@@ -158,7 +158,7 @@ class Dispatch(Frame, frozen=True, kw_only=True):
     output_bytes_max: int
     """Output beyond is counted and dropped."""
     output_offset: int = 0
-    """In-band: how much of its output the worker has; more than 0 only when it is sent again."""
+    """In-band: how much of its output the worker has, should it be known already; -1 where that was said before."""
     position: int = 0
     """Place of the action in the log: in a lane, nothing at or before a settled action is ever run. 0: not told."""
     content_bytes: int | None = None

@@ -264,7 +264,8 @@ class ActionServer:
             raise ProtocolError(f"dispatch under fence {dispatch.fence}, but {self.fence} has taken over")
         if self._answer_known(dispatch):
             _close(descriptors)
-            self._resume(dispatch.action, dispatch.output_offset)
+            if dispatch.output_offset >= 0:
+                self._resume(dispatch.action, dispatch.output_offset)
             return
         wanted = 0 if self.transfer == "inband" else 1 if dispatch.content_bytes is None else 2
         if len(descriptors) != wanted:

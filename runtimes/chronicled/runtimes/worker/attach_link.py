@@ -18,7 +18,7 @@ import structlog
 from chronicled.events.errors import ProtocolError
 from chronicled.events.ids import Randomness, SystemRandomness
 from chronicled.runtimes.action_server.channel import Channel, ConnectionLost, encode_body
-from chronicled.runtimes.action_server.frames import Frame, Hello, ToWorker
+from chronicled.runtimes.action_server.frames import Frame, Hello, Refusal, ToWorker
 from chronicled.runtimes.action_server.sealed import (
     EPOCH_BYTES,
     PRESENCE_SECONDS,
@@ -169,6 +169,14 @@ class AttachLink(ChannelLink):
 
     def __init__(self, connection: AttachConnection, token: str, greeted: Callable[[], None] = lambda: None) -> None:
         super().__init__(connection, greeted, token)
+
+    async def receive(self) -> ToWorker | None:
+        """Return the next frame, or None; see `Link.receive`."""
+        frame = await super().receive()
+        if isinstance(frame, Refusal):
+            # A socket would be closed behind it; of an attachment only this end can be.
+            self.close()
+        return frame
 
     def _meet(self, hello: Hello) -> Hello:
         # The seals of its records have proven that it knows the token, which itself does not travel here.

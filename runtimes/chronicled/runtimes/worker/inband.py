@@ -121,10 +121,15 @@ class InbandTransfer:
     def send(self, frame: ToServer, descriptor: int | None, content: int | None) -> None:
         """Send a frame; what comes with it is kept here (as copies) and goes, or is filled, in-band."""
         if isinstance(frame, Dispatch) and descriptor is not None:
-            offset = self._begin(frame.action, descriptor)
+            # Sent again over the same link it changes nothing: what is on its way is not to be sent twice.
+            known = frame.action in self._intakes
+            offset = -1 if known else self._begin(frame.action, descriptor)
             frame = msgspec.structs.replace(frame, output_offset=offset)
-            self._add_content(frame.action, content)
+            if not known:
+                self._add_content(frame.action, content)
         elif isinstance(frame, Resume):
+            if frame.action in self._intakes:
+                return
             if descriptor is not None:
                 frame = msgspec.structs.replace(frame, offset=self._begin(frame.action, descriptor))
             else:
@@ -136,7 +141,6 @@ class InbandTransfer:
         self._post(frame)
 
     def _begin(self, action: str, descriptor: int) -> int:
-        self._drop_intake(action)
         copy = os.dup(descriptor)
         offset = os.fstat(copy).st_size
         self._intakes[action] = _Intake(copy, offset)
