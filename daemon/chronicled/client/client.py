@@ -42,6 +42,7 @@ class Client:
         life_seconds: float | None = None,
         idle_seconds: float | None = None,
         sandbox: Mapping[str, Any] | SandboxRequest | None = None,
+        secrets: Mapping[str, str] | None = None,
         create: bool = True,
     ) -> Session:
         """Return the session of that name, created if there is none; without a name, a new one.
@@ -55,11 +56,13 @@ class Client:
             life_seconds: When it closes by itself.
             idle_seconds: It closes by itself when nothing was asked of it for so long, and nothing runs.
             sandbox: What its sandboxes should be given, as `SandboxRequest` has it.
+            secrets: Values by name that are kept out of everything that is stored and shown; its commands have them in
+                variables of these names. A session that exists gets them too.
             create: False takes only a session that exists.
 
         Raises:
             SessionNotFound: there is none, and `create` is False.
-            InvalidName, InvalidRequest: what it should be made with is not valid.
+            InvalidName, InvalidRequest, SecretRefused: what it should be made with is not valid.
         """
         if not create:
             if name is None:
@@ -77,10 +80,14 @@ class Client:
                 life_seconds=life_seconds,
                 idle_seconds=idle_seconds,
                 sandbox=sandbox,
+                secrets=secrets,
             )
         except SessionExists:
             assert name is not None, "a name that the daemon makes is new"
-            return Session(self._transport, name, self._ids)
+            session = Session(self._transport, name, self._ids)
+            if secrets:
+                await session.set_environment(secrets=secrets)
+            return session
 
     async def create_session(
         self,
@@ -93,12 +100,13 @@ class Client:
         life_seconds: float | None = None,
         idle_seconds: float | None = None,
         sandbox: Mapping[str, Any] | SandboxRequest | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> Session:
         """Create a session, once, however often it had to be asked for; see `session`.
 
         Raises:
             SessionExists: there is one of that name already.
-            InvalidName, InvalidRequest: what it should be made with is not valid.
+            InvalidName, InvalidRequest, SecretRefused: what it should be made with is not valid.
         """
         if name is not None:
             check_name(name, "session name")
@@ -111,6 +119,7 @@ class Client:
             "life_seconds": life_seconds,
             "idle_seconds": idle_seconds,
             "sandbox": _given(sandbox),
+            "secrets": dict(secrets or {}) or None,
         }
         body = {key: value for key, value in wanted.items() if value is not None}
         # The key makes a retry after a lost answer the same creation.

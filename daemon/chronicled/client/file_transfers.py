@@ -92,7 +92,9 @@ class FileTransfers:
             "Idempotency-Key": key or self._ids.new(),
             "Prefer": f"wait={WAIT_SECONDS}",
         }
-        answer = await self._transport.send("PUT", f"{self._path}/files", content, headers=headers, query=query)
+        answer = await self._transport.send(
+            "PUT", f"{self._path}/files", content, headers=headers, query=query, wait_seconds=WAIT_SECONDS
+        )
         recorded = decode(answer)
         if recorded.observation is not None:
             return Ending.of(recorded.action, recorded.observation)

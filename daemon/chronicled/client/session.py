@@ -18,6 +18,7 @@ from chronicled.client.ending import Ending
 from chronicled.client.feed import follow, read
 from chronicled.client.file_transfers import FileTransfers
 from chronicled.client.recorded import WAIT_SECONDS, Recorded, decode
+from chronicled.client.secret_keeping import SecretKeeping
 from chronicled.client.transport import LOST, Transport
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Event
@@ -63,7 +64,7 @@ _asked = msgspec.json.Decoder(_Asked)
 _recorded = msgspec.json.Decoder(_Recorded)
 
 
-class Session(FileTransfers):
+class Session(FileTransfers, SecretKeeping):
     """One agent's environment and its event stream.
 
     Every action that is submitted here carries an id of its own from the first attempt, so that a retry after a lost

@@ -145,16 +145,17 @@ class Transport:
     ) -> bytes:
         """Send a body of bytes and return the answer's body; it must carry a key, for it is sent again when lost.
 
-        How long the body takes to be sent is not bounded here: the daemon ends a body that stalls.
+        How long the body takes to be sent is not bounded here: the daemon ends a body that stalls. From then on the
+        answer may take as long as any, and `wait_seconds` more.
 
         Raises:
             NotReachable: no connection, or it was lost, for longer than `retry_seconds`.
             ChronicledError: the problem that the daemon answered with, by its code.
         """
-        pauses = self.pauses()
+        pauses, seconds = self.pauses(), self._answer_seconds + wait_seconds
         while True:
             try:
-                return await self._once(method, path, _Whole(body), dict(headers), dict(query), wait_seconds)
+                return await self._once(method, path, _Whole(body), dict(headers), dict(query), seconds)
             except LOST as error:
                 lost: Exception = error
             except ChronicledError as error:
@@ -172,8 +173,9 @@ class Transport:
         data: bytes | _Whole | None,
         headers: dict[str, str],
         query: dict[str, str],
-        wait_seconds: float | None = None,
+        silence_seconds: float | None = None,
     ) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=silence_seconds)
         body: Any = data
         if isinstance(data, bytes):
             headers["Content-Type"] = "application/json"
@@ -183,7 +185,7 @@ class Transport:
             headers["Content-Length"] = str(data.size)
             body = data.pieces()
         async with self._open.request(
-            method, self.address.base + path, data=body, headers=headers, params=query
+            method, self.address.base + path, data=body, headers=headers, params=query, timeout=timeout
         ) as response:
             answer = await response.read()
             if response.status >= 400:
