@@ -30,9 +30,7 @@ def closure(roots: Iterable[str] = ROOTS) -> Sources:
     found: Sources = {}
     waiting: list[str] = []
     for root in roots:
-        waiting.append(root)
-        for folder in folders:
-            waiting += _modules_of(folder, root)
+        waiting += [root, *_modules_of(folders, root)]
     while waiting:
         name = waiting.pop()
         for module in _with_parents(name):
@@ -59,11 +57,15 @@ def _namespace_folders() -> list[Path]:
     return [Path(location) for location in spec.submodule_search_locations]
 
 
-def _modules_of(namespace: Path, package: str) -> Iterator[str]:
-    folder = namespace.joinpath(*package.split(".")[1:])
-    for path in sorted(folder.rglob("*.py")):
-        words = path.relative_to(namespace).with_suffix("").parts
-        yield ".".join((_NAMESPACE, *words)).removesuffix(".__init__")
+def _modules_of(folders: list[Path], package: str) -> Iterator[str]:
+    for namespace in folders:
+        folder = namespace.joinpath(*package.split(".")[1:])
+        if folder.is_dir():
+            for path in sorted(folder.rglob("*.py")):
+                words = path.relative_to(namespace).with_suffix("").parts
+                yield ".".join((_NAMESPACE, *words)).removesuffix(".__init__")
+            # As when it is imported: the first folder that has the package has all of it.
+            return
 
 
 def _with_parents(name: str) -> Iterator[str]:
