@@ -15,6 +15,8 @@ from anyio.abc import TaskGroup
 
 from chronicled.events.clock import Clock
 from chronicled.events.errors import ChronicledError, ImageError, ImageNotFound, ImageUnfit, ImageUnreachable
+from chronicled.runtimes.docker.images_build import Builds
+from chronicled.runtimes.docker.images_cache import Cache
 from chronicled.runtimes.docker.images_credentials import load_credentials
 from chronicled.runtimes.docker.images_errors import explain
 from chronicled.runtimes.docker.images_flight import Flights
@@ -84,6 +86,8 @@ class Images:
         self._connect = connect
         self._clock = clock
         self._flights: Flights[ResolvedImage] = Flights(tasks)
+        self.builds = Builds(connect, settings, self, ledger, self._flights, self.now)
+        self.cache = Cache(connect, settings, self, ledger, self._flights, self.now)
         self._pulls = CapacityLimiter(settings.pulls_max)
         self._machine: tuple[str, str] | None = None
 
@@ -114,13 +118,13 @@ class Images:
         policy = pull or self.settings.pull
         if pinned is not None and name.id is None:
             # The id of an image that no registry has is a digest too, and looks the same: it may be here under it.
-            found = await self._find(parse_reference(pinned))
+            found = await self.find(parse_reference(pinned))
             if found is not None and found.digest is None and pinned == found.id:
                 return await self._used(name, found)
             name = name.pinned(pinned)
         exact = name.id is not None or name.digest is not None
         if policy != "always" or exact or not name.pullable:
-            found = await self._find(name)
+            found = await self.find(name)
             if found is not None:
                 return await self._used(name, found)
         if not name.pullable or policy == "never":
@@ -161,7 +165,12 @@ class Images:
             self._machine = str(about["ID"]), str(version["Arch"])
         return self._machine
 
-    async def _find(self, name: Reference) -> ResolvedImage | None:
+    async def find(self, name: Reference) -> ResolvedImage | None:
+        """Return an image that the engine has, None where it has none of that name.
+
+        Raises:
+            ImageUnreachable, ImageError: it cannot be asked.
+        """
         try:
             with anyio.fail_after(INSPECT_SECONDS):
                 inspected: dict[str, Any] = await (await self._connect()).images.inspect(name.full)
@@ -185,7 +194,7 @@ class Images:
     async def _fetch(self, name: Reference, track: Track) -> ResolvedImage:
         async with self._pulls:
             track.set("running")
-            before = await self._find(name)
+            before = await self.find(name)
             deadline = anyio.current_time() + self.settings.pull_seconds
             for attempt in range(1, self.settings.pull_attempts + 1):
                 try:
@@ -203,11 +212,12 @@ class Images:
                         raise
                     _log.warning("pull_again", image=name.full, attempt=attempt, detail=error.detail)
                     await anyio.sleep(RETRY_SECONDS * 2**attempt)
-            found = await self._find(name)
+            found = await self.find(name)
             if found is None:
                 raise ImageUnreachable(f"{name.full}: the engine broke the pull off; is it there?", image=name.full)
             await self._own(name, found, before)
             track.set("done", digest=found.pin)
+            await self.cache.bound()
             return found
 
     async def _fetch_once(self, name: Reference, track: Track) -> None:

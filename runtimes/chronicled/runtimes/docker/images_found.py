@@ -26,6 +26,7 @@ class ResolvedImage(msgspec.Struct, frozen=True, kw_only=True):
     working_directory: str = ""
     volumes: tuple[str, ...] = ()
     """Paths for which the engine would make anonymous volumes."""
+    labels: dict[str, str] = {}
     architecture: str = ""
     os: str = ""
     size_bytes: int = 0
@@ -47,6 +48,7 @@ def resolved(reference: Reference, inspected: dict[str, Any]) -> ResolvedImage:
         user=str(config.get("User") or ""),
         working_directory=str(config.get("WorkingDir") or ""),
         volumes=tuple(sorted(config.get("Volumes") or {})),
+        labels=dict(config.get("Labels") or {}),
         architecture=str(inspected.get("Architecture") or ""),
         os=str(inspected.get("Os") or ""),
         size_bytes=int(inspected.get("Size") or 0),

@@ -60,7 +60,11 @@ class Track:
         """Fold one message of the engine's stream."""
         layer: Any = message.get("id")
         detail: Any = message.get("progressDetail")
-        text = message.get("status") or message.get("stream")
+        printed: Any = message.get("stream")
+        text = message.get("status")
+        if isinstance(printed, str) and printed.startswith("Step "):
+            # What the steps of a build print is not how far it is.
+            text = printed
         if isinstance(layer, str) and isinstance(detail, dict):
             self._take_layer(layer, str(text or ""), cast("dict[str, Any]", detail))
         elif isinstance(text, str) and text.strip():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final
 
@@ -9,7 +10,7 @@ import msgspec
 
 from chronicled.events.errors import InvalidRequest
 
-__all__ = ["BUILT_REGISTRY", "DIGEST", "Reference", "built_name", "parse_reference"]
+__all__ = ["BUILT_REGISTRY", "DIGEST", "Reference", "built_name", "owner_of", "parse_reference"]
 
 BUILT_REGISTRY: Final = "chronicled.invalid"
 """Where the names of built images lie: no registry can ever have that name (RFC 2606), so none is ever asked."""
@@ -99,7 +100,13 @@ def built_name(tenant: str, name: str) -> Reference:
         raise InvalidRequest(
             f"{name[:200]!r} cannot be built: the name of a built image is `path[:tag]` in lower case.", member="name"
         )
-    # Two tenants whose names differ only in what a path cannot hold must not share one: the name itself goes in as hex.
+    return Reference(BUILT_REGISTRY, f"{owner_of(tenant)}/{match['path']}", match["tag"] or "latest", None)
+
+
+def owner_of(tenant: str) -> str:
+    """Return the first part of the paths of what a tenant builds; no two tenants have the same."""
     plain = _TENANT.sub("-", tenant.lower()).strip("-") or "t"
-    owner = plain if plain == tenant else f"{plain}-{tenant.encode().hex()[:64]}"
-    return Reference(BUILT_REGISTRY, f"{owner}/{match['path']}", match["tag"] or "latest", None)
+    if plain == tenant:
+        return plain
+    # What differs only in what a path cannot hold must not become one.
+    return f"{plain[:64]}--{hashlib.sha256(tenant.encode()).hexdigest()[:32]}"
