@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: Final = {
     "serve": "run the daemon",
     "session": "create, list, show and close sessions",
+    "secret": "keep values out of everything that is stored and shown",
     "run": "run a command, stream its output, end with its exit code",
     "submit": "submit any action",
     "files": "put files into a sandbox, get them out, list them",

@@ -10,6 +10,7 @@ import msgspec
 
 from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, client_command
+from chronicled.cli.secret_values import FROM_HELP, read_values
 from chronicled.client import Client
 from chronicled.events.errors import InvalidRequest
 from chronicled.events.sandbox import SandboxRequest
@@ -26,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--image", help="image of its sandbox")
     create.add_argument("--label", metavar="KEY=VALUE", action="append", default=[])
     create.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="variable of every command")
+    create.add_argument("--secret", metavar="NAME[=PATH]", action="append", default=[], help=f"secret; {FROM_HELP}")
     create.add_argument("--life", metavar="SECONDS", type=seconds, help="when it closes by itself")
     create.add_argument("--idle", metavar="SECONDS", type=seconds, help="how long it may stay idle before it closes")
     create.add_argument(
@@ -86,6 +88,7 @@ async def _create(client: Client, options: argparse.Namespace) -> int:
         life_seconds=options.life,
         idle_seconds=options.idle,
         sandbox=asked(options.sandbox),
+        secrets=read_values(options.secret),
     )
     shown = await session.show()
     if options.json:

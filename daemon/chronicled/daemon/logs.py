@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
@@ -32,7 +32,8 @@ def _redacted(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> M
         if isinstance(value, str):
             fields[name] = _redact(value)
         elif isinstance(value, list):
-            fields[name] = [_redact(item) if isinstance(item, str) else item for item in cast("list[Any]", value)]
+            items: list[object] = [*value]  # pyright: ignore[reportUnknownArgumentType]  of no declared type
+            fields[name] = [_redact(item) if isinstance(item, str) else item for item in items]
     return fields
 
 

@@ -63,12 +63,14 @@ class Commands:
         self.daemon.send_signal(signal.SIGTERM)
         return self.daemon.wait(END_SECONDS_MAX)
 
-    def run(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Done:
+    def run(
+        self, *arguments: str | Path, environment: Mapping[str, str] | None = None, typed: bytes | None = None
+    ) -> Done:
         """Run one command to its end."""
         return subprocess.run(
             [BIN, *arguments],
             env={**self.environment, **(environment or {})},
-            stdin=subprocess.DEVNULL,
+            input=typed or b"",
             capture_output=True,
             timeout=END_SECONDS_MAX,
         )
