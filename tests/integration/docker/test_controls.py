@@ -24,7 +24,8 @@ def inspected(runtime: DockerRuntime) -> dict[str, Any]:
     """Return what the engine says of the runtime's one container."""
     label = f"label=chronicled.instance={runtime.instance}"
     (found,) = docker("ps", "-aq", "--filter", label).split()
-    return json.loads(docker("inspect", found))[0]
+    described: list[dict[str, Any]] = json.loads(docker("inspect", found))
+    return described[0]
 
 
 async def words(worker: FrameWorker, command: str) -> list[str]:

@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from chronicled.events.errors import SandboxStartFailed
+from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server.settings import Settings
 from chronicled.runtimes.docker import environment, labels, paths, premises, volumes
 from chronicled.runtimes.docker.container import Container
@@ -49,6 +50,8 @@ class Birth:
         self._report = report
         self.phase = "engine"
         """What it is at, or stopped at."""
+        self.begun = False
+        """Whether anything may have been made that must be cleared up."""
         self._phases: dict[str, float] = {}
 
     async def run(self) -> DockerSandbox:
@@ -67,6 +70,7 @@ class Birth:
                 name, spec.request.pull, pinned=spec.image_pin, listener=self._report
             )
         policy = policy_named(self._runtime.networks, network_of(spec.request, self._settings))
+        self.begun = True
         with self._timed("network"):
             grant = await policy.prepare(spec)
         with self._timed("create"):
@@ -194,8 +198,9 @@ class Birth:
         told.generation, told.sandbox, told.token = spec.generation, spec.sandbox, spec.token
         told.socket_directory = RUN_DIRECTORY
         told.working_directory = spec.request.working_directory or WORKSPACE
+        # For a kernel of the sandbox's own (gVisor), which tells none.
+        told.boot_id = process_proof.boot_id()
         told.fault_point = self._runtime.fault_point
-        told.egress_port = plan.grant.egress_port
         told.egress_port = plan.grant.egress_port
         told.import_paths = [f"{paths.CARRIER}/lib/site"]
         told.environment = environment.commands_environment(

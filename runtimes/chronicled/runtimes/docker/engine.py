@@ -122,14 +122,31 @@ class Engine:
         Raises:
             EngineUnreachable: it went away, or was not there.
         """
+        lost = await self._events({"filters": filters, **({"since": _instant(since)} if since else {})}, take)
+        self._facts = None
+        raise EngineUnreachable(f"The engine's events ended: {lost or 'it went away'}.")
+
+    async def recall(self, filters: Document, since: int, until: int, take: Callable[[Document], None]) -> None:
+        """Hand over what the engine remembers of a span of time (nanoseconds); it forgets, and all at a restart.
+
+        Raises:
+            EngineUnreachable: it does not answer.
+        """
+        span = {"since": _instant(since), "until": _instant(until)}
+        lost = "it took too long"
+        with anyio.move_on_after(CALL_SECONDS):
+            lost = await self._events({"filters": filters, **span}, take)
+        if lost:
+            raise EngineUnreachable(f"The engine did not tell what has happened: {lost}.")
+
+    async def _events(self, parameters: Document, take: Callable[[Document], None]) -> str:
+        """Hand over events until they end; return what was wrong then, empty where they only ended."""
         from aiodocker.events import DockerEvents
 
         # What the client's library leaves open.
         events: Any = cast("Any", DockerEvents)(await self._client(waits=True))
         subscription = events.subscribe(create_task=False)
-        parameters: Document = {"filters": msgspec.json.encode(filters).decode()}
-        if since:
-            parameters["since"] = f"{since // 10**9}.{since % 10**9:09d}"
+        parameters["filters"] = msgspec.json.encode(parameters["filters"]).decode()
         lost = ""
 
         async def pump() -> None:
@@ -137,14 +154,13 @@ class Engine:
             try:
                 await events.run(**parameters)
             except Exception as error:
-                lost = str(error)
+                lost = str(error) or type(error).__name__
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pump)
             while (event := cast("Document | None", await subscription.get())) is not None:
                 take(event)
-        self._facts = None
-        raise EngineUnreachable(f"The engine's events ended: {lost or 'it went away'}.")
+        return lost
 
     async def image(self, name: str) -> Document | None:
         """Return the engine's inspection of an image, None when it is not there."""
@@ -207,13 +223,13 @@ class Engine:
         """Send a signal to a container's first process; return False where it does not run or is not there."""
         return await self._act("kill a container", lambda client: _container(client, container).kill(signal=signal))
 
-    async def pause(self, container: str) -> bool:
-        """Pause a container; return False where it is paused already, does not run or is not there."""
-        return await self._act("pause a container", lambda client: _container(client, container).pause())
+    async def pause(self, container: str) -> None:
+        """Pause a container. Raises as `create`."""
+        await self._call("pause a container", CALL_SECONDS, lambda client: _container(client, container).pause())
 
-    async def unpause(self, container: str) -> bool:
-        """Let a container go on; return False where it is not paused or not there."""
-        return await self._act("unpause a container", lambda client: _container(client, container).unpause())
+    async def unpause(self, container: str) -> None:
+        """Let a container go on. Raises as `create`."""
+        await self._call("unpause a container", CALL_SECONDS, lambda client: _container(client, container).unpause())
 
     async def remove(self, container: str) -> bool:
         """Kill and remove a container with its own volumes; return False where it is gone, or on its way."""
@@ -298,6 +314,10 @@ class Engine:
             self._facts = None
             raise EngineUnreachable(f"The engine could not be asked to {what}: {error!r}") from None
 
+    async def client(self) -> aiodocker.Docker:
+        """Return a client for long calls, such as pulls; it stays the engine's: do not close it."""
+        return await self._client(waits=True)
+
     async def _client(self, *, waits: bool) -> aiodocker.Docker:
         async with self._opening:
             client = self._waits if waits else self._calls
@@ -331,6 +351,11 @@ def _container(client: aiodocker.Docker, container: str) -> Any:
     """Return the library's own object for a container; its types are not told."""
     containers: Any = client.containers
     return containers.container(container)
+
+
+def _instant(nanoseconds: int) -> str:
+    """Return a Unix time as the engine takes it."""
+    return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
 
 
 def _tls(directory: str) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import anyio
@@ -29,9 +30,11 @@ class Shortage:
         self._changed = anyio.Event()
 
     def note(self, at: int) -> None:
-        """Count a notice."""
+        """Count a notice; one that was counted already, or is older than the last, is not."""
+        if at <= self.last_nanoseconds:
+            return
         self.count += 1
-        self.last_nanoseconds = max(self.last_nanoseconds, at)
+        self.last_nanoseconds = at
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
@@ -62,6 +65,16 @@ class MemoryNotices:
     def forget(self, container: str) -> None:
         """Drop a container. Idempotent."""
         self._by_container.pop(container, None)
+
+    async def recall(self, container: str, since: int) -> None:
+        """Learn what the engine remembers of a container that was found again; `since` is a Unix time in nanoseconds.
+
+        Raises:
+            EngineUnreachable: it does not answer.
+        """
+        self.of(container)
+        filters = {"type": ["container"], "event": ["oom"], "container": [container]}
+        await self._engine.recall(filters, since, time.time_ns(), self._take)
 
     async def run(self) -> None:
         """Follow the engine until cancelled, across its restarts."""

@@ -27,7 +27,7 @@ from chronicled.runtimes.docker.images import ImageStore
 from chronicled.runtimes.docker.network_policy import NetworkPolicy, NoNetwork
 from chronicled.runtimes.docker.notices import MemoryNotices
 from chronicled.runtimes.docker.plan import limits_here, network_of, refusals
-from chronicled.runtimes.docker.sandbox import DockerSandbox, Life, ending_of
+from chronicled.runtimes.docker.sandbox import DockerSandbox, Life, ending_of, moment_of
 from chronicled.runtimes.docker.settings import DockerSettings
 from chronicled.runtimes.process import FAULT_POINT_VARIABLE
 from chronicled.runtimes.runtime import Handle, Report, SandboxSpec
@@ -128,13 +128,15 @@ class DockerRuntime:
         try:
             return await birth.run()
         except (EngineRefused, EngineUnreachable, OSError, ValueError) as error:
-            await self._abort(spec)
+            await self._abort(birth, spec)
             raise SandboxStartFailed(f"{birth.phase}: {getattr(error, 'detail', error)}") from error
         except BaseException:
-            await self._abort(spec)
+            await self._abort(birth, spec)
             raise
 
-    async def _abort(self, spec: SandboxSpec) -> None:
+    async def _abort(self, birth: Birth, spec: SandboxSpec) -> None:
+        if not birth.begun:
+            return
         with anyio.CancelScope(shield=True), anyio.fail_after(ABORT_SECONDS):
             await anyio.to_thread.run_sync(premises.untell, spec.socket_directory)
             await self.remove(spec.sandbox)
@@ -159,13 +161,14 @@ class DockerRuntime:
         life = self._life(handle)
         state = await life.ended()
         if state is None:
-            await self._take_up(spec)
+            await self._take_up(life, spec)
             return self.sandbox(life, spec, phases={}, digest=None)
         if state.status == "restarted":
             await self.remove(spec.sandbox)
         return None
 
-    async def _take_up(self, spec: SandboxSpec) -> None:
+    async def _take_up(self, life: Life, spec: SandboxSpec) -> None:
+        await self.notices.recall(life.container, moment_of(life.started_at))
         if self.settings.transport == "socket":
             await anyio.to_thread.run_sync(premises.open_door, spec.socket_directory)
         policy = self.networks.get(network_of(spec.request, self.settings))

@@ -18,7 +18,7 @@ from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
 from chronicled.runtimes.docker.notices import Shortage
 from chronicled.runtimes.runtime import Handle
 
-__all__ = ["DockerSandbox", "Life", "ending_of"]
+__all__ = ["DockerSandbox", "Life", "ending_of", "moment_of"]
 
 END_SECONDS: Final = 25.0
 RETRY_SECONDS_MIN: Final = 0.05
@@ -90,12 +90,17 @@ def _just_then(state: State, shortage: Shortage | None) -> bool:
     """Return whether the last want of memory can have been the end: the engine's mark stays from an earlier one too."""
     if shortage is None or not shortage.count:
         return True
+    finished = moment_of(state.finished_at)
+    return not finished or finished + 10**9 - shortage.last_nanoseconds < _SHORTAGE_NANOSECONDS
+
+
+def moment_of(written: str) -> int:
+    """Return a time as the engine writes it, in Unix nanoseconds, rounded down to a second; 0 where it is none."""
     try:
         # The engine writes nanoseconds, which Python's own parser does not take.
-        finished = datetime.datetime.fromisoformat(state.finished_at[:19] + "+00:00").timestamp()
+        return int(datetime.datetime.fromisoformat(written[:19] + "+00:00").timestamp()) * 10**9
     except ValueError:
-        return True
-    return (finished + 1) * 10**9 - shortage.last_nanoseconds < _SHORTAGE_NANOSECONDS
+        return 0
 
 
 class DockerSandbox:
@@ -221,17 +226,28 @@ class DockerSandbox:
 
     async def pause(self) -> None:
         """Freeze every process of it; see `Sandbox.pause`."""
-        if not await self._life.engine.pause(self._life.container) and not await self._paused():
-            raise SandboxError("It does not run, and cannot be paused.")
+        await self._freeze(frozen=True)
 
     async def resume(self) -> None:
         """Let it go on; see `Sandbox.resume`."""
-        if not await self._life.engine.unpause(self._life.container) and await self._paused() is None:
-            raise SandboxError("It does not run, and cannot go on.")
+        await self._freeze(frozen=False)
 
-    async def _paused(self) -> bool | None:
-        found = await self._life.engine.inspect(self._life.container)
-        return found.state.paused if found is not None and found.state.running else None
+    async def _freeze(self, *, frozen: bool) -> None:
+        engine, container = self._life.engine, self._life.container
+        refusal = "the engine did it, and undid it"
+        for _ in range(2):
+            found = await engine.inspect(container)
+            if found is None or not found.state.running:
+                raise SandboxError("It does not run: it cannot be paused or resumed.")
+            if found.state.paused == frozen:
+                return
+            try:
+                await (engine.pause(container) if frozen else engine.unpause(container))
+                return
+            except EngineRefused as error:
+                # Somebody else may have been faster.
+                refusal = error.detail
+        raise SandboxError(f"It could not be paused or resumed: {refusal}")
 
     @property
     def out_of_memory_count(self) -> int:
