@@ -36,14 +36,27 @@ class InputWatch:
     Args:
         console: The command's.
         supervisor: Who looks.
+        control: Returns the inode of the pipe from which the lane's shell has its commands, if it has read all of
+            them; 0 otherwise.
         tell: Called with True when a waiting period begins, with False when one has ended by itself.
+        idle: Called when the shell waits for its next command, although this one has not ended: its end was lost.
     """
 
-    def __init__(self, console: Console, supervisor: LaneSupervisor, tell: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        console: Console,
+        supervisor: LaneSupervisor,
+        control: Callable[[], int],
+        tell: Callable[[bool], None],
+        idle: Callable[[], None],
+    ) -> None:
         self._terminal = console.terminal
         self._console = console
         self._supervisor = supervisor
+        self._control = control
         self._tell = tell
+        self._idle = idle
+        self._seen_idle = False
         self._loop = asyncio.get_running_loop()
         self._gap = FIRST_SECONDS
         self._asked_at = 0.0
@@ -90,6 +103,7 @@ class InputWatch:
             self._supervisor.look(
                 group,
                 self._terminal.device,
+                self._control(),
                 lambda verdict: self._answer(verdict) if turn == self._turn else None,
                 raw=self._terminal.is_raw,
             )
@@ -98,6 +112,13 @@ class InputWatch:
             self.close()
 
     def _answer(self, verdict: bytes) -> None:
+        if verdict == waiting.IDLE and self._seen_idle:
+            self._idle()
+            return
+        self._seen_idle = verdict == waiting.IDLE
+        if self._seen_idle:
+            self._arm(FIRST_SECONDS)
+            return
         with contextlib.suppress(OSError):
             self._judge(found=verdict == waiting.WAITS or (verdict == waiting.HIDDEN and self._suspects()))
 

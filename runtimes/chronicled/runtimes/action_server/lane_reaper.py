@@ -10,7 +10,7 @@ processes by their place in the tree. One packet is one request or one notice:
                                             ◀── program PID  or refused WHY
                                             ◀── failed SERIAL PLACE ERRNO, when it could not be executed
                                             ◀── over SERIAL STATUS, when it has ended
-      look SERIAL GROUP DEVICE RAW          ──▶            does that group wait for that terminal (waiting.py)
+      look SERIAL GROUP DEVICE CONTROL RAW  ──▶            does that group wait for that terminal (waiting.py)
                                             ◀── looked SERIAL VERDICT
       spare PID:START ...                   ──▶            part of a list too long for one packet; no answer
       term SHELL | kill SHELL               ──▶            what is not spared and not SHELL (0: the shell too)
@@ -120,8 +120,8 @@ class LaneReaper:
         elif name == b"program":
             self._start_program(int(rest), descriptors)
         elif name == b"look":
-            serial, group, device, raw = map(int, rest.split())
-            verdict = waiting.look(os.getpid(), group, device, raw=bool(raw))
+            serial, group, device, control, raw = map(int, rest.split())
+            verdict = waiting.look(os.getpid(), group, device, control, raw=bool(raw))
             self._answer(b"looked %d %s" % (serial, verdict))
         elif name == b"spare":
             for entry in rest.split():

@@ -43,6 +43,7 @@ class Program:
     pid = 0
     """No process to spare when it is ended: all of it goes."""
     ignores_interrupts = False
+    control = 0
 
     def __init__(self, supervisor: LaneSupervisor, console: Console, name: str) -> None:
         self._supervisor = supervisor
@@ -87,6 +88,9 @@ class Program:
     def interrupt_all(self) -> None:
         """Send SIGINT to the foreground process group."""
         self.interrupt(signal.SIGINT)
+
+    def abandon(self) -> None:
+        """Do nothing: a program's end cannot be lost."""
 
     def died(self, code: int) -> None:
         """Take note that it is gone with its lane reaper."""

@@ -175,7 +175,7 @@ class RunExecutor:
         if supervisor is not lane_shell.lane:
             toll = Toll(toll.killed + await lane_shell.end_strays(), 0)
         run_ending.follow_directory(context, result, shell)
-        ended = run_ending.of_command(result, toll, context, restarted=shell.dead is not None)
+        ended = run_ending.of_command(result, toll, context, shell)
         return msgspec.structs.replace(ended, state_lost=True) if state_lost else ended
 
     async def _run_program(
@@ -215,7 +215,7 @@ async def _see_through(
 ) -> tuple[End, Toll, bool]:
     """Stay with what runs until it has ended; return how, what it took to end it, and whether it was made to end."""
     ending: asyncio.Task[Toll] | None = None
-    watch = InputWatch(runner.console, supervisor, context.tell_waiting)
+    watch = InputWatch(runner.console, supervisor, lambda: runner.control, context.tell_waiting, runner.abandon)
 
     def end(_: Cause) -> None:
         nonlocal ending

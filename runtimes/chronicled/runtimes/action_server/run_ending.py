@@ -27,14 +27,18 @@ def follow_directory(context: Context, result: Finished, shell: Shell) -> None:
             context.lane.working_directory = os.readlink(f"/proc/{shell.pid}/cwd")
 
 
-def of_command(result: Finished, toll: Toll, context: Context, *, restarted: bool) -> Ended:
-    """Return the end of a command; `restarted` says that its shell is gone."""
+def of_command(result: Finished, toll: Toll, context: Context, shell: Shell) -> Ended:
+    """Return the end of a command in its shell, which may be gone by now."""
+    restarted = shell.dead is not None
     fields = _fields(context, toll) | {"terminal_restarted": restarted}
     outcome, effects, reason, message = Outcome.OK, Effects.COMPLETE, None, None
     if result.died and result.exit_code < 0:
         fields["signal"] = -result.exit_code
         outcome, effects, reason = Outcome.KILLED, Effects.POSSIBLE, "shell_killed"
         message = f"the lane's shell was ended by signal {-result.exit_code}"
+        if shell.abandoned:
+            reason = "shell_broken"
+            message = "the command has left the lane's shell unable to tell how it ended; the next one gets a new shell"
     else:
         fields["exit_code"] = result.exit_code
         outcome = Outcome.OK if result.exit_code == 0 else Outcome.FAILED
@@ -61,7 +65,9 @@ def of_program(result: ProgramEnd, toll: Toll, context: Context) -> Ended:
 
 
 def _fields(context: Context, toll: Toll) -> dict[str, Any]:
-    return {"working_directory": context.lane.working_directory, "survivors_killed": toll.killed}
+    # A directory's name may be any bytes, an observation is text.
+    shown = os.fsencode(context.lane.working_directory).decode(errors="replace")
+    return {"working_directory": shown, "survivors_killed": toll.killed}
 
 
 def _left(toll: Toll) -> str | None:

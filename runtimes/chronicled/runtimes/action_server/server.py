@@ -479,11 +479,16 @@ def _result(record: _Record, ended: Ended, seconds: float) -> frames.Result:
         state_lost=ended.state_lost,
         fields=ended.fields,
     )
-    return result if _fits(result) else msgspec.structs.replace(result, fields={}, message="the result was too large")
-
-
-def _fits(result: frames.Result) -> bool:
-    return not result.fields or len(msgspec.msgpack.encode(result)) <= FRAME_BYTES_MAX
+    if not result.fields and message is None:
+        return result
+    try:
+        size = len(msgspec.msgpack.encode(result))
+    except (TypeError, ValueError, OverflowError, RecursionError) as problem:
+        # Text that is none, say: an executor's mistake must not cost the result.
+        return msgspec.structs.replace(result, fields={}, message=f"the result cannot be told: {problem}"[:500])
+    if size > FRAME_BYTES_MAX:
+        return msgspec.structs.replace(result, fields={}, message="the result was too large")
+    return result
 
 
 def _close(descriptors: list[int]) -> None:

@@ -69,6 +69,8 @@ class Shell:
     ) -> None:
         self.pid = 0
         self.dead: Finished | None = None
+        self.abandoned = False
+        """It was killed because it could not tell the end of its command."""
         self.console = Console(between)
         self._supervisor = supervisor
         self._variables = variables
@@ -169,6 +171,23 @@ class Shell:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
             self._repeat_status()
+
+    @property
+    def control(self) -> int:
+        """Inode of the pipe from which it has its commands; 0 while one of them has not been read whole."""
+        waiting = array.array("i", [0])
+        fcntl.ioctl(self._control, termios.FIONREAD, waiting)
+        return 0 if self._unsent or waiting[0] or self._pending is not None else os.fstat(self._control).st_ino
+
+    def abandon(self) -> None:
+        """Kill it: it has read all that there was and waits for more, but has not told the end of its command.
+
+        A command can have put a function in the place of a builtin, or closed what the end is told on.
+        """
+        if self.dead is None:
+            self.abandoned = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     @property
     def ignores_interrupts(self) -> bool:

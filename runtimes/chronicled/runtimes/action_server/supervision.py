@@ -207,14 +207,14 @@ class LaneSupervisor:
         finally:
             os.close(told)
 
-    def look(self, group: int, device: int, verdict: Callable[[bytes], None], *, raw: bool) -> None:
+    def look(self, group: int, device: int, control: int, verdict: Callable[[bytes], None], *, raw: bool) -> None:
         """Ask whether a foreground group waits for the terminal; `verdict` is called with one of `waiting.py`.
 
         Raises:
             ReaperLost: the lane reaper is gone.
         """
         self._serial += 1
-        self._link.tell(b"look %d %d %d %d" % (self._serial, group, device, raw))
+        self._link.tell(b"look %d %d %d %d %d" % (self._serial, group, device, control, raw))
         self._looks[self._serial] = verdict
 
     async def ask_to_end(self, spared: Iterable[Process], shell: int) -> int:

@@ -14,10 +14,11 @@ import struct
 
 from chronicled.runtimes.action_server import process_tree
 
-__all__ = ["BUSY", "HIDDEN", "WAITS", "look"]
+__all__ = ["BUSY", "HIDDEN", "IDLE", "WAITS", "look"]
 
-WAITS, BUSY, HIDDEN = b"waits", b"busy", b"hidden"
-"""It waits for input; it does not; it sleeps, and the kernel does not say in what (gVisor, or a set-uid program)."""
+WAITS, BUSY, HIDDEN, IDLE = b"waits", b"busy", b"hidden", b"idle"
+"""It waits for input; it does not; it sleeps, and the kernel does not say in what (gVisor, or a set-uid program); it is
+the shell itself, which waits for its next command."""
 PROCESSES_MAX = 256
 THREADS_MAX = 64
 _SELECT_MAX = 1024
@@ -33,20 +34,21 @@ _TTY_ANY = os.makedev(5, 0)
 _INTERNAL = ("anon_inode:", "/dev/null")
 
 
-def look(root: int, group: int, device: int, *, raw: bool) -> bytes:
+def look(root: int, group: int, device: int, control: int, *, raw: bool) -> bytes:
     """Return the verdict on a foreground process group below the process `root`.
 
     Args:
         root: Pid of the ancestor.
         group: The foreground process group.
         device: Device number of the terminal.
+        control: Inode of the pipe from which the lane's shell has its commands; 0 where there is none.
         raw: Whether the terminal is out of line mode.
     """
     verdict = BUSY
     for pid in _members(root, group):
-        found = _look_at(pid, device, raw=raw)
-        if found is WAITS:
-            return WAITS
+        found = _look_at(pid, device, control if pid == group else 0, raw=raw)
+        if found in (WAITS, IDLE):
+            return found
         if found is HIDDEN:
             verdict = HIDDEN
     return verdict
@@ -77,7 +79,7 @@ def _group(pid: int) -> int:
         return -1
 
 
-def _look_at(pid: int, device: int, *, raw: bool) -> bytes:
+def _look_at(pid: int, device: int, control: int, *, raw: bool) -> bytes:
     try:
         threads = os.listdir(f"/proc/{pid}/task")[:THREADS_MAX]
     except OSError:
@@ -89,6 +91,8 @@ def _look_at(pid: int, device: int, *, raw: bool) -> bytes:
             hidden = True
         elif call and _waits(pid, call, device, raw=raw):
             return WAITS
+        elif call and control and call[0] in _READ and _is_pipe(pid, call[1], control):
+            return IDLE
     return HIDDEN if hidden and _sleeps(pid) and _has_terminal(pid, device) else BUSY
 
 
@@ -136,6 +140,14 @@ def _is_terminal(pid: int, descriptor: int, device: int) -> bool:
         return False
     # A member of the terminal's foreground group has no other terminal behind /dev/tty.
     return found.st_rdev in (device, _TTY_ANY)
+
+
+def _is_pipe(pid: int, descriptor: int, inode: int) -> bool:
+    try:
+        found = os.stat(f"/proc/{pid}/fd/{descriptor}")
+    except OSError:
+        return False
+    return stat.S_ISFIFO(found.st_mode) and found.st_ino == inode
 
 
 def _is_internal(pid: int, descriptor: int) -> bool:
