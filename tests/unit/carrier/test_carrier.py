@@ -27,7 +27,7 @@ from chronicled.runtimes.carrier import (
     ensure_carrier,
     verify,
 )
-from chronicled.runtimes.carrier.cache import UNUSED_SECONDS
+from chronicled.runtimes.carrier.cache import UNUSED_SECONDS, cache_directory
 from chronicled.runtimes.carrier.closure import Sources, closure
 from chronicled.runtimes.carrier.place import STALE_SECONDS
 
@@ -67,9 +67,13 @@ def test_nothing_in_a_carrier_can_be_written_to(build: Build) -> None:
 
 
 def test_the_same_sources_give_the_same_carrier(build: Build, base: FakeBase) -> None:
-    """Another build from nothing, elsewhere, has the same digest and the same archive; asked again, nothing is made."""
+    """Another build from nothing, elsewhere and under another umask, has the same digest; asked again, nothing is made."""
     first = build()
-    second = build("elsewhere", layers="other-cache")
+    former = os.umask(0o077)
+    try:
+        second = build("elsewhere", layers="other-cache")
+    finally:
+        os.umask(former)
     assert (base.made, first.digest) == (2, second.digest)
     assert b"".join(carrier_archive(first.path)) == b"".join(carrier_archive(second.path))
     before = os.stat(first.path)
@@ -240,6 +244,18 @@ def test_the_archive_holds_the_carrier_and_nothing_of_this_machine(build: Build,
     assert {(member.uid, member.gid, member.uname, member.mtime) for member in members} == {(0, 0, "", 0)}
     assert not [member.name for member in members if member.islnk()]
     assert verify(target) == made.digest
+
+
+def test_layers_are_where_caches_are(tmp_path: Path) -> None:
+    """Systemd's directory goes before the user's; a service without a home keeps them beside its carriers."""
+    otherwise = tmp_path / "carriers/layers"
+    unit = {"CACHE_DIRECTORY": f"{tmp_path}/unit:{tmp_path}/other", "HOME": str(tmp_path)}
+    assert cache_directory(unit, otherwise) == tmp_path / "unit/carrier"
+    chosen = {"XDG_CACHE_HOME": f"{tmp_path}/xdg", "HOME": str(tmp_path)}
+    assert cache_directory(chosen, otherwise) == tmp_path / "xdg/chronicled/carrier"
+    assert cache_directory({"HOME": str(tmp_path)}, otherwise) == tmp_path / ".cache/chronicled/carrier"
+    assert cache_directory({}, otherwise) == otherwise
+    assert cache_directory({"HOME": ""}, otherwise) == otherwise
 
 
 def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -44,10 +44,18 @@ class Layer(msgspec.Struct, frozen=True):
     content: Base
 
 
-def cache_directory() -> Path:
-    """Return the user's cache directory for carriers (XDG)."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    parent = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+def cache_directory(environment: Mapping[str, str], otherwise: Path) -> Path:
+    """Return where layers are kept: systemd's `CACHE_DIRECTORY`, else the user's XDG cache directory, else `otherwise`.
+
+    A service may have neither, nor a home.
+    """
+    if unit := environment.get("CACHE_DIRECTORY"):
+        return Path(unit.split(":", 1)[0]) / "carrier"
+    given, home = environment.get("XDG_CACHE_HOME", ""), environment.get("HOME", "")
+    parent = Path(given) if os.path.isabs(given) else Path(home) / ".cache"
+    standing = next((place for place in (parent, *parent.parents) if place.exists()), parent)
+    if not parent.is_absolute() or not os.access(standing, os.W_OK):
+        return otherwise
     return parent / "chronicled" / "carrier"
 
 

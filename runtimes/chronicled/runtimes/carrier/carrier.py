@@ -29,6 +29,7 @@ from chronicled.runtimes.carrier.recipe import architecture_of
 __all__ = ["Carrier", "carriers", "ensure_carrier"]
 
 _FOLDER_MODE: Final = 0o555
+_LAYERS_NAME: Final = "layers"
 
 _verified: set[tuple[str, int, int]] = set()
 """Carriers that this process has checked: path, and the folder's identity."""
@@ -60,7 +61,7 @@ def ensure_carrier(
     Args:
         directory: Where carriers are kept, a folder each; made when it is not there.
         architecture: Of the engine's processors: `amd64`, `arm64`, or as the kernel says.
-        cache: Where the layers are kept from which carriers are made; the user's cache directory by default.
+        cache: Where the layers are kept from which carriers are made; a cache directory of the user's by default.
         fresh: Fetch the packages again, for their latest versions.
 
     Raises:
@@ -68,7 +69,7 @@ def ensure_carrier(
         CarrierCorrupt: what was made does not verify, twice: the disk cannot be trusted.
     """
     target = architecture_of(architecture)
-    store = Cache(cache_directory() if cache is None else Path(cache))
+    store = Cache(cache_directory(os.environ, Path(directory) / _LAYERS_NAME) if cache is None else Path(cache))
     sources = closure()
     try:
         for attempt in range(2):
