@@ -67,7 +67,7 @@ def test_nothing_in_a_carrier_can_be_written_to(build: Build) -> None:
 
 
 def test_the_same_sources_give_the_same_carrier(build: Build, base: FakeBase) -> None:
-    """Another build from nothing, elsewhere and under another umask, has the same digest; asked again, nothing is made."""
+    """A build from nothing, elsewhere and under another umask, has the same digest; asked again, nothing is made."""
     first = build()
     former = os.umask(0o077)
     try:
