@@ -11,6 +11,7 @@ import msgspec
 from chronicled.events.errors import SandboxError
 from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes.worker.link import Listen
 
 __all__ = ["Handle", "Report", "Runtime", "RuntimeDefaults", "Sandbox", "SandboxDefaults", "SandboxSpec"]
 
@@ -163,6 +164,11 @@ class Runtime(Protocol):
         ...
 
     @property
+    def listen(self) -> Listen | None:
+        """How its sandboxes are reached; None where they dial the worker's socket."""
+        ...
+
+    @property
     def isolated(self) -> bool:
         """Whether code in a sandbox is kept from the daemon's files and sockets."""
         ...
@@ -235,6 +241,11 @@ class Runtime(Protocol):
 
 class RuntimeDefaults:
     """What a runtime does that shares nothing among its sandboxes."""
+
+    @property
+    def listen(self) -> Listen | None:
+        """They dial the worker's socket."""
+        return None
 
     @property
     def pauses(self) -> bool:

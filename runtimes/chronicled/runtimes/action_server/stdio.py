@@ -75,6 +75,12 @@ class StdioConnection(Channel[frames.ToServer]):
             with contextlib.suppress(ConnectionLost):
                 self._put(self._epoch.record(b""))
 
+    def give_way(self) -> None:
+        """End it because another worker has attached; whoever is still there is told."""
+        with contextlib.suppress(ChronicledError):
+            self.post(frames.Refusal(code="replaced", message="another worker has attached"))
+        self.lose("another worker has attached")
+
     def lose(self, reason: str) -> None:
         """End it because the worker is gone."""
         self._fail(ConnectionLost(reason))
@@ -201,7 +207,7 @@ class StdioServer:
         if found is not None:
             epoch, data = found
             if self._connection is not None:
-                self._connection.lose("a worker has attached anew")
+                self._connection.give_way()
             self._connection = StdioConnection(self._token, epoch, self._outgoing, self._watch)
             self._opened.set()
         if self._connection is not None:

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from chronicled.events.errors import SandboxStartFailed
 from chronicled.runtimes import process_proof
-from chronicled.runtimes.action_server.settings import Settings
+from chronicled.runtimes.action_server.settings import Settings, encode
 from chronicled.runtimes.docker import environment, labels, paths, premises, volumes
 from chronicled.runtimes.docker.container import Container
 from chronicled.runtimes.docker.facts import EngineFacts
@@ -86,6 +86,10 @@ class Birth:
             found = await engine.inspect(container)
             await self._compare(plan, found, facts)
         assert found is not None
+        if plan.stdio:
+            with self._timed("tell"):
+                await self._runtime.lines.tell(container, encode(self.told(plan)))
+            self._runtime.lines.open(spec.socket_directory, container, spec.token)
         life = Life(engine, facts.id, container, found.state.started_at)
         return self._runtime.sandbox(life, spec, phases=self._phases, digest=image.pin)
 

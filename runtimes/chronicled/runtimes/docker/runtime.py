@@ -19,6 +19,7 @@ from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.docker import labels, premises
+from chronicled.runtimes.docker.attach_link import AttachLines
 from chronicled.runtimes.docker.birth import Birth
 from chronicled.runtimes.docker.carriage import CarrierSource
 from chronicled.runtimes.docker.engine import Engine
@@ -31,6 +32,7 @@ from chronicled.runtimes.docker.sandbox import DockerSandbox, Life, ending_of, m
 from chronicled.runtimes.docker.settings import DockerSettings
 from chronicled.runtimes.process import FAULT_POINT_VARIABLE
 from chronicled.runtimes.runtime import Handle, Report, SandboxSpec
+from chronicled.runtimes.worker.link import Listen
 
 __all__ = ["DockerRuntime"]
 
@@ -82,6 +84,8 @@ class DockerRuntime:
         self.worker = worker
         self.protected = tuple(protected)
         self.fault_point = os.environ.get(FAULT_POINT_VARIABLE, "") if fault_point is None else fault_point
+        self.lines = AttachLines(self.engine)
+        """How sandboxes are reached whose directory cannot be shared."""
         self.notices = MemoryNotices(self.engine, instance)
         self.limits = limits_here()
         self.uid, self.gid = os.geteuid(), os.getegid()
@@ -95,6 +99,11 @@ class DockerRuntime:
     def isolated(self) -> bool:
         """True: code in a sandbox reaches nothing of the host but what was mounted for it."""
         return True
+
+    @property
+    def listen(self) -> Listen | None:
+        """Over their standard streams, where that is set; see `Runtime.listen`."""
+        return self.lines.listen if self.settings.transport == "stdio" else None
 
     @property
     def pauses(self) -> bool:
@@ -171,6 +180,8 @@ class DockerRuntime:
         await self.notices.recall(life.container, moment_of(life.started_at))
         if self.settings.transport == "socket":
             await anyio.to_thread.run_sync(premises.open_door, spec.socket_directory)
+        else:
+            self.lines.open(spec.socket_directory, life.container, spec.token)
         policy = self.networks.get(network_of(spec.request, self.settings))
         try:
             if policy is not None:

@@ -207,7 +207,8 @@ class SandboxLife:
                 generation_id, sandbox_id, self._expected(generation_id, token, results), fresh=True, crew=session
             )
             failure, reason = None, ""
-            async with context.listen(directories.socket_directory(sandbox_id), generation.serve):
+            listen = runtime.listen or context.listen
+            async with listen(directories.socket_directory(sandbox_id), generation.serve):
                 try:
                     reason = await self._start_and_serve(runtime, spec, generation, warm)
                 except SandboxStartFailed as error:
@@ -326,7 +327,9 @@ class SandboxLife:
         context = self._context
         requested = self._session.fold.sandbox
         spec = self._spec(started.sandbox, started.generation, token, 0 if requested is None else requested.position)
-        async with context.listen(context.directories.socket_directory(started.sandbox), generation.serve):
+        provider = context.runtimes.get(started.runtime)
+        listen = (None if provider is None else provider.listen) or context.listen
+        async with listen(context.directories.socket_directory(started.sandbox), generation.serve):
             sandbox = await self._attach(started, spec)
             if sandbox is None:
                 runtime = context.runtimes.get(started.runtime)

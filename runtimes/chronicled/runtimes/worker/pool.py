@@ -150,7 +150,8 @@ class _Wait:
         )
         warm: Warm | None = None
         try:
-            async with context.listen(socket_directory, generation.serve):
+            listen = self._runtime.listen or context.listen
+            async with listen(socket_directory, generation.serve):
                 slot = StartSlot(context.starts, settings.start_seconds, _nobody)
                 async with slot.taken():
                     sandbox = await start(self._runtime, spec, generation, slot)

@@ -1,0 +1,100 @@
+"""Sandboxes that are reached over their standard streams, by a real engine: nothing is shared with the host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.engine.fixture import DEBIAN, FILE, MUSL
+from tests.engine.fixture import Engine as EngineFixture
+from tests.integration.docker.host import docker, running, runtime_of
+
+from chronicled.events.outcome import Outcome
+from chronicled.runtimes.action_server import frames
+from chronicled.runtimes.docker.attach_link import AttachLines
+from chronicled.runtimes.docker.runtime import DockerRuntime
+from chronicled.runtimes.runtime import SandboxSpec
+from chronicled.runtimes.testing import FrameWorker, make_spec
+from chronicled.runtimes.worker.attach_link import AttachLink
+from chronicled.runtimes.worker.link import Link
+
+
+class Speaker:
+    """Who speaks to a sandbox over each of its attachments, one after another."""
+
+    def __init__(self, spec: SandboxSpec, directory: Path) -> None:
+        self.frames = FrameWorker(spec, directory, "inband")
+        self.fence = 0
+        self.links: list[Link] = []
+        self._welcomed = asyncio.Event()
+
+    async def accept(self, link: Link) -> None:
+        """Serve one attachment until it ends."""
+        assert isinstance(link, AttachLink)
+        self.fence += 1
+        self.links.append(link)
+        try:
+            await self.frames.connect(fence=self.fence, link=link)
+        except AssertionError:
+            return
+        self._welcomed.set()
+        await self.frames.until(lambda: self.frames.lost is not None, seconds=600.0)
+
+    async def welcomed(self) -> None:
+        """Wait for the next welcome."""
+        await asyncio.wait_for(self._welcomed.wait(), 20)
+        self._welcomed.clear()
+
+
+@pytest.fixture(params=[DEBIAN, MUSL, FILE])
+async def runtime(request: pytest.FixtureRequest, engine: EngineFixture) -> AsyncIterator[DockerRuntime]:
+    """A runtime of which nothing is shared with its sandboxes but the carrier."""
+    image: str = request.param
+    async with running(runtime_of(transport="stdio", workspace="tmpfs", image=image)) as runtime:
+        yield runtime
+
+
+async def test_actions_run_over_attachments_that_come_and_go(runtime: DockerRuntime, tmp_path: Path) -> None:
+    """Output, results, input and a flood get across; a worker that goes and comes again finds all of it."""
+    spec = make_spec(tmp_path)
+    speaker = Speaker(spec, tmp_path)
+    assert runtime.listen is not None
+    async with runtime.listen(spec.socket_directory, speaker.accept):
+        sandbox = await runtime.start(spec)
+        container = str(sandbox.handle["container"])
+        await speaker.welcomed()
+        result, output = await speaker.frames.run("name=kept; echo out; exit 3; :")
+        assert (result.fields["exit_code"], output) == (3, b"out\n")
+        result, output = await speaker.frames.run("head -c 20000000 /dev/zero")
+        assert (result.outcome, len(output)) == (Outcome.OK, 20_000_000)
+        action = await speaker.frames.dispatch(
+            "run", {"command": "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); echo $i; done"}
+        )
+        await speaker.frames.frame(frames.Started, action=action)
+        speaker.links[-1].close()
+        await speaker.welcomed()
+        await speaker.frames.result(action)
+        assert speaker.frames.output(action) == b"".join(b"%d\n" % number for number in range(1, 200_001))
+    assert spec.token not in docker("inspect", container)
+    waiting = await _type_from_anew(runtime, spec, tmp_path, container)
+    assert waiting == b"typed\n"
+    await sandbox.kill()
+    await speaker.frames.close()
+
+
+async def _type_from_anew(runtime: DockerRuntime, spec: SandboxSpec, directory: Path, container: str) -> bytes:
+    lines = AttachLines(runtime.engine)
+    lines.open(spec.socket_directory, container, spec.token)
+    successor = Speaker(spec, directory)
+    successor.fence = 10
+    async with lines.listen(spec.socket_directory, successor.accept):
+        await successor.welcomed()
+        action = await successor.frames.dispatch("run", {"command": "read line; echo $line"})
+        await successor.frames.frame(frames.Started, action=action)
+        await successor.frames.send(frames.Input(action=action, data=b"typed\n"))
+        await successor.frames.result(action)
+        output = successor.frames.output(action)
+    await successor.frames.close()
+    return output
