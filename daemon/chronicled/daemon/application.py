@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import structlog
@@ -22,7 +22,7 @@ from chronicled.daemon.http.route import Router
 from chronicled.daemon.http.server import Api, Listener
 from chronicled.daemon.http.subscribers import Subscribers
 from chronicled.daemon.http.table import Parts, route_table
-from chronicled.daemon.instance import load_instance
+from chronicled.daemon.instance import Instance, load_instance
 from chronicled.daemon.lifecycle import Bound, Drain, Journal, boot_id, on_signals, serve_until_stopped
 from chronicled.daemon.listening import UnixListener, listen_tcp, read_token
 from chronicled.daemon.local_worker_log import LocalWorkerLog
@@ -43,7 +43,6 @@ from chronicled.events.secret_redaction import SecretRedaction
 from chronicled.events.store import EventStore
 from chronicled.events.worker_log import SessionKey
 from chronicled.migrations.builtin import builtin_chain
-from chronicled.runtimes.docker.images import Images
 from chronicled.runtimes.news import News
 from chronicled.runtimes.process import ProcessRuntime
 from chronicled.runtimes.runtime import Runtime
@@ -58,9 +57,13 @@ from chronicled.storage.secrets import SecretStore
 from chronicled.storage.stream import LogStream
 from chronicled.storage.writer import SWITCH_SECONDS
 
+if TYPE_CHECKING:
+    from chronicled.daemon.image_jobs import ImageJobs
+
 __all__ = ["serve"]
 
 PROJECTIONS_NAME: Final = "projections.sqlite"
+CONTEXTS_NAME: Final = "contexts"
 
 log: Any = structlog.get_logger("chronicled")
 WORKER = "local"
@@ -116,7 +119,7 @@ class Application:
         self._metrics = Metrics(self._registry)
         self._waits = Waits(self._registry, settings.limits.waits_max)
         self._subscribers = Subscribers(settings.limits.subscribers_max)
-        self._images: Images | None = None
+        self._images: ImageJobs | None = None
         self._news = News()
 
     async def open(self) -> None:
@@ -138,9 +141,7 @@ class Application:
         self._store = GuardedStore(await self._open_store(data, lock), stop_now)
         instance = load_instance(str(data), fresh=self._store.head == 0)
         if "docker" in settings.runtime.offered and engine_is_here(settings):
-            self._runtimes["docker"], self._images = await open_containers(
-                settings, stack, SystemClock(), self._news, instance=instance.instance, worker=WORKER
-            )
+            await self._open_docker(instance)
         self._check_isolation()
         self._stream = LogStream(self._store)
         stack.push_async_callback(self._stream.aclose)
@@ -159,6 +160,17 @@ class Application:
         stack.enter_context(self._news.listen(self._worker.tell))
         self._add_gauges()
 
+    async def _open_docker(self, instance: Instance) -> None:
+        self._runtimes["docker"], images = await open_containers(
+            self._settings, self._stack, SystemClock(), self._news, instance=instance.instance, worker=WORKER
+        )
+        from chronicled.daemon.image_jobs import ImageJobs
+        from chronicled.daemon.image_stream import ImageStream
+
+        told = ImageStream(self._store, self._codec, self._ids, instance.request_key)
+        contexts = os.path.join(self._settings.data.directory, CONTEXTS_NAME)
+        self._images = ImageJobs(images, told, self._ids, contexts, self._store.head)
+
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain and record the end."""
         api = self._make_api()
@@ -166,6 +178,8 @@ class Application:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch_loop, self._metrics)
             tasks.start_soon(self._vault.run)
+            if self._images is not None:
+                tasks.start_soon(self._images.run)
             worked = anyio.Event()
             tasks.start_soon(self._work, worked)
             await serve_until_stopped(self._listeners(api), drain, stop)
@@ -303,6 +317,8 @@ class Application:
             limits=self._settings.limits,
             runtimes=self._runtimes,
             runtime_default=self._settings.runtime.default,
+            images=self._images,
+            context_bytes_max=self._settings.images.build_context_bytes_max,
             unready=lambda: self._unready(api),
         )
         router = Router(route_table(parts))

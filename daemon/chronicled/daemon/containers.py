@@ -7,16 +7,16 @@ import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chronicled.daemon.configuration import Configuration
 from chronicled.events.clock import Clock
-from chronicled.runtimes.docker.carriage import CarrierDirectory
-from chronicled.runtimes.docker.egress import open_egress
 from chronicled.runtimes.docker.engine import Engine, address
-from chronicled.runtimes.docker.images import Images, open_images
-from chronicled.runtimes.docker.network import network_policies
-from chronicled.runtimes.docker.runtime import DockerRuntime
 from chronicled.runtimes.news import News
+
+if TYPE_CHECKING:
+    from chronicled.runtimes.docker.images import Images
+    from chronicled.runtimes.docker.runtime import DockerRuntime
 
 __all__ = ["engine_is_here", "instance_label", "open_containers"]
 
@@ -69,6 +69,13 @@ async def open_containers(
     Raises:
         ConfigurationError: the engine's address, or a network policy, cannot be used.
     """
+    # Imported when there is an engine: a daemon without one does not pay for its client.
+    from chronicled.runtimes.docker.carriage import CarrierDirectory
+    from chronicled.runtimes.docker.egress import open_egress
+    from chronicled.runtimes.docker.images import open_images
+    from chronicled.runtimes.docker.network import network_policies
+    from chronicled.runtimes.docker.runtime import DockerRuntime
+
     data = settings.data.directory
     engine = Engine(settings.docker.host, settings.docker.tls_directory)
     images = await stack.enter_async_context(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from chronicled.daemon.configuration import LimitSettings
 from chronicled.daemon.http.action_routes import ActionRoutes
@@ -29,6 +30,9 @@ from chronicled.events.stream import EventStream
 from chronicled.runtimes.runtime import Runtime
 from chronicled.storage.projections import Projections
 
+if TYPE_CHECKING:
+    from chronicled.daemon.image_jobs import ImageJobs
+
 __all__ = ["Parts", "route_table"]
 
 
@@ -51,8 +55,21 @@ class Parts:
     runtimes: Mapping[str, Runtime]
     """By name."""
     runtime_default: str
+    images: ImageJobs | None
+    """None where there is no engine; then there are no routes for them."""
+    context_bytes_max: int
+    """Largest context of a build."""
     unready: Callable[[], str | None]
     """Tells why the daemon takes no requests; None when it does."""
+
+
+def _images(parts: Parts) -> tuple[Route, ...]:
+    if parts.images is None:
+        return ()
+    # Imported when there is an engine: with its client it is a third of a second.
+    from chronicled.daemon.http.image_routes import ImageRoutes
+
+    return ImageRoutes(parts.images, parts.context_bytes_max, parts.limits.wait_seconds_max).routes()
 
 
 def route_table(parts: Parts) -> tuple[Route, ...]:
@@ -89,9 +106,13 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
         parts.unready,
         lambda: document(routes, parts.codec.registry, limits.actions_per_request_max, parts.runtimes),
     )
-    routes = tuple(
-        route
-        for resource in (sessions, secrets, actions, outputs, files, events, blobs, health)
-        for route in resource.routes()
+    routes = (
+        *(
+            route
+            for resource in (sessions, secrets, actions, outputs, files, events, blobs)
+            for route in resource.routes()
+        ),
+        *_images(parts),
+        *health.routes(),
     )
     return routes
