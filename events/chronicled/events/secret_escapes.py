@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final
 
-__all__ = ["PARTIAL", "Decoded", "decodings"]
+__all__ = ["PARTIAL", "Decoded", "decodings", "windows"]
 
 PERCENT: Final = rb"%[0-9A-Fa-f]{2}"
 LETTERS: Final = (
@@ -37,6 +37,7 @@ _ALL_STRICTLY: Final = re.compile(b"(" + b"|".join((PERCENT, STRICT, ENTITY)) + 
 _ENTITIES: Final = {b"&amp;": b"&", b"&lt;": b"<", b"&gt;": b">", b"&quot;": b'"', b"&apos;": b"'"}
 KNOWN_MAX: Final = 1 << 16
 KNOWN_BYTES_MAX: Final = 16
+MARKS_MAX: Final = 64
 
 
 class Decoded:
@@ -77,6 +78,28 @@ class Decoded:
             self._ends = list(accumulate(map(len, self._decoded)))
         part = bisect.bisect_right(self._ends, offset)
         return part, offset - (self._ends[part - 1] if part else 0)
+
+
+def windows(data: bytes, reach: int) -> list[tuple[int, int]]:
+    """Return the parts of the data that can read otherwise once decoded: those within `reach` of an escape.
+
+    All of it where it is full of escapes: then it is not worth the search.
+    """
+    marks: list[int] = []
+    for sign, pattern in zip(_SIGNS, _SINGLE, strict=True):
+        if sign not in data:
+            continue
+        for match in pattern.finditer(data):
+            marks.append(match.start())
+            if len(marks) > MARKS_MAX:
+                return [(0, len(data))]
+    found: list[tuple[int, int]] = []
+    for mark in sorted(marks):
+        if found and mark - reach <= found[-1][1]:
+            found[-1] = (found[-1][0], mark + reach)
+        else:
+            found.append((max(0, mark - reach), mark + reach))
+    return found
 
 
 def decodings(data: bytes) -> Iterator[re.Pattern[bytes]]:

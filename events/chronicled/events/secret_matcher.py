@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
-from chronicled.events.secret_escapes import PARTIAL, Decoded, decodings
+from chronicled.events.secret_escapes import PARTIAL, Decoded, decodings, windows
 from chronicled.events.secret_forms import DROPPED, FOLD, HIGH, needles
 
 __all__ = ["Matcher", "Span"]
@@ -59,7 +59,7 @@ class Matcher:
                 ascii_only = ascii_only and value.isascii()
                 for needle in needles(value):
                     self._names.setdefault(needle, name)
-        self.span_bytes_max = 8 * max(sizes) + 4096
+        self.span_bytes_max = 12 * max(sizes) + 256
         self._droppings = (DROPPED,) if ascii_only else (DROPPED, HIGH)
         self._expressions: dict[tuple[bytes, bytes], re.Pattern[bytes]] = {}
         shortest = min(map(len, self._names), default=0)
@@ -82,10 +82,16 @@ class Matcher:
         """Return where secrets show, in order, those that overlap as one."""
         found: list[Span] = []
         self._search(data, None, found)
+        for begin, end in windows(data, self.span_bytes_max):
+            self._search_decoded(data[begin:end], begin, found)
+        return _merged(found) if found else found
+
+    def _search_decoded(self, data: bytes, offset: int, found: list[Span]) -> None:
+        inside: list[Span] = []
         for pattern in decodings(data):
             decoded = Decoded(data, pattern)
-            self._search(decoded.text, decoded, found)
-        return _merged(found) if found else found
+            self._search(decoded.text, decoded, inside)
+        found += [(begin + offset, end + offset, name) for begin, end, name in inside]
 
     def finds(self, data: bytes) -> bool:
         """Tell whether a secret shows."""
