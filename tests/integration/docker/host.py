@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import subprocess
+import tempfile
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from tests.engine.fixture import DEBIAN
 
 from chronicled.events.errors import ImageNotFound
 from chronicled.events.sandbox import SandboxRequest
-from chronicled.runtimes.carrier.cache import cache_directory
+from chronicled.runtimes.carrier.place import remove_tree
 from chronicled.runtimes.docker.carriage import CarrierDirectory
 from chronicled.runtimes.docker.engine import Engine
 from chronicled.runtimes.docker.images_found import ResolvedImage, resolved
@@ -55,6 +58,14 @@ class EngineImages:
         return resolved(parse_reference(reference), found)
 
 
+@cache
+def _carriers() -> str:
+    """Return where carriers are kept while the tests run."""
+    directory = tempfile.mkdtemp(prefix="chronicled-carriers-")
+    atexit.register(remove_tree, Path(directory))
+    return directory
+
+
 def runtime_of(host: str = "", *, instance: str = "", protected: Sequence[str] = (), **settings: Any) -> DockerRuntime:
     """Return a docker runtime, by default of a fresh instance."""
     engine = Engine(host)
@@ -63,7 +74,7 @@ def runtime_of(host: str = "", *, instance: str = "", protected: Sequence[str] =
         DockerSettings(**values),
         instance=instance or f"test-{uuid.uuid4().hex[:12]}",
         worker="tester",
-        carrier=CarrierDirectory(str(cache_directory() / "test-carriers")),
+        carrier=CarrierDirectory(_carriers()),
         images=EngineImages(engine),
         engine=engine,
         protected=protected,
