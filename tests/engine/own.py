@@ -44,7 +44,13 @@ class OwnEngine(Engine):
         super().__init__(architecture, f"unix://{directory}/docker.sock")
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
-        (directory / "daemon.json").write_text(json.dumps(configuration))
+        self._configuration = dict(configuration)
+        self.configure({})
+
+    def configure(self, changes: Mapping[str, Any]) -> None:
+        """Change its `daemon.json`, for the next start."""
+        self._configuration |= changes
+        (self.directory / "daemon.json").write_text(json.dumps(self._configuration))
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -74,6 +80,21 @@ class OwnEngine(Engine):
             self.process.send_signal(number)
             self.process.wait(_DOWN_SECONDS)
             self.process = None
+            # A dockerd that finds a dying containerd would dial it until it gives up.
+            pid = self.directory / "exec/containerd/containerd.pid"
+            deadline = time.monotonic() + _DOWN_SECONDS
+            while pid.exists() and os.path.exists(f"/proc/{pid.read_text().strip() or 0}"):
+                assert time.monotonic() < deadline, "containerd has not ended"
+                time.sleep(0.02)
+
+    def close(self) -> None:
+        """Remove its containers and end it, even if it has ended before them."""
+        if self.process is None or self.process.poll() is not None:
+            # It is the one who knows them.
+            self.start()
+        if containers := self("ps", "--all", "--quiet").split():
+            self("rm", "--force", "--volumes", *containers)
+        self.stop()
 
     def load(self, source: Engine, names: Sequence[str]) -> None:
         """Copy images from another engine."""
@@ -98,10 +119,7 @@ def own_engine(source: Engine, images: Sequence[str], **configuration: Any) -> G
         engine.load(source, images)
         yield engine
     finally:
-        if engine.process is not None:
-            if containers := engine("ps", "--all", "--quiet").split():
-                engine("rm", "--force", "--volumes", *containers)
-            engine.stop()
+        engine.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
