@@ -112,7 +112,7 @@ def test_what_readers_could_take_differently_is_no_host(text: str) -> None:
 
 def test_hosts_have_one_form() -> None:
     """Case, a dot at the end and the spelling of an address make no difference."""
-    assert normal_host("PyPI.org.") == "pypi.org"
+    assert normal_host("A.Example.org.") == "a.example.org"
     assert normal_host("[0:0::0:1]") == "::1"
     assert normal_host("a_b-c.example") == "a_b-c.example"
 
@@ -120,14 +120,14 @@ def test_hosts_have_one_form() -> None:
 def test_rules_cover_what_they_say() -> None:
     """Exact names, what is below a name, addresses and networks, each at its ports and at no other."""
     rules = Rules(
-        ["pypi.org", "*.example.com:443", "git.example:22-23", "10.1.0.0/16:5432", "[::1]:8080", "all.example:*"]
+        ["a.example.org", "*.example.com:443", "git.example:22-23", "10.1.0.0/16:5432", "[::1]:8080", "all.example:*"]
     )
     allowed = [
-        ("pypi.org", 80), ("pypi.org", 443), ("a.example.com", 443), ("a.b.example.com", 443), ("git.example", 23),
+        ("a.example.org", 80), ("a.example.org", 443), ("a.example.com", 443), ("a.b.example.com", 443), ("git.example", 23),
         ("10.1.9.9", 5432), ("::1", 8080), ("all.example", 1), ("all.example", 65535),
     ]  # fmt: skip
     denied = [
-        ("pypi.org", 8080), ("x.pypi.org", 443), ("pypi.org.evil.example", 443), ("example.com", 443),
+        ("a.example.org", 8080), ("x.a.example.org", 443), ("a.example.org.evil.example", 443), ("example.com", 443),
         ("a.example.com", 80), ("badexample.com", 443), ("git.example", 24), ("10.2.0.1", 5432),
         ("10.1.0.1", 80), ("::2", 8080),
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from chronicled.runtimes.carrier.failure import CarrierFailed
 __all__ = ["ROOTS", "Sources", "closure"]
 
 Sources = dict[str, bytes]
-"""Content by path below a source root, e.g. `chronicled/events/errors.py`."""
+"""Content by path below a source root, e.g. `chronicled/events/codec.py`."""
 
 ROOTS: Final = ("chronicled.runtimes.action_server",)
 _NAMESPACE: Final = "chronicled"

@@ -18,8 +18,8 @@ class AllowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A policy that lets through what it lists, over a proxy, and nothing else."""
 
     allow: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=300)], ...]
-    """Hosts: `pypi.org`, `*.pypi.org` (what is below it), `*` (every public host), an address or a network
-    (`10.1.0.0/16`). With ports: `pypi.org:443`, `host:8000-8100`, `host:*`; without any, 80 and 443."""
+    """Hosts: `example.org`, `*.example.org` (what is below it), `*` (every public host), an address or a network
+    (`10.1.0.0/16`). With ports: `example.org:443`, `host:8000-8100`, `host:*`; without any, 80 and 443."""
     private_networks: tuple[str, ...] = ()
     """Networks that allowed *names* may lead to although they are not public, e.g. `10.0.0.0/8`. Addresses that `allow`
     itself lists need no entry here."""
