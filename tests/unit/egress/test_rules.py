@@ -123,7 +123,8 @@ def test_rules_cover_what_they_say() -> None:
         ["a.example.org", "*.example.com:443", "git.example:22-23", "10.1.0.0/16:5432", "[::1]:8080", "all.example:*"]
     )
     allowed = [
-        ("a.example.org", 80), ("a.example.org", 443), ("a.example.com", 443), ("a.b.example.com", 443), ("git.example", 23),
+        ("a.example.org", 80), ("a.example.org", 443), ("a.example.com", 443), ("a.b.example.com", 443),
+        ("git.example", 23),
         ("10.1.9.9", 5432), ("::1", 8080), ("all.example", 1), ("all.example", 65535),
     ]  # fmt: skip
     denied = [
