@@ -104,6 +104,11 @@ def tree(*entries: Member) -> bytes:
     return b"".join(parts) + END
 
 
+def parsed(data: bytes) -> list[Member]:
+    """Return the members of an archive."""
+    return list(members(lambda offset, size: data[offset : offset + size]))
+
+
 MEMBERS: dict[str, tuple[Member, ...]] = {
     "files": tuple(Member(b"a/d/e/g%d" % number, "file", 0, 0o600) for number in range(5)),
     "folders": tuple(Member(b"a/d/e/h%d" % number, "directory", 0, 0o777) for number in range(5)),
@@ -139,7 +144,7 @@ def by_descriptor(data: bytes, root: Path) -> None:
 
 def by_path(data: bytes, root: Path) -> None:
     """Extract as many do: check that the path is inside, then use it."""
-    for member in members(lambda offset, size: data[offset : offset + size]):
+    for member in parsed(data):
         path = root / os.fsdecode(member.name)
         if not os.path.realpath(path).startswith(f"{root}/"):
             raise FileFailure("outside", "not inside")
@@ -189,7 +194,7 @@ def test_no_byte_is_read_outside(arena: Arena) -> None:
         for _ in range(TRIES // 4):
             data = taken(arena.root, arena.root)
             assert b"outside" not in data.replace(b"../outside", b"")
-            names = {member.name for member in members(lambda offset, size, data=data: data[offset : offset + size])}
+            names = {member.name for member in parsed(data)}
             seen[b"a/d/e/f" in names] += 1
     assert min(seen.values()) > 0, seen
 
@@ -222,7 +227,7 @@ async def test_a_file_that_grows_and_shrinks_leaves_the_archive_whole(arena: Are
     try:
         for _ in range(200):
             data = await asyncio.to_thread(taken, arena.root, arena.root)
-            found = list(members(lambda offset, size, data=data: data[offset : offset + size]))
+            found = parsed(data)
             last = found[-1]
             assert (last.name, data[last.offset : last.offset + last.size]) == (b"z", b"last")
     finally:

@@ -72,7 +72,7 @@ def _root(program: bytes, directory: str, work: Work) -> str:
     if found.code:
         raise FileFailure("no_repository", f"{directory} is in no work tree of git: {found.error}")
     root = os.path.realpath(os.fsdecode(found.output.removesuffix(b"\n")))
-    if os.path.commonpath([root, directory]) != root:
+    if os.path.commonpath([root, directory]) != root or not os.path.lexists(os.path.join(root, ".git")):
         raise FileFailure("unsafe_repository", f"the repository's settings say that its work tree is {root}")
     return root
 
