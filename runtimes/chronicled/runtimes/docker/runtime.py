@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
+from chronicled.events.errors import SandboxError, SandboxStartFailed, SandboxUnreachable
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.docker import labels, premises
@@ -146,9 +146,11 @@ class DockerRuntime:
     async def _abort(self, birth: Birth, spec: SandboxSpec) -> None:
         if not birth.begun:
             return
-        with anyio.CancelScope(shield=True), anyio.fail_after(ABORT_SECONDS):
+        with anyio.CancelScope(shield=True), anyio.move_on_after(ABORT_SECONDS):
             await anyio.to_thread.run_sync(premises.untell, spec.socket_directory)
             await self.remove(spec.sandbox)
+            return
+        raise SandboxUnreachable(f"{birth.phase}: the start failed, and it is not known what is left of it.")
 
     def sandbox(self, life: Life, spec: SandboxSpec, *, phases: dict[str, float], digest: str | None) -> DockerSandbox:
         """Return the sandbox of a container that runs."""
@@ -230,8 +232,14 @@ class DockerRuntime:
             if time.monotonic() > deadline:
                 raise SandboxUnreachable(f"Sandbox {sandbox} could not be removed: {trouble or 'it is still there'}")
             await anyio.sleep(RETRY_SECONDS)
+        await self._release(sandbox)
+
+    async def _release(self, sandbox: str) -> None:
         for policy in self.networks.values():
-            await policy.release(sandbox)
+            try:
+                await policy.release(sandbox)
+            except SandboxError as error:
+                raise SandboxUnreachable(f"The network of sandbox {sandbox} is left: {error.detail}") from error
 
     async def sweep(self, known: Collection[str], head: int = 0) -> Sequence[str]:
         """Remove containers of this instance whose sandboxes are not known; see `Runtime.sweep`."""
@@ -251,7 +259,10 @@ class DockerRuntime:
             except SandboxUnreachable as error:
                 trouble = error
         for policy in self.networks.values():
-            await policy.sweep(known, head)
+            try:
+                await policy.sweep(known, head)
+            except SandboxError as error:
+                trouble = SandboxUnreachable(f"Something of networks is left: {error.detail}")
         if trouble is not None:
             raise trouble
         return removed
