@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.integration.action_server.nasty import HOP, NASTY
 
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames, process_tree
@@ -36,61 +37,7 @@ def living(directory: Path) -> dict[Process, str]:
     return found
 
 
-PYTHON_DOUBLE_FORK = (
-    "python3 -c 'import os,time\n"
-    "if os.fork()==0:\n os.setsid()\n if os.fork()==0:\n  time.sleep(600)\n os._exit(0)\n"
-    "time.sleep(600)'"
-)
-RESPAWN = (
-    "python3 -c 'import os,signal\nwhile True:\n pid=os.fork()\n if pid==0:\n  signal.pause()\n os.waitpid(pid,0)'"
-)
-HOP = (
-    "python3 -c 'import os,time\nend=time.time()+30\n"
-    "while time.time()<end:\n if os.fork(): os._exit(0)\n time.sleep(0.001)'"
-)
-
-NASTY = {
-    "sleep": "sleep 600",
-    "loop of bash": "while :; do :; done",
-    "background job": "sleep 600 & sleep 600",
-    "nohup": "nohup sleep 600 >/dev/null 2>&1 & wait",
-    "disown": "sleep 600 & disown -a; sleep 600",
-    "setsid": "setsid sleep 600 & sleep 600",
-    "setsid with fork": "setsid -f sleep 600; sleep 600",
-    "clean environment": "env -i setsid sleep 600 & sleep 600",
-    "double fork": "(sleep 600 & (sleep 600 &)); sleep 600",
-    "double fork with setsid": PYTHON_DOUBLE_FORK,
-    "detached and silent": "(setsid nohup env -i sleep 600 </dev/null >/dev/null 2>&1 &) ; sleep 600",
-    "trap of everything": "trap '' HUP INT QUIT TERM TSTP; while :; do sleep 1; done",
-    "trap that goes on": "trap 'echo no' INT TERM; while :; do sleep 600; done",
-    "child that ignores": "sh -c \"trap '' HUP INT TERM; while :; do sleep 1; done\"",
-    "child that catches": "python3 -c 'import signal,time\n"
-    "for n in (1,2,15): signal.signal(n,lambda *a:None)\nwhile 1: time.sleep(9)'",
-    "grandchildren that ignore": "sh -c \"trap '' TERM INT; "
-    'sh -c \'sh -c \\"sleep 600\\" & sleep 600\' & wait; sleep 600"',
-    "stopped child": "sh -c 'kill -STOP $$; sleep 600' & sleep 600",
-    "stopped detached child": "setsid sh -c 'kill -STOP $$' & sleep 600",
-    "stopped shell": "kill -STOP $$",
-    "stopped lane reaper": "kill -STOP $PPID; sleep 600",
-    "killed lane reaper": "setsid sleep 600 & kill -9 $PPID; sleep 600",
-    "pipeline": "yes | grep -v y | cat",
-    "output without end": "yes",
-    "reads for ever": "cat",
-    "reads the terminal raw": "stty raw -isig -echo; cat",
-    "coproc": "coproc sleep 600; sleep 600",
-    "respawning child": f"{RESPAWN} & {RESPAWN} & sleep 600",
-    "hopping pid": f"setsid {HOP} & sleep 600",
-    "fork storm": "storm() { for i in 1 2 3 4 5 6 7 8 9 10; do sleep 600 & done; }; "
-    "for j in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do (storm) & done; wait",
-    "subshell tower": "(((((((sleep 600; echo) & sleep 600) & sleep 600) & sleep 600)))); sleep 600",
-    "exec that ignores": "trap '' INT TERM; exec sleep 600",
-    "parent that dies early": "sh -c '(sleep 600; sleep 600) & exit'; sleep 600",
-    "xargs": "seq 20 | xargs -P 20 -I{} sleep 60{}",
-    "daemon of its own": "python3 -c 'import os,signal,time\nos.fork() and os._exit(0)\nos.setsid()\n"
-    "[signal.signal(n,signal.SIG_IGN) for n in (1,2,3,15)]\nos.fork()\nos.fork()\ntime.sleep(600)'; sleep 600",
-}
-
-
+@pytest.mark.parametrize("transfer", ["descriptors"], indirect=True)
 @pytest.mark.parametrize("name", NASTY)
 async def test_a_nasty_command_is_over_at_its_deadline(worker: FrameWorker, tmp_path: Path, name: str) -> None:
     """Two seconds after the deadline it is over, no process of it lives, what ran before does, and the lane goes on."""
@@ -218,3 +165,17 @@ async def test_cancel_while_waiting_for_its_lane_has_no_effects(worker: FrameWor
     await worker.send(frames.Cancel(action=first))
     assert (await worker.result(first)).outcome is Outcome.CANCELLED
     assert (await worker.run("ls"))[1] == b""
+
+
+@pytest.mark.parametrize("transfer", ["descriptors"], indirect=True)
+async def test_a_shell_that_goes_on_after_its_deadline_is_ended_at_once(worker: FrameWorker) -> None:
+    """A trap on SIGINT does not buy a command time: what it goes on with is over within half a second."""
+    loop = asyncio.get_running_loop()
+    for command in ("trap 'echo no' INT; while :; do sleep 600; done", "trap 'echo no' INT; while :; do :; done"):
+        begun = loop.time()
+        result, _ = await worker.run(command, timeout_seconds=DEADLINE_SECONDS, on_state_loss="run")
+        assert (result.outcome, result.state_lost) == (Outcome.TIMEOUT, True)
+        assert loop.time() - begun < DEADLINE_SECONDS + 0.5
+    await worker.run("v=kept", on_state_loss="run")
+    await worker.run("trap 'echo no' INT; sleep 600; sleep 600", timeout_seconds=DEADLINE_SECONDS)
+    assert (await worker.run("trap - INT; echo $v"))[1] == b"kept\n"

@@ -12,6 +12,11 @@ from chronicled.runtimes.action_server.supervision import LaneSupervisor
 __all__ = ["Runner", "Toll", "end_command"]
 
 INTERRUPT_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.02
+SHELL_SECONDS: Final = 0.1
+"""A shell that drops its command on SIGINT takes no time for it."""
+AGAIN_MAX: Final = 2
+"""How often what a shell begins after a SIGINT is interrupted too, before the shell itself goes."""
 TERMINATE_SECONDS: Final = 0.3
 YIELD_SECONDS: Final = 0.3
 """Together well below the two seconds in which an action is over after its deadline."""
@@ -28,6 +33,11 @@ class Runner(Protocol):
     @property
     def ignores_interrupts(self) -> bool:
         """Whether that process has been made to ignore SIGINT."""
+        ...
+
+    @property
+    def foreground(self) -> int:
+        """The terminal's foreground process group; 0 for none."""
         ...
 
     def interrupt_all(self) -> None:
@@ -55,12 +65,12 @@ async def end_command(
 
     Cancellation: leaves the ending half done; only for the end of the whole generation.
     """
-    runner.interrupt_all()
-    if not await _over(finished, INTERRUPT_SECONDS):
+    goes_on = await _interrupt(runner, finished)
+    if not goes_on and not finished.done():
         await supervisor.ask_to_end(spared, runner.pid)
         await _over(finished, TERMINATE_SECONDS)
     # A shell that ignores SIGINT would go on with the rest of its command once it has lost its child.
-    yields = finished.done() or not runner.ignores_interrupts
+    yields = finished.done() or not (goes_on or runner.ignores_interrupts)
     if yields and not finished.done():
         runner.interrupt_all()
     killed, left = await supervisor.end(spared, runner.pid if yields else 0)
@@ -71,6 +81,34 @@ async def end_command(
             killed += more
             await _over(finished, YIELD_SECONDS)
     return Toll(killed, left)
+
+
+async def _interrupt(runner: Runner, finished: asyncio.Future[Any]) -> bool:
+    """Interrupt the command and give it time to end; return whether the shell goes on with the rest of it instead.
+
+    A trap on SIGINT makes it do that, and so does a program that takes the signal and then ends as if it had not.
+    """
+    loop = asyncio.get_running_loop()
+    group = runner.foreground
+    again = AGAIN_MAX
+    runner.interrupt_all()
+    end = loop.time() + INTERRUPT_SECONDS
+    since = loop.time()
+    while not await _over(finished, LOOK_SECONDS) and loop.time() < end:
+        now = runner.foreground
+        if now == group and now != runner.pid:
+            continue
+        if now == runner.pid:
+            # Between two programs, or in a loop of builtins.
+            if loop.time() - since > SHELL_SECONDS:
+                return True
+            continue
+        if again == 0:
+            return True
+        again -= 1
+        group, since = now, loop.time()
+        runner.interrupt_all()
+    return False
 
 
 async def _over(finished: asyncio.Future[Any], seconds: float) -> bool:

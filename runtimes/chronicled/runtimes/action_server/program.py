@@ -56,6 +56,11 @@ class Program:
         self.finished: asyncio.Future[ProgramEnd] = asyncio.get_running_loop().create_future()
         """Done when it has ended, all of its output delivered. Never fails."""
 
+    @property
+    def foreground(self) -> int:
+        """The terminal's foreground process group; 0 for none."""
+        return self.console.terminal.foreground
+
     async def start(self, start: bytes, deliver: Callable[[memoryview], None], *, tty: bool) -> None:
         """Start it.
 

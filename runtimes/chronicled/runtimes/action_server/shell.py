@@ -173,6 +173,11 @@ class Shell:
             self._repeat_status()
 
     @property
+    def foreground(self) -> int:
+        """The terminal's foreground process group; 0 for none."""
+        return self.console.terminal.foreground
+
+    @property
     def control(self) -> int:
         """Inode of the pipe from which it has its commands; 0 while one of them has not been read whole."""
         waiting = array.array("i", [0])
