@@ -29,7 +29,7 @@ TEXT: Final = "text/plain"
 DOCKERFILE_BYTES_MAX: Final = 1 << 20
 IMAGES_MAX: Final = 256
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
-ARGUMENT: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,255}=[^\x00]*$"
+ARGUMENTS: Final = r"^([A-Za-z_][A-Za-z0-9_]{0,255}=[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(\n|$))*$"
 
 
 class BuildQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,10 +39,8 @@ class BuildQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Name of the image, `path[:tag]`, among the tenant's own; required."""
     dockerfile: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] = "Dockerfile"
     """Path of the Dockerfile within the context."""
-    argument: Annotated[
-        tuple[Annotated[str, msgspec.Meta(pattern=ARGUMENT, max_length=4096)], ...], msgspec.Meta(max_length=64)
-    ] = ()
-    """`NAME=VALUE` of a build argument."""
+    arguments: Annotated[str, msgspec.Meta(pattern=ARGUMENTS, max_length=65_536)] = ""
+    """Build arguments: `NAME=VALUE`, one a line."""
     target: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
     """Stage to end at."""
     fresh: bool = False
@@ -203,7 +201,7 @@ class ImageRoutes:
             name=query.name,
             form="dockerfile" if text else "tar",
             dockerfile=query.dockerfile,
-            arguments=dict(argument.split("=", 1) for argument in query.argument),
+            arguments=dict(line.split("=", 1) for line in query.arguments.split("\n") if line),
             target=query.target,
             fresh=query.fresh,
         )
