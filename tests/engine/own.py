@@ -17,6 +17,8 @@ from typing import Any, Final
 import pytest
 from tests.engine.fixture import FILE, MUSL, REMEDY, Engine
 
+from chronicled.runtimes.action_server.process_tree import identify
+
 __all__ = ["OwnEngine", "gvisor", "own_engine"]
 
 RUNSC: Final = {
@@ -54,6 +56,7 @@ class OwnEngine(Engine):
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self._forget_containerd()
         words = {
             "config-file": "daemon.json",
             "data-root": "data",
@@ -74,27 +77,39 @@ class OwnEngine(Engine):
             assert time.monotonic() < deadline, f"dockerd is not up: {(self.directory / 'log').read_text()}"
             time.sleep(0.05)
 
+    def _forget_containerd(self) -> None:
+        """See to it that the containerd of one that was killed is dead, and not taken for alive.
+
+        It dies with its dockerd; where nobody reaps it, the next dockerd would wait for a zombie to answer.
+        """
+        note = self.directory / "exec" / "containerd" / "containerd.pid"
+        if not note.exists():
+            return
+        status = Path(f"/proc/{note.read_text().strip()}/stat")
+        deadline = time.monotonic() + _DOWN_SECONDS
+        with contextlib.suppress(OSError):
+            while status.read_text().rpartition(")")[2].split()[0] != "Z":
+                assert time.monotonic() < deadline, "containerd has outlived its dockerd"
+                time.sleep(0.01)
+        note.unlink()
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Send it a signal and wait for its end; its containers live on only with `live-restore`. Idempotent."""
         if self.process is not None:
             self.process.send_signal(number)
             self.process.wait(_DOWN_SECONDS)
             self.process = None
-            # A dockerd that finds a dying containerd would dial it until it gives up.
-            pid = self.directory / "exec/containerd/containerd.pid"
-            deadline = time.monotonic() + _DOWN_SECONDS
-            while pid.exists() and os.path.exists(f"/proc/{pid.read_text().strip() or 0}"):
-                assert time.monotonic() < deadline, "containerd has not ended"
-                time.sleep(0.02)
+            self._wait_for_containerd()
 
-    def close(self) -> None:
-        """Remove its containers and end it, even if it has ended before them."""
-        if self.process is None or self.process.poll() is not None:
-            # It is the one who knows them.
-            self.start()
-        if containers := self("ps", "--all", "--quiet").split():
-            self("rm", "--force", "--volumes", *containers)
-        self.stop()
+    def _wait_for_containerd(self) -> None:
+        """Wait until its containerd has gone too: the next dockerd would take a dying or dead one for its own."""
+        noted = self.directory / "exec/containerd/containerd.pid"
+        pid = noted.read_text().strip() if noted.exists() else ""
+        deadline = time.monotonic() + _DOWN_SECONDS
+        while pid and (found := identify(int(pid))) is not None and found[2] not in b"ZX":
+            assert time.monotonic() < deadline, "containerd has not ended"
+            time.sleep(0.02)
+        noted.unlink(missing_ok=True)
 
     def load(self, source: Engine, names: Sequence[str]) -> None:
         """Copy images from another engine."""
