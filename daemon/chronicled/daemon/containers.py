@@ -70,7 +70,7 @@ async def open_containers(
         ConfigurationError: the engine's address, or a network policy, cannot be used.
     """
     # Imported when there is an engine: a daemon without one does not pay for its client.
-    from chronicled.runtimes.docker.carriage import CarrierDirectory
+    from chronicled.runtimes.docker.carriage import CarrierDirectory, CarrierVolume
     from chronicled.runtimes.docker.egress import open_egress
     from chronicled.runtimes.docker.images import open_images
     from chronicled.runtimes.docker.network import network_policies
@@ -85,12 +85,13 @@ async def open_containers(
     stack.push_async_callback(engine.aclose)
     egress = await stack.enter_async_context(open_egress())
     label = instance_label(instance, data)
+    carriers = CarrierDirectory(os.path.join(data, CARRIERS_NAME))
     runtime = DockerRuntime(
         settings.docker,
         instance=label,
         networks=network_policies(settings.network, label, engine.client, egress, news),
         worker=worker,
-        carrier=CarrierDirectory(os.path.join(data, CARRIERS_NAME)),
+        carrier=CarrierVolume(carriers) if settings.docker.carrier == "volume" else carriers,
         images=images,
         engine=engine,
         protected=(data, settings.data.runtime_directory, os.path.dirname(settings.http.socket)),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 import anyio.to_thread
 
 from chronicled.events.errors import SandboxStartFailed
+from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server.settings import Settings, encode
 from chronicled.runtimes.docker import environment, labels, paths, premises, volumes
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Birth"]
 
+SLOW_SECONDS: Final = 2.0
+"""A carrier that takes longer is being made, and the session's stream says so."""
 DIFFERENCES_MAX: Final = 8
 """Most differences that an error names."""
 
@@ -70,11 +73,13 @@ class Birth:
                 name, spec.request.pull, pinned=spec.image_pin, listener=self._report
             )
         policy = policy_named(self._runtime.networks, network_of(spec.request, self._settings))
+        with self._timed("carrier"):
+            carried = await self._carried(facts, image)
         self.begun = True
         with self._timed("network"):
             grant = await policy.prepare(spec)
         with self._timed("create"):
-            plan = await self._plan(facts, image, grant)
+            plan = await self._plan(facts, image, grant, carried)
             await anyio.to_thread.run_sync(self._prepare, plan, facts)
             container = await self._create(plan)
             await policy.attach(spec, container)
@@ -129,11 +134,40 @@ class Birth:
         if reasons:
             raise SandboxStartFailed("; ".join(reasons))
 
-    async def _plan(self, facts: EngineFacts, image: ResolvedImage, grant: NetworkGrant) -> Plan:
+    async def _carried(self, facts: EngineFacts, image: ResolvedImage) -> Mount:
+        """Return the carrier's mount. Where it has to be made first, that is told as the coming of an image is."""
+        told = False
+
+        async def tell(status: Literal["running", "done"]) -> None:
+            if self._report is not None:
+                await self._report(ImageProgress(image=paths.CARRIER, phase="build", status=status))
+
+        async def tell_if_slow() -> None:
+            nonlocal told
+            await anyio.sleep(SLOW_SECONDS)
+            told = True
+            with anyio.CancelScope(shield=True):
+                await tell("running")
+
+        mount: Mount | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(tell_if_slow)
+                mount = await self._runtime.carrier.mount(self._engine, facts, image.id)
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # One of the two failed, and the other was cancelled for it.
+            raise group.exceptions[0] from None
+        if told:
+            await tell("done")
+        assert mount is not None
+        return mount
+
+    async def _plan(self, facts: EngineFacts, image: ResolvedImage, grant: NetworkGrant, carried: Mount) -> Plan:
         spec, settings, request = self._spec, self._settings, self._spec.request
         user = user_of(request, settings, self._runtime.uid, self._runtime.gid)
         isolation = request.isolation or settings.isolation
-        mounts, tmpfs = await self._mounts(facts, image)
+        mounts, tmpfs = await self._mounts(facts, carried)
         return Plan(
             sandbox=spec.sandbox,
             generation=spec.generation,
@@ -165,9 +199,9 @@ class Birth:
             stdio=settings.transport == "stdio",
         )
 
-    async def _mounts(self, facts: EngineFacts, image: ResolvedImage) -> tuple[tuple[Mount, ...], dict[str, int]]:
+    async def _mounts(self, facts: EngineFacts, carried: Mount) -> tuple[tuple[Mount, ...], dict[str, int]]:
         spec, settings, request = self._spec, self._settings, self._spec.request
-        mounts = [await self._runtime.carrier.mount(self._engine, facts, image.id)]
+        mounts = [carried]
         if settings.transport == "socket":
             mounts.append(Mount(source=spec.socket_directory, target=RUN_DIRECTORY, read_only=True))
         tmpfs = dict(request.tmpfs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import anyio
@@ -27,6 +27,7 @@ __all__ = ["Engine", "address"]
 
 CALL_SECONDS: Final = 30.0
 """For what the engine answers from memory, or by sending a signal."""
+ARCHIVE_SECONDS: Final = 300.0
 CREATE_SECONDS: Final = 60.0
 START_SECONDS: Final = 60.0
 REMOVE_SECONDS: Final = 60.0
@@ -252,6 +253,27 @@ class Engine:
             ]
 
         return await self._call("list containers", CALL_SECONDS, ask)
+
+    # -- archives --------------------------------------------------------------------------------------------------
+
+    async def put_archive(self, container: str, path: str, data: AsyncIterable[bytes] | bytes) -> None:
+        """Extract a tar archive in a folder of a container, which need not run. Raises as `create`."""
+
+        async def ask(client: aiodocker.Docker) -> None:
+            # What the client's library types as bytes goes out as it comes.
+            await _container(client, container).put_archive(path, cast("Any", data))
+
+        await self._call("fill a volume", ARCHIVE_SECONDS, ask, waits=True)
+
+    async def has_path(self, container: str, path: str) -> bool:
+        """Return whether a container, which need not run, has a small file. Raises as `create`."""
+
+        async def ask(client: aiodocker.Docker) -> bool:
+            archive = await _container(client, container).get_archive(path)
+            archive.close()
+            return True
+
+        return await self._find("look into a volume", ask) or False
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
