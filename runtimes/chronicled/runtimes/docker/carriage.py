@@ -98,7 +98,6 @@ class CarrierVolume:
 
 async def _fill(engine: Engine, volume: str, carrier: Carrier, image: str) -> None:
     # Never started: the engine's archive API reaches into a container that was only made.
-    mount = {"Type": "volume", "Source": volume, "Target": paths.CARRIER}
     body: dict[str, Any] = {
         "Image": image,
         "Cmd": ["/"],
