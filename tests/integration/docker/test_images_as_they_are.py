@@ -46,7 +46,7 @@ async def test_a_start_tells_its_phases_and_its_image(image: str, tmp_path: Path
     """Where the time of a start went is told phase by phase, with what brings back the same image."""
     runtime = runtime_of()
     async with running(runtime), serving(runtime, tmp_path, image=image) as (_, sandbox, _spec):
-        assert list(sandbox.phases) == ["pull", "network", "create", "start", "inspect"]
+        assert {"pull", "network", "create", "start", "inspect"} <= set(sandbox.phases)
         assert all(0 <= seconds < 30 for seconds in sandbox.phases.values())
         assert sandbox.image_digest.startswith("sha256:")
 
