@@ -84,11 +84,17 @@ class Submission:
 
 
 class Ledger:
-    """All submissions, all events seen live, all violations found on the way."""
+    """All submissions, all events seen live, all violations found on the way.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: Counter files go into a folder of it.
+        seen_as: Path of that folder for the commands; its own by default.
+    """
+
+    def __init__(self, directory: Path, seen_as: str | None = None) -> None:
         self.counters = directory / "counters"
         self.counters.mkdir()
+        self._seen_as = seen_as or str(self.counters)
         self.submissions: dict[str, Submission] = {}
         self.live: dict[int, bytes] = {}
         """Events as the follower saw them, by position."""
@@ -112,7 +118,7 @@ class Ledger:
 
     def command(self, submission: Submission) -> str:
         """Return the command line of a submission."""
-        return submission.shape.command.format(count=f"echo {submission.id} >> {self.counters}/{submission.id}")
+        return submission.shape.command.format(count=f"echo {submission.id} >> {self._seen_as}/{submission.id}")
 
     def lines(self, action: str) -> int:
         """Count how often the action took effect."""

@@ -47,13 +47,17 @@ async def insist(
 class Fleet:
     """The sessions that clients submit to; one that was used up is closed and replaced by a new one."""
 
-    def __init__(self, daemon: Daemon, api: Api, ledger: Ledger, size: int) -> None:
+    def __init__(
+        self, daemon: Daemon, api: Api, ledger: Ledger, size: int, asked: Mapping[str, object] | None = None
+    ) -> None:
         self.names: list[str] = []
         self.created: list[str] = []
         self._daemon = daemon
         self._api = api
         self._ledger = ledger
         self._size = size
+        self._asked = asked or {}
+        """What else each session asks for."""
 
     async def fill(self) -> None:
         """Create sessions until there are enough."""
@@ -62,7 +66,9 @@ class Fleet:
             self.created.append(name)
             # The key makes a retry safe: 200 says that the lost answer was a 201.
             key = {"Idempotency-Key": name}
-            answer = await insist(self._daemon, self._api, "POST", "/v1/sessions", {"session": name}, key)
+            answer = await insist(
+                self._daemon, self._api, "POST", "/v1/sessions", {**self._asked, "session": name}, key
+            )
             assert answer.status in {200, 201}, answer
             self.names.append(name)
 

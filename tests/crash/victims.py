@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.crash.ledger import Seen
 
-__all__ = ["Servers", "processes_of"]
+__all__ = ["Servers", "children_of", "processes_of", "start_ticks"]
 
 
 class Servers:
@@ -33,7 +33,7 @@ class Servers:
             with contextlib.suppress(ProcessLookupError, StopIteration):
                 self._reapers[generation] = os.pidfd_open(reaper)
                 # The server is the first that the reaper forks, lane reapers follow.
-                server = next(iter(sorted(_children(reaper), key=_start_ticks)))
+                server = next(iter(sorted(children_of(reaper), key=start_ticks)))
                 descriptor = self._servers[generation] = os.pidfd_open(server)
                 asyncio.get_running_loop().add_reader(descriptor, self._exited, generation)
         elif event.kind == "generation_ended":
@@ -73,14 +73,16 @@ class Servers:
             os.close(reaper)
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
         return []
 
 
-def _start_ticks(pid: int) -> int:
+def start_ticks(pid: int) -> int:
+    """Return when a process began; for one that is gone, later than any other."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except FileNotFoundError:

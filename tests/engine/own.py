@@ -106,6 +106,11 @@ class OwnEngine(Engine):
         if containers := self("ps", "--all", "--quiet").split():
             self("rm", "--force", "--volumes", *containers)
         self.stop()
+        # One that was killed has left what it had mounted.
+        table = Path("/proc/self/mounts").read_text().splitlines()
+        mounted = [point for line in table if (point := line.split()[1]).startswith(f"{self.directory}/")]
+        for point in reversed(mounted):
+            subprocess.run(["umount", "--lazy", point], check=False)
 
     def load(self, source: Engine, names: Sequence[str]) -> None:
         """Copy images from another engine."""

@@ -1,0 +1,152 @@
+"""The engine's containers as somebody from outside sees them: through its own client, and through /proc."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from tests.crash.victims import children_of, start_ticks
+from tests.engine.fixture import MUSL
+from tests.engine.own import OwnEngine
+
+__all__ = ["BLOWS", "Containers", "Found", "LookAlikes"]
+
+INSTANCE = "chronicled.instance"
+SANDBOX = "chronicled.sandbox"
+POSITION = "chronicled.position"
+GENERATION = "chronicled.generation"
+WORKER = "chronicled.worker"
+FAR_POSITION = 1 << 40
+"""Above every head: only a log that this one was copied from can have given it."""
+BLOWS = ("server", "reaper", "init", "kill", "remove", "paused")
+"""Ways to end one container."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A container as the engine lists it."""
+
+    id: str
+    state: str
+    labels: Mapping[str, str]
+
+
+class Containers:
+    """Looks at containers and strikes them.
+
+    Args:
+        engine: The engine that they are on.
+    """
+
+    def __init__(self, engine: OwnEngine) -> None:
+        self._engine = engine
+
+    async def docker(self, *words: str) -> str:
+        """Run the engine's client; fails with its complaint."""
+        return await asyncio.to_thread(self._engine, *words)
+
+    async def all(self) -> list[Found]:
+        """Return every container, running or not."""
+        ids = (await self.docker("ps", "--all", "--quiet", "--no-trunc")).split()
+        if not ids:
+            return []
+        # One that goes away meanwhile makes the whole call fail.
+        try:
+            found: list[Any] = msgspec.json.decode(await self.docker("inspect", *ids))
+        except AssertionError:
+            return await self.all()
+        return [Found(each["Id"], each["State"]["Status"], each["Config"]["Labels"] or {}) for each in found]
+
+    async def strike(self, container: str, blow: str) -> bool:
+        """End a container from outside; False when it was gone already.
+
+        `server` (the action server), `reaper` (the process above it), `init` (its first process): SIGKILL to the host's
+        process. `kill`, `remove`, `paused` (paused, then killed): through the engine.
+        """
+        if blow in {"server", "reaper", "init"}:
+            return _kill(await self._process(container, blow))
+        try:
+            if blow == "paused":
+                await self.docker("pause", container)
+            await self.docker(*(("rm", "--force") if blow == "remove" else ("kill",)), container)
+        except AssertionError:
+            return False
+        return True
+
+    async def _process(self, container: str, blow: str) -> int:
+        try:
+            init = int(await self.docker("inspect", "--format", "{{.State.Pid}}", container))
+        except AssertionError:
+            return 0
+        reapers = children_of(init) if init else []
+        if blow == "init" or not reapers:
+            return init
+        # The server is the first that the reaper forks, lane reapers follow.
+        return reapers[0] if blow == "reaper" else min(children_of(reapers[0]), key=start_ticks, default=0)
+
+
+def _kill(pid: int) -> bool:
+    if not pid:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        return True
+    return False
+
+
+class LookAlikes:
+    """Five containers that look like the product's and are not, and one orphan that looks like it and is.
+
+    Args:
+        containers: Where they are made.
+    """
+
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+        self.foreign: dict[str, str] = {}
+        """What it is, by its id."""
+        self.orphan = ""
+
+    async def make(self, example: Mapping[str, str]) -> None:
+        """Make them, after the labels of a sandbox of the product's."""
+        half = {name: example[name] for name in (INSTANCE, SANDBOX)}
+        copied = {**example, SANDBOX: "copied", GENERATION: "copied", POSITION: str(FAR_POSITION)}
+        for what, name, labels in (
+            ("another instance's", "chronicled-of-another", {**example, INSTANCE: "0" * 32}),
+            ("with half of the labels", "chronicled-half", half),
+            ("of a copied data directory", "chronicled-copied", copied),
+            ("with a name of ours and no label", "chronicled-01a1fd00-0000-7000-8000-000000000000", {}),
+            ("without anything", "innocent", {}),
+        ):
+            self.foreign[await self._create(name, labels)] = what
+
+    async def make_orphan(self, example: Mapping[str, str], name: str) -> None:
+        """Make a container of the product's that its log does not know: a crash in the middle of a start leaves one."""
+        self.orphan = await self._create(name, {**example, SANDBOX: name, GENERATION: name, POSITION: "1"})
+
+    async def start(self) -> None:
+        """Start the foreign ones: from here on they run, or somebody has touched them."""
+        for container in self.foreign:
+            with contextlib.suppress(AssertionError):
+                await self._containers.docker("start", container)
+
+    def touched(self, found: list[Found]) -> list[str]:
+        """Return what became of those that do not run any more."""
+        states = {each.id: each.state for each in found}
+        return [
+            f"foreign container touched: the one {what} is {states.get(container, 'gone')}"
+            for container, what in self.foreign.items()
+            if states.get(container) != "running"
+        ]
+
+    async def _create(self, name: str, labels: Mapping[str, str]) -> str:
+        words = [word for label, value in labels.items() for word in ("--label", f"{label}={value}")]
+        return await self._containers.docker(
+            "create", "--network=none", "--name", name, *words, MUSL, "sleep", "100000"
+        )
