@@ -16,9 +16,10 @@ from chronicled.daemon.image_jobs import ImageJob, ImageJobs, Wanted
 from chronicled.daemon.image_stream import IMAGES_SESSION
 from chronicled.events.clock import format_time
 from chronicled.events.envelope import Event
-from chronicled.events.errors import IdReused, ImageError, ImageUnreachable, InvalidRequest, StorageFull
+from chronicled.events.errors import IdReused, ImageError, ImageUnreachable, StorageFull
 from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.runtimes.docker.images_listing import CachedImage
+from chronicled.runtimes.docker.images_reference import BUILT_NAME, REFERENCE
 from chronicled.runtimes.docker.images_settings import PullPolicy
 
 __all__ = ["ImageRoutes"]
@@ -28,15 +29,16 @@ TAR: Final = "application/x-tar"
 TEXT: Final = "text/plain"
 DOCKERFILE_BYTES_MAX: Final = 1 << 20
 IMAGES_MAX: Final = 256
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+ImageName = Annotated[str, msgspec.Meta(max_length=512, extra_json_schema={"pattern": REFERENCE})]
+"""Its pattern is for the description: the error of its own says more."""
 ARGUMENTS: Final = r"^([A-Za-z_][A-Za-z0-9_]{0,255}=[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(\n|$))*$"
 
 
 class BuildQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to build from the body: the context as a tar archive, or a Dockerfile alone as text."""
 
-    name: Text = ""
-    """Name of the image, `path[:tag]`, among the tenant's own; required."""
+    name: Annotated[str, msgspec.Meta(pattern=BUILT_NAME, max_length=200)]
+    """Name of the image, `path[:tag]`, among the tenant's own."""
     dockerfile: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] = "Dockerfile"
     """Path of the Dockerfile within the context."""
     arguments: Annotated[str, msgspec.Meta(pattern=ARGUMENTS, max_length=65_536)] = ""
@@ -59,7 +61,7 @@ class ImageHeaders(msgspec.Struct, frozen=True):
 class PrefetchBody(Body, frozen=True, kw_only=True):
     """Images to have before they are needed."""
 
-    images: Annotated[list[Text], msgspec.Meta(min_length=1, max_length=IMAGES_MAX)]
+    images: Annotated[list[ImageName], msgspec.Meta(min_length=1, max_length=IMAGES_MAX)]
     pull: PullPolicy | None = None
     """`always` asks the registry also for what is there."""
 
@@ -193,8 +195,6 @@ class ImageRoutes:
         """Build an image."""
         query, key = call.query(BuildQuery), idempotency_key(call)
         seconds = wait_seconds(call, self._wait_seconds_max)
-        if not query.name:
-            raise InvalidRequest("A build needs the query parameter `name`.", parameter="name")
         media = (call.header("Content-Type") or "").partition(";")[0].strip().lower()
         text = media == TEXT
         wanted = Wanted(

@@ -10,7 +10,16 @@ import msgspec
 
 from chronicled.events.errors import InvalidRequest
 
-__all__ = ["BUILT_REGISTRY", "DIGEST", "Reference", "built_name", "owner_of", "parse_reference"]
+__all__ = [
+    "BUILT_NAME",
+    "BUILT_REGISTRY",
+    "DIGEST",
+    "REFERENCE",
+    "Reference",
+    "built_name",
+    "owner_of",
+    "parse_reference",
+]
 
 BUILT_REGISTRY: Final = "chronicled.invalid"
 """Where the names of built images lie: no registry can ever have that name (RFC 2606), so none is ever asked."""
@@ -22,6 +31,13 @@ _REFERENCE: Final = re.compile(
     rf"(?:(?P<host>{_HOST})/)??(?P<path>{_PART}(?:/{_PART}){{0,15}})"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
+REFERENCE: Final = (
+    rf"^(({_HOST}/)?{_PART}(/{_PART}){{0,15}}(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@sha256:[0-9a-f]{{64}})?"
+    r"|sha256:[0-9a-f]{64})$"
+)
+"""What `parse_reference` takes."""
+BUILT_NAME: Final = rf"^{_PART}(/{_PART}){{0,15}}(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?$"
+"""`path[:tag]`, as an image to be built is called."""
 _TENANT: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -95,12 +111,13 @@ def built_name(tenant: str, name: str) -> Reference:
     Raises:
         InvalidRequest: it is no such name.
     """
-    match = _REFERENCE.fullmatch(name) if len(name) <= 200 else None
-    if match is None or match["digest"] or match["host"]:
+    match = re.fullmatch(BUILT_NAME, name) if len(name) <= 200 else None
+    if match is None:
         raise InvalidRequest(
             f"{name[:200]!r} cannot be built: the name of a built image is `path[:tag]` in lower case.", member="name"
         )
-    return Reference(BUILT_REGISTRY, f"{owner_of(tenant)}/{match['path']}", match["tag"] or "latest", None)
+    path, _, tag = name.partition(":")
+    return Reference(BUILT_REGISTRY, f"{owner_of(tenant)}/{path}", tag or "latest", None)
 
 
 def owner_of(tenant: str) -> str:
