@@ -47,14 +47,11 @@ class Registration:
         key = await self._key(by, session)
         async with self._vault.hold(key):
             before = self._vault.record(key)
-            known = before.values.get(secret.name, [])
-            unchanged = secret.variable is None or before.bound.get(secret.variable) == secret.name
-            if known and known[-1] == secret.value and unchanged:
-                return False
             record = with_secrets(before, [secret])
+            # Told again if it was known: a crash may have come between what is sealed and the log.
             payload = SecretRegistered(name=secret.name, variable=secret.variable)
             await self._append(by, key, record, [("secret_registered", payload)])
-            return not known
+            return secret.name not in before.values
 
     async def delete_secret(self, by: Submitter, session: str, name: str) -> None:
         """Take the secret out of the shells' environment; its values stay secret until the session is over.
@@ -79,7 +76,6 @@ class Registration:
             payloads: list[tuple[str, msgspec.Struct]] = [
                 ("secret_registered", SecretRegistered(name=secret.name, variable=secret.variable))
                 for secret in secrets
-                if before.values.get(secret.name, [])[-1:] != [secret.value]
             ]
             changed = EnvironmentChanged(
                 variables={name: value for name, value in variables.items() if value is not None},

@@ -13,6 +13,7 @@ import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from chronicled.daemon.core_dumps import forbid_core_dumps
+from chronicled.events import faultpoint
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import LIFECYCLE, OBSERVATION, Draft, Event
 from chronicled.events.errors import ChronicledError, SecretNotFound, SecretRefused, SessionClosed, StoreFailed
@@ -118,9 +119,18 @@ class Vault:
             self._redaction.block(key.tenant, key.session, reason)
         for key, record in records.items():
             self._hold(key, record)
-            # Of which action they are is not told by their names: kept until the session is over, or sent again.
-            self._originals[key] = {id: {id} for id in await to_thread.run_sync(self._store.originals, key)}
+            await self._sort_originals(key)
             self._end_soon(key, None)
+
+    async def _sort_originals(self, key: SessionKey) -> None:
+        """Keep the originals of what is open; a crash left others: of what ended, or never came into the log."""
+        for id in await to_thread.run_sync(self._store.originals, key):
+            event = await self._log.find(key.tenant, id)
+            action = None if event is None else event.cause or event.id
+            if action is None or await self._log.terminal(key.tenant, action) is not None:
+                await to_thread.run_sync(self._store.forget_originals, key, id)
+            else:
+                self._originals.setdefault(key, {}).setdefault(action, set()).add(id)
 
     def committed(self, events: tuple[Event, ...]) -> None:
         """Learn what was committed (a listener of the store)."""
@@ -171,15 +181,18 @@ class Vault:
                     await self._destroy(key)
 
     async def _destroy(self, key: SessionKey) -> None:
+        last = await self._log.last(key.tenant, key.session)
         # A record without a session is what a crash left of a creation that was never answered.
-        if await self._log.last(key.tenant, key.session) is not None:
+        if last is not None and last.kind != "secrets_destroyed":
             payload = SecretsDestroyed(names=sorted(self._records[key].values))
             await self._log.append(Append((self._draft(key, "secrets_destroyed", payload),)))
+            faultpoint.reached("append_to_destroy")
         await to_thread.run_sync(self._store.destroy, key, limiter=self._threads)
-        self._destroyed[key] = None
-        if len(self._destroyed) > DESTROYED_MAX:
-            self._destroyed.popitem(last=False)
         self._let_go(key)
+        if last is not None:
+            self._destroyed[key] = None
+            if len(self._destroyed) > DESTROYED_MAX:
+                self._destroyed.popitem(last=False)
 
     def _let_go(self, key: SessionKey) -> None:
         self._records.pop(key, None)
@@ -249,6 +262,7 @@ class Vault:
         """
         before = self._records.get(key)
         await self.keep(key, record)
+        faultpoint.reached("secrets_to_append")
         request: Append | None = None
         try:
             request = make()
@@ -281,6 +295,7 @@ class Vault:
         """Seal what an event's payload was before redaction, until the action ends. Raises as `SecretStore.save`."""
         await to_thread.run_sync(self._store.keep_original, key, event, redacted, original, limiter=self._threads)
         self._originals.setdefault(key, {}).setdefault(action, set()).add(event)
+        faultpoint.reached("original_to_append")
 
     async def drop_originals(self, key: SessionKey, events: Iterable[str]) -> None:
         """Remove what was kept for events that were refused."""

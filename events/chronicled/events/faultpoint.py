@@ -20,6 +20,9 @@ POINTS: Final = frozenset(
         "mid_output",  # worker and action server: part of an output is stored
         "result_to_spool",  # action server: ended, its result not yet in the spool
         "spool_to_append",  # worker: the result is in the spool, its observation not in the log
+        "secrets_to_append",  # daemon: secrets are sealed, the log does not say so yet
+        "original_to_append",  # daemon: what was redacted of an action is sealed, the action not in the log
+        "append_to_destroy",  # daemon: the log says that secrets are destroyed, they are still there
     }
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import stat
@@ -10,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from tests.integration.daemon.conftest import Launch
 from tests.integration.daemon.process import DaemonProcess, until
@@ -273,3 +275,69 @@ async def test_no_name_is_made_of_a_secret(daemon: DaemonProcess) -> None:
     answer = await daemon.post("/v1/sessions/s/actions", body)
     assert answer.status == 400
     assert name not in answer.data.decode()
+
+
+async def _dies(daemon: DaemonProcess, point: str, method: str, path: str, body: Any = None) -> None:
+    """Have the daemon kill itself at the fault point that the request reaches, then start it again."""
+    daemon.environment = {"CHRONICLED_FAULT_POINT": f"{point}:1"}
+    await daemon.stop()
+    await daemon.start()
+    with contextlib.suppress(aiohttp.ClientError):
+        await daemon.call(method, path, json=body)
+    await daemon.wait()
+    daemon.environment = {}
+    await daemon.start()
+
+
+async def test_a_creation_that_died_leaves_nothing(launch: Launch) -> None:
+    """Killed between sealing and the log, a creation never happened: nothing is kept, and it can be asked for again."""
+    daemon = await launch(name="d")
+    body = {"session": "s", "secrets": {"TOKEN": VALUE}}
+    await _dies(daemon, "secrets_to_append", "POST", "/v1/sessions", body)
+    assert (await daemon.get("/v1/sessions/s")).status == 404
+
+    async def removed() -> bool:
+        return not (daemon.data / "secrets" / "default" / "s").exists()
+
+    await until(removed)
+    session = await _create(daemon)
+    assert (await _run(daemon, session, "echo $TOKEN"))["output"] == "<secret:TOKEN>\n"
+
+
+async def test_a_registration_that_died_is_repeated(launch: Launch) -> None:
+    """Killed between sealing and the log, a registration redacts more than was told, never less; a repeat tells it."""
+    daemon = await launch(name="d")
+    session = await _create(daemon)
+    await _dies(daemon, "secrets_to_append", "PUT", f"{session}/secrets/LATER", {"value": OTHER})
+    assert (await _run(daemon, session, f"echo '{OTHER}'"))["output"] == "<secret:LATER>\n"
+    assert (await daemon.call("PUT", f"{session}/secrets/LATER", json={"value": OTHER})).status == 200
+    named = [
+        event["payload"]["name"] for event in await _events(daemon, session) if event["kind"] == "secret_registered"
+    ]
+    assert named == ["TOKEN", "LATER"]
+
+
+async def test_an_action_that_died_before_the_log_was_never_there(launch: Launch) -> None:
+    """Killed between sealing its original and the log, an action never happened, and can be submitted again."""
+    daemon = await launch(name="d")
+    session = await _create(daemon)
+    command = f"printf %s '{VALUE}' | rev"
+    body = {"kind": "run", "payload": {"command": command}}
+    await _dies(daemon, "original_to_append", "POST", f"{session}/actions", body)
+    assert [path.name for path in (daemon.data / "secrets" / "default" / "s").iterdir()] == ["record"]
+    assert (await _run(daemon, session, command))["output"] == VALUE[::-1]
+    assert [event["category"] for event in await _events(daemon, session)].count("action") == 1
+
+
+async def test_destruction_that_died_is_finished(launch: Launch) -> None:
+    """Killed between the event and the removal, the next start removes what is left."""
+    daemon = await launch(name="d")
+    session = await _create(daemon)
+    await _dies(daemon, "append_to_destroy", "DELETE", session)
+
+    async def removed() -> bool:
+        return not (daemon.data / "secrets" / "default" / "s").exists()
+
+    await until(removed)
+    kinds = [event["kind"] for event in await _events(daemon, session)]
+    assert kinds.count("secrets_destroyed") == 1
