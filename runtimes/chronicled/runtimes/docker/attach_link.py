@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 
@@ -145,8 +145,9 @@ class AttachLines:
         return self._lines.setdefault(directory, _Line())
 
     async def _attach(self, container: str) -> AttachedStream:
-        client = await self._client.connect()
-        stream = client.containers.container(container).attach(stdin=True, stdout=True)
+        # In the library the call takes any further fields, of no known type.
+        containers: Any = (await self._client.connect()).containers
+        stream: Stream = containers.container(container).attach(stdin=True, stdout=True)
         try:
             with anyio.fail_after(ATTACH_SECONDS):
                 await stream.__aenter__()
