@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.fixture import DEBIAN, FILE, MUSL, NO_PYTHON
+from tests.engine.own import OwnEngine
 from tests.integration.docker.host import running, runtime_of, serving
 
 from chronicled.events.sandbox import SandboxRequest
@@ -31,3 +32,19 @@ class TestFilesInContainers(FileContract):
     def has_git(self, request: pytest.FixtureRequest) -> bool:
         """Only Debian's image has one."""
         return request.node.callspec.params["worker"][0] in {DEBIAN, NO_PYTHON}
+
+
+class TestFilesUnderGvisor(FileContract):
+    """A kernel of another make, without all that Linux has."""
+
+    @pytest.fixture
+    async def worker(self, gvisor: OwnEngine, tmp_path: Path) -> AsyncIterator[FrameWorker]:
+        """A worker of a container that gVisor isolates."""
+        runtime = runtime_of(gvisor.host, image=MUSL, isolation="gvisor")
+        async with running(runtime), serving(runtime, tmp_path, image=MUSL) as (worker, *_):
+            yield worker
+
+    @pytest.fixture
+    def has_git(self) -> bool:
+        """The image has none."""
+        return False
