@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from chronicled.daemon.secret_changes import Secret, with_secrets, without_secret
 from chronicled.daemon.submission import Submitter
-from chronicled.daemon.vault import Secret, Vault, with_secrets, without_secret
+from chronicled.daemon.vault import Vault
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import LIFECYCLE, Draft
 from chronicled.events.errors import SecretNotFound, SessionNotFound

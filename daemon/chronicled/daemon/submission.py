@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 import msgspec
 from anyio import to_thread
 
-from chronicled.daemon.vault import Secret, Vault, with_secrets
+from chronicled.daemon.secret_changes import Secret, with_secrets
+from chronicled.daemon.vault import Vault
 from chronicled.events.blobs import BlobStore
 from chronicled.events.codec import Codec, attachment_of, canonical_request, encode_json
 from chronicled.events.envelope import ACTION, LIFECYCLE, OBSERVATION, Draft, Event

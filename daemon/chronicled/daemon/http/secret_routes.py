@@ -22,7 +22,7 @@ from chronicled.daemon.http.secret_bodies import (
     SecretView,
 )
 from chronicled.daemon.registration import Registration
-from chronicled.daemon.vault import Secret
+from chronicled.daemon.secret_changes import Secret
 from chronicled.events.errors import (
     ChronicledError,
     InvalidName,
