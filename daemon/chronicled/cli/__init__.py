@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "submit": "submit any action",
     "files": "put files into a sandbox, get them out, list them",
     "cancel": "end an action",
+    "image": "list, build, prefetch and prune images",
     "events": "print the log, or follow it",
     "audit": "verify the record",
     "migrate": "show what versions the log holds",

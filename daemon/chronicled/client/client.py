@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from chronicled.client.address import Address
+from chronicled.client.images import ImageClient
 from chronicled.client.session import Session, events
 from chronicled.client.transport import Transport
 from chronicled.events.envelope import Event
@@ -30,6 +31,11 @@ class Client:
     def address(self) -> str:
         """Where the daemon is."""
         return str(self._transport.address)
+
+    @property
+    def images(self) -> ImageClient:
+        """The images of its engine."""
+        return ImageClient(self._transport, self._ids)
 
     async def session(
         self,
