@@ -227,11 +227,15 @@ class FrameWorker:
         finally:
             os.close(descriptor)
 
-    async def close(self) -> None:
-        """Go away without a word, as a killed worker does."""
+    async def stand_still(self) -> None:
+        """Take nothing more from the connection, and keep it, as a stopped worker does."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait((self._reading,))
+
+    async def close(self) -> None:
+        """Go away without a word, as a killed worker does."""
+        await self.stand_still()
         self._drop_link()
         for descriptor in self._contents.values():
             os.close(descriptor)
