@@ -40,6 +40,7 @@ from chronicled.storage.projections import Projections, SessionSummary
 
 __all__ = ["SessionRoutes", "session_view"]
 
+CONTAINERS = "docker"
 LOCATION = "Where the session is."
 
 
@@ -167,18 +168,20 @@ class SessionRoutes:
         """Create a session."""
         body = await call.body(self._body) if call.request.body_exists else SessionBody()
         runtime = body.runtime or self._runtime_default
+        if body.runtime is None and body.image is not None and CONTAINERS in self._runtimes:
+            runtime = CONTAINERS  # only there an image means something
         if runtime not in self._runtimes:
             known = ", ".join(sorted(self._runtimes))
             raise InvalidRequest(f"There is no runtime {runtime[:100]!r} here; there is {known}.", member="runtime")
         if reasons := self._runtimes[runtime].refuses(body.sandbox, body.image):
             # Now, and not at the first action: nobody should find out later that a limit was dropped.
             raise SandboxRefused(f"The runtime {runtime} cannot give what is asked: {'; '.join(reasons)}.")
-        payload = SessionCreated(
-            runtime=runtime,
-            image=body.image,
         secrets = secrets_of(body.secrets)
         if twice := sorted(body.environment.keys() & {secret.variable for secret in secrets}):
             raise InvalidRequest(f"The variable {twice[0]} is both plain and a secret.", member="secrets")
+        payload = SessionCreated(
+            runtime=runtime,
+            image=body.image,
             labels=body.labels,
             environment=body.environment,
             isolated=self._runtimes[runtime].isolated,
