@@ -224,7 +224,9 @@ class SessionFold:
 
     def standing(self) -> tuple[Event, ...]:
         """Return what was asked of the session or done to its sandbox and still holds, in position order."""
-        known = [event for event in (self.begun, self.pause, self.restart, self.paused, self.secret) if event is not None]
+        known = [
+            event for event in (self.begun, self.pause, self.restart, self.paused, self.secret) if event is not None
+        ]
         return tuple(sorted(known, key=lambda event: event.position))
 
     def losses(self) -> tuple[Event, ...]:
