@@ -173,3 +173,22 @@ def peak(pid: int) -> int:
     """Return the highest resident size of a process so far, in KiB."""
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+
+
+async def test_secrets_neither_go_in_nor_come_out(daemon: DaemonProcess) -> None:
+    """A body with a secret is refused and not kept; what is downloaded has it masked, the archive whole."""
+    value = "hunter2-and-then-some"
+    session = "/v1/sessions/s"
+    await daemon.post("/v1/sessions", {"session": "s", "secrets": {"PASSWORD": value}})
+    for body in (b"x" * 70_000 + value.encode() + b"y" * 70_000, archive(("f", value.encode())), value.encode()):
+        refused = await put(daemon, session, "f", body, **WAIT)
+        assert (refused.status, refused.json["code"]) == (409, "transfer-failed")
+    assert observed(await put(daemon, session, "plain", b"x" * 200_000, **WAIT))["outcome"] == "ok"
+    await act(daemon, session, "run", command='mkdir d; printf "a%sb" "$PASSWORD" >d/f; printf after >d/g')
+    whole = await daemon.get(f"{session}/files?path=d")
+    with tarfile.open(fileobj=io.BytesIO(whole.data)) as tar:
+        contents = [file.read() for info in tar if (file := tar.extractfile(info)) is not None]
+    assert (contents[0][:1], contents[0][-1:], len(contents[0])) == (b"a", b"b", len(value) + 2)
+    assert (value.encode() in contents[0], contents[1]) == (False, b"after")
+    for path in (daemon.data / "blobs").rglob("*"):
+        assert not path.is_file() or value.encode() not in path.read_bytes()

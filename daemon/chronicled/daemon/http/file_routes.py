@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import hashlib
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Annotated, Final, Literal
 
@@ -17,7 +18,7 @@ from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, subm
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.daemon.submission import ActionRequest, Submission
 from chronicled.daemon.waits import Waits
-from chronicled.events.blobs import BlobStore
+from chronicled.events.blobs import BlobRef, BlobStore
 from chronicled.events.codec import Codec, Opaque, encode_json
 from chronicled.events.envelope import Event
 from chronicled.events.errors import (
@@ -144,7 +145,7 @@ class FileRoutes:
                 media=(TAR, BYTES),
                 body_required=False,
                 answers={202: recorded, 200: Answer("Ended; the observation says how.", {JSON: (ActionEnded,)})},
-                problems=common,
+                problems=(*common, TransferFailed),
                 writes=True,
             ),
             Route(
@@ -177,9 +178,7 @@ class FileRoutes:
             raise Overloaded(f"{self._uploads_max} uploads arrive already; retry in a moment.")
         self._uploads += 1
         try:
-            redactor = self._codec.redaction.stream(call.caller.tenant, session, keep_length=True)
-            async with aclosing(_redacted(call.chunks(self._upload_bytes_max), redactor)) as chunks:
-                blob = await self._blobs.receive(chunks, self._upload_bytes_max)
+            blob = await self._receive(call, session)
         finally:
             self._uploads -= 1
         payload = Upload(
@@ -191,6 +190,23 @@ class FileRoutes:
         )
         append = await self._prepare(call, session, "upload", payload, query.lane, key, (blob.digest,))
         return await self._actions.answer(append, seconds, single=True)
+
+    async def _receive(self, call: Call, session: str) -> BlobRef:
+        chunks = call.chunks(self._upload_bytes_max)
+        if not self._codec.redaction.active(call.caller.tenant, session):
+            async with aclosing(chunks):
+                return await self._blobs.receive(chunks, self._upload_bytes_max)
+        # Masked, it would reach the sandbox as something else than was sent; as it is, it must not be stored.
+        sent = hashlib.sha256()
+        redactor = self._codec.redaction.stream(call.caller.tenant, session, keep_length=True)
+        async with aclosing(_redacted(chunks, redactor, sent.update)) as masked:
+            blob = await self._blobs.receive(masked, self._upload_bytes_max)
+        if blob.digest != sent.hexdigest():
+            raise TransferFailed(
+                "The body holds a value that is a secret of the session, and what is uploaded is kept. Nothing was "
+                "done: leave it out, and have commands read it from the secret's variable."
+            )
+        return blob
 
     async def download(self, call: Call) -> web.StreamResponse:
         """Submit the action, wait for its end, and serve what it brought."""
@@ -249,10 +265,13 @@ class FileRoutes:
         return await self._served.serve(call, told.output_digest, media, {ACTION_HEADER: action.id})
 
 
-async def _redacted(chunks: AsyncGenerator[bytes], redactor: StreamRedactor) -> AsyncGenerator[bytes]:
-    """Yield the body with secrets replaced, byte for byte, so that an archive stays one."""
+async def _redacted(
+    chunks: AsyncGenerator[bytes], redactor: StreamRedactor, note: Callable[[bytes], None]
+) -> AsyncGenerator[bytes]:
+    """Yield the body with secrets replaced, byte for byte, and tell what really came."""
     async with aclosing(chunks):
         async for chunk in chunks:
+            note(chunk)
             if data := redactor.feed(chunk):
                 yield data
     if data := redactor.finish():
