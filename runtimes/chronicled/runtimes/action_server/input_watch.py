@@ -2,7 +2,7 @@
 
 What a process is blocked in makes no event, so it is looked at: never while the command prints or ends at once, twice
 before it is believed, and ever more rarely. A look costs a fraction of a millisecond in the lane reaper (measured), a
-command that stays quiet one each two seconds.
+command that stays quiet one each two seconds, and one that waits two a second.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ __all__ = ["InputWatch"]
 FIRST_SECONDS: Final = 0.1
 """Before the first look, and between the two that must agree."""
 GAP_SECONDS_MAX: Final = 2.0
+WAITING_SECONDS: Final = 0.5
+"""Between two looks while it waits, so that no word of waiting outlives it for long."""
 PROMPT_SECONDS: Final = 3.0
 """Where the kernel hides what processes are blocked in, an unfinished line must have stood for so long."""
 COST_FACTOR: Final = 100
@@ -136,4 +138,5 @@ class InputWatch:
         if confirmed != self._told:
             self._told = confirmed
             self._tell(confirmed)
-        self._arm(max(min(2 * self._gap, GAP_SECONDS_MAX), COST_FACTOR * cost if self._asked_at else 0.0))
+        gap_max = WAITING_SECONDS if self._told else GAP_SECONDS_MAX
+        self._arm(max(min(2 * self._gap, gap_max), COST_FACTOR * cost if self._asked_at else 0.0))

@@ -219,6 +219,7 @@ async def _see_through(
 
     def end(_: Cause) -> None:
         nonlocal ending
+        watch.close()
         if not finished.done():
             ending = asyncio.ensure_future(_end(runner, supervisor, spared, finished, lane_shell))
 
