@@ -46,8 +46,13 @@ def system_resolve() -> Resolve:
 
 
 def _look_up(name: str) -> list[str]:
-    # With a dot at the end the machine's search domains stay out of it.
-    return [str(entry[4][0]) for entry in socket.getaddrinfo(name + ".", None, type=socket.SOCK_STREAM)]
+    try:
+        # With a dot at the end the machine's search domains stay out of it.
+        found = socket.getaddrinfo(name + ".", None, type=socket.SOCK_STREAM)
+    except OSError:
+        # What stands in the hosts file stands there without one.
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
 
 
 async def dial(rules: Rules, host: str, port: int, resolve: Resolve, seconds: float) -> SocketStream:
