@@ -145,6 +145,7 @@ class FrameWorker:
         quiet_seconds: float | None = None,
         output_bytes_max: int = 256 << 20,
         content: bytes | None = None,
+        position: int = 0,
     ) -> str:
         """Send an action, with its content; return its id."""
         assert self.link is not None
@@ -162,6 +163,7 @@ class FrameWorker:
                     timeout_seconds=timeout_seconds,
                     quiet_seconds=quiet_seconds,
                     output_bytes_max=output_bytes_max,
+                    position=position,
                     content_bytes=None if content is None else len(content),
                 ),
                 descriptor,

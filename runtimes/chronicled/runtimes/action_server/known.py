@@ -65,6 +65,11 @@ class SettledActions:
         self._ids = DigestSet()
 
     @property
+    def entries(self) -> int:
+        """How much it holds, whatever the number of actions."""
+        return len(self._lanes) + len(self._ids)
+
+    @property
     def full(self) -> bool:
         """Whether no more can be remembered, so that no more may be executed."""
         return len(self._lanes) >= ENTRIES_MAX or len(self._ids) >= ENTRIES_MAX

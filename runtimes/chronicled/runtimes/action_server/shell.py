@@ -319,15 +319,17 @@ class Shell:
         self._variables_seen = self._variables.changes
         if not changed:
             return b""
-        lines = bytearray(b"_chronicled_options=$-; \\builtin set +xv\n")
+        lines = bytearray(b"_chronicled_options=:$SHELLOPTS:; \\builtin set +xv +o history\n")
         for name, value in changed.items():
+            # A subshell finds out whether it is readonly: to try would end a strict shell.
+            lines += b"(\\builtin unset -v %s) 2>/dev/null && " % name
             if value is None:
-                lines += b"\\builtin unset -v %s 2>/dev/null || \\builtin true\n" % name
+                lines += b"\\builtin unset -v %s\n" % name
             else:
-                lines += b"\\builtin export %s=%s 2>/dev/null || \\builtin true\n" % (name, quote(value))
-        for option in (b"x", b"v"):
-            lines += b'\\builtin test "${_chronicled_options/%s}" = "$_chronicled_options" || \\builtin set -%s\n' % (
-                option,
+                lines += b"\\builtin export %s=%s\n" % (name, quote(value))
+        for mark, option in ((b"xtrace:", b"-x"), (b"verbose:", b"-v"), (b":history:", b"-o history")):
+            lines += b'\\builtin test "${_chronicled_options/%s}" = "$_chronicled_options" || \\builtin set %s\n' % (
+                mark,
                 option,
             )
         return bytes(lines + b"\\builtin unset -v _chronicled_options\n")
