@@ -25,6 +25,7 @@ from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server import bootstrap, process_tree, settings
+from chronicled.runtimes.action_server.connection import Peer
 from chronicled.runtimes.action_server.process_tree import Process
 from chronicled.runtimes.runtime import Handle, Report, RuntimeDefaults, SandboxDefaults, SandboxSpec
 
@@ -62,6 +63,10 @@ class ProcessRuntime(RuntimeDefaults):
     def name(self) -> str:
         """`process`."""
         return "process"
+
+    def may_dial(self, sandbox: str, peer: Peer) -> bool:
+        """Return whether the process is this user's; see `Runtime.may_dial`."""
+        return peer.uid == os.geteuid()
 
     @property
     def isolated(self) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 from chronicled.events.errors import SandboxError
 from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes.action_server.connection import Peer
 from chronicled.runtimes.worker.link import Listen
 
 __all__ = ["Handle", "Report", "Runtime", "RuntimeDefaults", "Sandbox", "SandboxDefaults", "SandboxSpec"]
@@ -163,6 +164,13 @@ class Runtime(Protocol):
         """What sessions call it, e.g. `process`."""
         ...
 
+    def may_dial(self, sandbox: str, peer: Peer) -> bool:
+        """Return whether a process of this host that dials for a sandbox can be of it. No I/O but of `/proc`.
+
+        In doubt it can: the token decides. This is for who may have stolen one.
+        """
+        ...
+
     @property
     def listen(self) -> Listen | None:
         """How its sandboxes are reached; None where they dial the worker's socket."""
@@ -241,6 +249,10 @@ class Runtime(Protocol):
 
 class RuntimeDefaults:
     """What a runtime does that shares nothing among its sandboxes."""
+
+    def may_dial(self, sandbox: str, peer: Peer) -> bool:
+        """Any can: the token decides."""
+        return True
 
     @property
     def listen(self) -> Listen | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from tests.integration.docker.host import docker, running, runtime_of
 
 from chronicled.events.outcome import Outcome
 from chronicled.runtimes.action_server import frames
+from chronicled.runtimes.action_server.connection import Peer
 from chronicled.runtimes.docker.attach_link import AttachLines
+from chronicled.runtimes.docker.peers import is_of
 from chronicled.runtimes.docker.runtime import DockerRuntime
 from chronicled.runtimes.runtime import SandboxSpec
 from chronicled.runtimes.testing import FrameWorker, make_spec
@@ -98,3 +101,20 @@ async def _type_from_anew(runtime: DockerRuntime, spec: SandboxSpec, directory: 
         output = successor.frames.output(action)
     await successor.frames.close()
     return output
+
+
+async def test_only_processes_of_the_container_may_dial(engine: EngineFixture, tmp_path: Path) -> None:
+    """A process of another container or of this host is told from those of the sandbox's own, root or not."""
+    names = [
+        engine("run", "-d", "--rm", "--network", "none", "--user", user, MUSL, "sleep", "60") for user in ("0", "7")
+    ]
+    pids = [int(engine("inspect", "-f", "{{.State.Pid}}", name)) for name in names]
+    try:
+        assert is_of(Peer(pids[0], 0, 0), names[0])
+        assert is_of(Peer(pids[1], 7, 7), names[1])
+        assert is_of(Peer(pids[1], 7, 7), "")
+        assert not is_of(Peer(pids[0], 0, 0), names[1])
+        assert not is_of(Peer(pids[1], 7, 7), names[0])
+        assert not is_of(Peer(os.getpid(), 0, 0), names[0])
+    finally:
+        engine("kill", *names)

@@ -102,6 +102,9 @@ def _hello(settings: Settings, table: ExecutorTable, server: ActionServer) -> fr
 
 
 def _boot_id(settings: Settings) -> str:
+    if settings.stdio is not None and settings.boot_id:
+        # On whatever host its engine runs: what lives is for the engine to say, and the worker goes by its own boot.
+        return settings.boot_id
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()

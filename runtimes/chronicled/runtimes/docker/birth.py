@@ -82,6 +82,7 @@ class Birth:
             plan = await self._plan(facts, image, grant, carried)
             await anyio.to_thread.run_sync(self._prepare, plan, facts)
             container = await self._create(plan)
+            self._runtime.note(spec, container)
             await policy.attach(spec, container)
         # From its first moment on: notices of unknown containers are dropped.
         self._runtime.notices.of(container)
@@ -238,6 +239,9 @@ class Birth:
         told.working_directory = spec.request.working_directory or WORKSPACE
         # For a kernel of the sandbox's own (gVisor), which tells none.
         told.boot_id = process_proof.boot_id()
+        if plan.runtime is not None:
+            # A kernel between the sandbox and this host lets no descriptor through.
+            told.transfers = "inband"
         told.fault_point = self._runtime.fault_point
         told.egress_port = plan.grant.egress_port
         told.import_paths = [f"{paths.CARRIER}/lib/site"]

@@ -18,6 +18,7 @@ import structlog
 from chronicled.events.errors import SandboxError, SandboxStartFailed, SandboxUnreachable
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes import process_proof
+from chronicled.runtimes.action_server.connection import Peer
 from chronicled.runtimes.docker import labels, premises
 from chronicled.runtimes.docker.attach_link import AttachLines
 from chronicled.runtimes.docker.birth import Birth
@@ -27,6 +28,7 @@ from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
 from chronicled.runtimes.docker.images import ImageStore
 from chronicled.runtimes.docker.network_policy import NetworkPolicy, NoNetwork
 from chronicled.runtimes.docker.notices import MemoryNotices
+from chronicled.runtimes.docker.peers import is_of
 from chronicled.runtimes.docker.plan import limits_here, network_of, refusals
 from chronicled.runtimes.docker.sandbox import DockerSandbox, Life, ending_of, moment_of
 from chronicled.runtimes.docker.settings import DockerSettings
@@ -84,6 +86,8 @@ class DockerRuntime:
         self.worker = worker
         self.protected = tuple(protected)
         self.fault_point = os.environ.get(FAULT_POINT_VARIABLE, "") if fault_point is None else fault_point
+        self._dialling: dict[str, str | None] = {}
+        """By sandbox, the container whose processes may dial for it; None for any process of this host."""
         self.lines = AttachLines(self.engine)
         """How sandboxes are reached whose directory cannot be shared."""
         self.notices = MemoryNotices(self.engine, instance)
@@ -104,6 +108,17 @@ class DockerRuntime:
     def listen(self) -> Listen | None:
         """Over their standard streams, where that is set; see `Runtime.listen`."""
         return self.lines.listen if self.settings.transport == "stdio" else None
+
+    def may_dial(self, sandbox: str, peer: Peer) -> bool:
+        """Return whether the process is one of the sandbox's container; see `Runtime.may_dial`."""
+        container = self._dialling.get(sandbox, "")
+        return container is None or is_of(peer, container)
+
+    def note(self, spec: SandboxSpec, container: str) -> None:
+        """Learn which container a sandbox is, before anything of it can dial."""
+        # Under another isolation than the engine's own, a process of this host speaks for the sandbox.
+        isolated = spec.request.isolation or self.settings.isolation
+        self._dialling[spec.sandbox] = None if isolated else container
 
     @property
     def pauses(self) -> bool:
@@ -179,6 +194,7 @@ class DockerRuntime:
         return None
 
     async def _take_up(self, life: Life, spec: SandboxSpec) -> None:
+        self.note(spec, life.container)
         await self.notices.recall(life.container, moment_of(life.started_at))
         if self.settings.transport == "socket":
             await anyio.to_thread.run_sync(premises.open_door, spec.socket_directory)
@@ -232,6 +248,7 @@ class DockerRuntime:
             if time.monotonic() > deadline:
                 raise SandboxUnreachable(f"Sandbox {sandbox} could not be removed: {trouble or 'it is still there'}")
             await anyio.sleep(RETRY_SECONDS)
+        self._dialling.pop(sandbox, None)
         await self._release(sandbox)
 
     async def _release(self, sandbox: str) -> None:

@@ -204,7 +204,7 @@ class SandboxLife:
         results = places.open_results(directories, disk, generation_id)
         try:
             generation = Generation(
-                generation_id, sandbox_id, self._expected(generation_id, token, results), fresh=True, crew=session
+                generation_id, sandbox_id, self._expected(spec, runtime, results), fresh=True, crew=session
             )
             failure, reason = None, ""
             listen = runtime.listen or context.listen
@@ -293,16 +293,19 @@ class SandboxLife:
         begun = self._decoded(self._session.fold.begun, GenerationStarted)
         return None if begun is None else begun.image_digest
 
-    def _expected(self, generation: str, token: str, results: int, boot_id: str | None = None) -> Expected:
+    def _expected(
+        self, spec: SandboxSpec, runtime: Runtime | None, results: int, boot_id: str | None = None
+    ) -> Expected:
         settings = self._context.settings
         return Expected(
-            generation=generation,
-            token=token,
+            generation=spec.generation,
+            token=spec.token,
             boot_id=boot_id or settings.boot_id,
             fence=self._session.publisher.fence,
             results=results,
             unclaimed_seconds=settings.unclaimed_seconds,
             seconds=settings.handshake_seconds,
+            accepts=None if runtime is None else partial(runtime.may_dial, spec.sandbox),
         )
 
     async def _resume(self, started: GenerationStarted) -> None:
@@ -310,32 +313,31 @@ class SandboxLife:
         # Without its token it could never prove itself: it is put down below.
         restore = partial(places.restore, context.directories, started.sandbox, started.generation)
         token = await to_thread.run_sync(restore)
+        requested = self._session.fold.sandbox
+        spec = self._spec(started.sandbox, started.generation, token, 0 if requested is None else requested.position)
         results = places.open_results(context.directories, context.disk, started.generation)
         try:
-            expected = self._expected(started.generation, token, results, started.boot_id)
+            expected = self._expected(spec, context.runtimes.get(started.runtime), results, started.boot_id)
             generation = Generation(started.generation, started.sandbox, expected, fresh=False, crew=self._session)
             generation.recorded = True
             self._session.generation = generation
-            reason = await self._attach_and_serve(generation, started, token)
+            reason = await self._attach_and_serve(generation, started, spec)
         finally:
             os.close(results)
         await self._bury(context.runtimes.get(started.runtime), generation, reason)
         self._busy = False
         self._session.advance_all()
 
-    async def _attach_and_serve(self, generation: Generation, started: GenerationStarted, token: str) -> str:
+    async def _attach_and_serve(self, generation: Generation, started: GenerationStarted, spec: SandboxSpec) -> str:
         context = self._context
-        requested = self._session.fold.sandbox
-        spec = self._spec(started.sandbox, started.generation, token, 0 if requested is None else requested.position)
-        provider = context.runtimes.get(started.runtime)
-        listen = (None if provider is None else provider.listen) or context.listen
+        runtime = context.runtimes.get(started.runtime)
+        listen = (None if runtime is None else runtime.listen) or context.listen
         async with listen(context.directories.socket_directory(started.sandbox), generation.serve):
             sandbox = await self._attach(started, spec)
             if sandbox is None:
-                runtime = context.runtimes.get(started.runtime)
                 return "found_dead" if runtime is None else await runtime.epitaph(started.handle, spec)
             generation.sandbox = sandbox
-            if not token:
+            if not spec.token:
                 self.put_down("token_lost")
             else:
                 await self.frost.find(sandbox)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import anyio
@@ -134,6 +135,7 @@ class _Wait:
             results=results,
             unclaimed_seconds=settings.unclaimed_seconds,
             seconds=settings.handshake_seconds,
+            accepts=partial(self._runtime.may_dial, self._sandbox_id),
         )
         generation = Generation(self._generation_id, self._sandbox_id, expected, fresh=True, crew=_NoCrew())
         spec = SandboxSpec(
