@@ -104,7 +104,9 @@ class Commands:
 
 
 @asynccontextmanager
-async def open_place(directory: Path, **allow: object) -> AsyncGenerator[Place, None]:
+async def open_place(
+    directory: Path, runtime: DockerRuntime | None = None, **allow: object
+) -> AsyncGenerator[Place, None]:
     """Give a place whose policy `web` has these settings."""
     internet = Internet()
     server = await asyncio.start_server(internet.serve, "127.0.0.1", 0)
@@ -121,7 +123,7 @@ async def open_place(directory: Path, **allow: object) -> AsyncGenerator[Place, 
     async with AsyncExitStack() as stack:
         stack.callback(server.close)
         egress = await stack.enter_async_context(open_egress(internet.resolve))
-        runtime = runtime_of()
+        runtime = runtime or runtime_of()
         runtime.networks = network_policies(settings, runtime.instance, runtime.engine.connect, egress, news)
         place = Place(await stack.enter_async_context(running(runtime)), internet, directory)
         place.egress = egress

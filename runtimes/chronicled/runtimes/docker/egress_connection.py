@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final, Protocol
 
 import anyio
@@ -205,9 +206,10 @@ class EgressConnection:
         except BadRequest:
             self._scope.denials.note(self._host, self._port, "bad_request")
             raise _Ended from None
-        # Until the answer is through: a client that goes away ends the exchange, and more bytes are for nobody.
-        while True:
-            await self._near.receive(CHUNK_BYTES)
+        # More bytes are for nobody; that a client has no more to say does not mean that it will not listen.
+        with contextlib.suppress(anyio.EndOfStream):
+            while True:
+                await self._near.receive(CHUNK_BYTES)
 
     async def _send(self, far: ByteStream, data: bytes) -> None:
         self._sent += len(data)
