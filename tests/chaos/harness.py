@@ -260,8 +260,13 @@ class Harness:
         await self._gone(self._alive, SETTLE_SECONDS_MAX)
         self.report.violations += await self._until_expected()
         self.report.violations += self.look_alikes.touched(await self.containers.all())
-        if left := [path.name for path in (self.daemon.data / "sandboxes").iterdir()]:
-            self.report.violations.append(f"directories of sandboxes left behind: {left}")
+        places = [self.daemon.data / "sandboxes", self.daemon.data / "spool", self.daemon.data / "run" / "sandboxes"]
+        end = time.monotonic() + self.swept_seconds
+        while left := [str(path) for place in places for path in place.iterdir()]:
+            if time.monotonic() > end:
+                self.report.violations.append(f"left behind: {left}")
+                break
+            await asyncio.sleep(0.1)
 
     async def _until_expected(self) -> list[str]:
         end = time.monotonic() + self.swept_seconds
