@@ -26,6 +26,7 @@ from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server import bootstrap, process_tree, settings
 from chronicled.runtimes.action_server.connection import Peer
+from chronicled.runtimes.action_server.frames import Transfer
 from chronicled.runtimes.action_server.process_tree import Process
 from chronicled.runtimes.runtime import Handle, Report, RuntimeDefaults, SandboxDefaults, SandboxSpec
 
@@ -53,10 +54,18 @@ class ProcessRuntime(RuntimeDefaults):
     Args:
         directory: Folder of the instance's sandboxes; each has a folder of its id in it, with its lock and its log.
         fault_point: Handed to action servers, for crash tests; None takes it from this process's environment.
+        transfers: Ways of transfer that action servers offer to the worker.
     """
 
-    def __init__(self, directory: str, *, fault_point: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: str,
+        *,
+        fault_point: str | None = None,
+        transfers: Sequence[Transfer] = ("descriptors", "inband"),
+    ) -> None:
         self._directory = os.path.abspath(directory)
+        self._transfers = " ".join(transfers)
         self._fault_point = os.environ.get(FAULT_POINT_VARIABLE, "") if fault_point is None else fault_point
 
     @property
@@ -187,6 +196,7 @@ class ProcessRuntime(RuntimeDefaults):
         told.socket_directory = os.path.abspath(spec.socket_directory)
         told.working_directory = os.path.abspath(spec.working_directory)
         told.fault_point = self._fault_point
+        told.transfers = self._transfers
         told.import_paths = import_paths()
         environment = clean_environment(told.working_directory, os.environ) | spec.environment
         environment[GENERATION_VARIABLE] = spec.generation

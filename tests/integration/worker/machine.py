@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.unit.worker.world import World
 
 from chronicled.events.clock import SystemClock
+from chronicled.runtimes.action_server.frames import Transfer
 from chronicled.runtimes.process import ProcessRuntime
 from chronicled.runtimes.worker.settings import WorkerSettings
 from chronicled.runtimes.worker.worker import Worker
@@ -22,9 +23,11 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 class Machine(World):
     """The world of the unit tests with real sandboxes in it; whatever lives at its end is swept."""
 
+    transfers: ClassVar[tuple[Transfer, ...]] = ("descriptors", "inband")
+
     def __init__(self, root: Path, store: MemoryStore) -> None:
         super().__init__(root, store)
-        self.runtime = ProcessRuntime(self.directories.sandboxes)
+        self.runtime = ProcessRuntime(self.directories.sandboxes, transfers=self.transfers)
 
     def worker(self, log: Any = None, disk: Any = None, **settings: Any) -> Worker:
         """Return a worker over the process runtime."""
