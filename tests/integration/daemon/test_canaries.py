@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.engine.fixture import DEBIAN
 from tests.integration.daemon.process import DaemonProcess, until
 from tests.unit.events.secret_shapes import shapes
 
@@ -22,6 +23,8 @@ SHAPES = (
     *("shell_quoted", "backslashed", "base64_0", "base64_1", "base64_2", "base64_url_0", "base64_bare_1"),
     *("base64_wrapped_0", "base64_wrapped_2"),
 )
+CONTAINER = {"runtime": "docker", "image": DEBIAN}
+REDACTED = ("-m", "chronicled.daemon")
 UNREDACTED = (
     "-c",
     "import sys\n"
@@ -57,8 +60,9 @@ CANARIES = {(name, shape): shapes(value)[shape] for name, value in VALUES.items(
 class Harvest:
     """Everything that the daemon has said, to be searched."""
 
-    def __init__(self, daemon: DaemonProcess) -> None:
+    def __init__(self, daemon: DaemonProcess, place: dict[str, str]) -> None:
         self.daemon = daemon
+        self.place = place
         self.said: list[tuple[str, bytes]] = []
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
@@ -103,7 +107,7 @@ def _strings(value: Any) -> list[str]:
     if isinstance(value, dict):
         inner = [*value.keys(), *value.values()]  # pyright: ignore[reportUnknownArgumentType]  JSON
     elif isinstance(value, list):
-        inner = value
+        inner = [*value]  # pyright: ignore[reportUnknownArgumentType]  JSON
     return [text for each in inner for text in _strings(each)]
 
 
@@ -115,7 +119,7 @@ async def _drive(harvest: Harvest) -> None:
     """Send every canary through every path."""
     labels = {"label": VALUES["S0"], VALUES["S1"]: "key"}
     environment = {"URL": f"https://x:{VALUES['S2']}@h/", "ENCODED": base64.b64encode(VALUES["S3"].encode()).decode()}
-    body = {"session": "s", "secrets": VALUES, "labels": labels, "environment": environment}
+    body = {"session": "s", "secrets": VALUES, "labels": labels, "environment": environment, **harvest.place}
     key = {"Idempotency-Key": "create"}
     assert (await harvest.call("POST", "/v1/sessions", body, **key)).status == 201
     assert (await harvest.call("POST", "/v1/sessions", body, **key)).status == 200
@@ -201,14 +205,19 @@ async def _read_all(harvest: Harvest) -> None:
 
 @pytest.fixture
 async def harvest(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Harvest]:
-    """A daemon with every debug line on, redacting or not."""
-    program = request.param or ("-m", "chronicled.daemon")
-    daemon = await DaemonProcess(tmp_path, "log.level=debug", program=program).start()
-    yield Harvest(daemon)
-    await daemon.aclose()
+    """A daemon with every debug line on, redacting or not, and where its sessions run."""
+    program, place = request.param
+    if "image" in place:
+        request.getfixturevalue("engine")
+    daemon = DaemonProcess(tmp_path, "log.level=debug", program=program)
+    try:
+        await daemon.start()
+        yield Harvest(daemon, place)
+    finally:
+        await daemon.aclose()
 
 
-@pytest.mark.parametrize("harvest", [None], indirect=True)
+@pytest.mark.parametrize("harvest", [(REDACTED, {}), (REDACTED, CONTAINER)], ids=["process", "docker"], indirect=True)
 async def test_no_canary_is_found(harvest: Harvest) -> None:
     """Twenty values in eighteen shapes through every path: 0 hits, also after a kill -9 and after the session's end."""
     await _drive(harvest)
@@ -222,7 +231,7 @@ async def test_no_canary_is_found(harvest: Harvest) -> None:
     assert harvest.hits() == []
 
 
-@pytest.mark.parametrize("harvest", [UNREDACTED], indirect=True)
+@pytest.mark.parametrize("harvest", [(UNREDACTED, {})], ids=["process"], indirect=True)
 async def test_without_redaction_every_canary_is_found(harvest: Harvest) -> None:
     """The negative control: the same drive without redaction finds every value in every shape, in every place."""
     await _drive(harvest)
