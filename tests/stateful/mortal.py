@@ -184,7 +184,7 @@ class MortalRuntime(RuntimeDefaults):
         return await self.host.sweep(known)
 
     @asynccontextmanager
-    async def listen(self, directory: str, accept: Accept) -> AsyncGenerator[None]:
+    async def listen_in(self, directory: str, accept: Accept) -> AsyncGenerator[None]:
         async def serve(link: Any) -> None:
             assert isinstance(link, Pipe)
 
@@ -197,7 +197,7 @@ class MortalRuntime(RuntimeDefaults):
                 await accept(link)
 
         self.fuse.step()
-        async with self.host.listen(directory, serve):
+        async with self.host.listen_in(directory, serve):
             yield
 
 
@@ -218,7 +218,7 @@ class MortalWorker:
             world.ids,
             MortalDisk(self.fuse),
             world.redaction,
-            listen=runtime.listen,
+            listen=runtime.listen_in,
         )
 
     async def live(self, until: asyncio.Task[Any]) -> None:

@@ -253,12 +253,12 @@ class ScriptedSandbox(SandboxDefaults):
         return self.server.die("killed")
 
     async def pause(self) -> None:
-        if not self.server.host.pauses:
+        if not self.server.host.can_pause:
             await super().pause()
         self.server.frozen = True
 
     async def resume(self) -> None:
-        if not self.server.host.pauses:
+        if not self.server.host.can_pause:
             await super().resume()
         self.server.frozen = False
 
@@ -268,9 +268,9 @@ class Host(RuntimeDefaults):
 
     name = "process"
     isolated = False
-    pauses = False
 
     def __init__(self) -> None:
+        self.can_pause = False
         self.boot_id = "boot"
         self.dedupes = True
         self.starts_fail = 0
@@ -283,13 +283,17 @@ class Host(RuntimeDefaults):
         self.accepts: dict[str, Accept] = {}
         self._listening = asyncio.Event()
 
+    @property
+    def pauses(self) -> bool:
+        return self.can_pause
+
     async def listener(self, directory: str) -> Accept:
         while directory not in self.accepts:
             await self._listening.wait()
         return self.accepts[directory]
 
     @asynccontextmanager
-    async def listen(self, directory: str, accept: Accept) -> AsyncGenerator[None]:
+    async def listen_in(self, directory: str, accept: Accept) -> AsyncGenerator[None]:
         links: list[Any] = []
 
         async def serve(link: Any) -> None:

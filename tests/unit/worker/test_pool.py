@@ -31,8 +31,7 @@ async def told(world: World, kind: str, session: str = "s") -> list[Any]:
 
 async def ask(world: World, kind: str, payload: Any) -> Event:
     """Ask something of the session `s`."""
-    draft = world._draft("lifecycle", kind, payload, "s", source="client")  # the world's own way
-    return await world._append(draft)  # the same
+    return await world.ask_session(kind, payload)
 
 
 async def test_a_session_takes_a_warm_sandbox_and_the_pool_fills_up_again(tmp_path: Path) -> None:
@@ -92,7 +91,7 @@ async def test_a_warm_sandbox_that_dies_is_replaced(tmp_path: Path) -> None:
 async def test_a_pause_waits_for_what_runs_and_an_action_ends_it(tmp_path: Path) -> None:
     """The sandbox stands still only once no action is open; the next action finds it as it was."""
     async with World.open(tmp_path) as world, world.working():
-        world.host.pauses = True
+        world.host.can_pause = True
         await world.create()
         running = await world.submit("slow 30")
         await ask(world, "pause_requested", PauseRequested())
@@ -112,7 +111,7 @@ async def test_a_pause_waits_for_what_runs_and_an_action_ends_it(tmp_path: Path)
 async def test_a_pause_outlives_the_worker_and_ends_when_it_is_asked(tmp_path: Path, asked: str) -> None:
     """A worker that takes over goes on from what the log says: standing still, or going on."""
     async with World.open(tmp_path) as world:
-        world.host.pauses = True
+        world.host.can_pause = True
         async with world.working():
             await world.create()
             assert (await world.ended(await world.submit("ok"))).outcome == "ok"

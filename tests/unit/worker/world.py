@@ -81,7 +81,7 @@ class World:
             self.ids,
             disk or SystemDisk(),
             self.redaction,
-            listen=self.host.listen,
+            listen=self.host.listen_in,
         )
 
     @asynccontextmanager
@@ -118,6 +118,10 @@ class World:
         payload = payload or CancelRequested()
         draft = self._draft(LIFECYCLE, kind, payload, action.session, lane=action.lane, cause=action.id)
         return await self._append(draft)
+
+    async def ask_session(self, kind: str, payload: Any, session: str = "s") -> Event:
+        """Ask something of a session itself: a pause, a restart."""
+        return await self._append(self._draft(LIFECYCLE, kind, payload, session, source="client"))
 
     def _draft(self, category: Any, kind: str, payload: Any, session: str, **fields: Any) -> Draft:
         return self.codec.draft(category, kind, payload, tenant=TENANT, session=session, id=self.ids.new(), **fields)

@@ -181,7 +181,7 @@ class _Wait:
                 if warm in self._waiting:
                     self._waiting.remove(warm)
                 warm.left.set()
-        return warm.taken.is_set()
+        return warm is not None and warm.taken.is_set()
 
     async def _remove(self) -> None:
         directories = self._context.directories
