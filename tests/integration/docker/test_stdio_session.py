@@ -50,7 +50,8 @@ async def test_a_session_over_standard_streams_outlives_the_daemon(daemon: Daemo
 
     async def prints() -> bool:
         answer = await daemon.get(f"/v1/sessions/s/actions/{action}")
-        return answer.json["status"] == "running"
+        status: str = answer.json["status"]
+        return status == "running"
 
     await until(prints)
     os.kill(daemon.pid, signal.SIGKILL)
@@ -59,7 +60,8 @@ async def test_a_session_over_standard_streams_outlives_the_daemon(daemon: Daemo
 
     async def is_over() -> bool:
         answer = await daemon.get(f"/v1/sessions/s/actions/{action}")
-        return answer.json["status"] not in {"running", "queued"}
+        status: str = answer.json["status"]
+        return status not in {"running", "queued"}
 
     await until(is_over, 60.0)
     ended = (await daemon.get(f"/v1/sessions/s/actions/{action}")).json
