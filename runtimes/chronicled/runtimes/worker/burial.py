@@ -89,7 +89,7 @@ def _epitaph(generation: Generation, flight: Flight, why: str, *, known: bool) -
     elif why == BY_KERNEL:
         outcome, reason = Outcome.OOM_KILLED, OUT_OF_MEMORY
         message = "The sandbox ran out of memory, and the kernel ended it."
-    elif why == BY_SOMEBODY:
+    elif why == BY_SOMEBODY or why.startswith(f"{BY_SOMEBODY}-"):
         outcome, reason = Outcome.KILLED, "sandbox_killed"
         message = "Somebody killed the sandbox while this action was under way."
     elif flight.stop == "command":
