@@ -46,7 +46,7 @@ DESCRIPTORS: Final[dict[str, list[Step]]] = {
     ],
     "reading /dev/tty without input": [Step("read -t 0.05 x </dev/tty", 142), ALIVE],
     "a here-string": [Step("read a b <<<'1 2'; echo $b", output=b"2\n")],
-    "redirections in a bad order": [Step("echo a 2>&1 >/dev/null", output=b""), Step("ls /none >/dev/null 2>&1", 2)],
+    "redirections in a bad order": [Step("echo a 2>&1 >/dev/null", output=b""), Step("cat /none >/dev/null 2>&1", 1)],
 }
 
 SHELL: Final[dict[str, list[Step]]] = {
@@ -62,7 +62,10 @@ SHELL: Final[dict[str, list[Step]]] = {
     "pipefail and errexit in a pipeline": [Step("set -eo pipefail; false | true; echo no", 1, restarted=True), ALIVE],
     "errexit in a condition": [Step("set -e; if false; then :; fi; false || echo on; set +e", output=b"on\n"), ALIVE],
     "nounset beside our own lines": [Step("set -u"), Step("echo $PWD >/dev/null"), Step("set +u"), ALIVE],
-    "a subshell's directory is its own": [Step("(cd /usr; pwd); pwd", output=like(rb"/usr\n.*/home\n")), ALIVE],
+    "a subshell's directory is its own": [
+        Step("(cd /usr; pwd); pwd", output=like(rb"/usr\n(.*/home|/workspace)\n")),
+        ALIVE,
+    ],
     "a command substitution's exit": [
         Step("x=$(exit 5); echo $? $x", output=b"5\n"),
         Step("echo $(exit 3)$?", output=b"3\n"),
@@ -152,7 +155,7 @@ SHELL: Final[dict[str, list[Step]]] = {
     "a limit on the file's size": [Step("ulimit -f 1; head -c 5000 /dev/zero >big", -1, ANY), ALIVE],
     "nullglob and extglob": [
         Step("shopt -s nullglob extglob"),
-        Step("echo [*.none] !(x)q", output=b"\n"),
+        Step("echo *.none !(x)qqq", output=b"\n"),
         ALIVE,
     ],
     "a line of many commands": [Step(";".join(["true"] * 20000)), ALIVE],
@@ -171,7 +174,7 @@ SHELL: Final[dict[str, list[Step]]] = {
         Step("printf '\\377\\376\\n' | cat", output=b"\xff\xfe\n"),
         Step("x=$'\\xff'; echo \"$x\" >$'f\\xfe'; cat f*", output=b"\xff\n"),
         Step("mkdir $'d\\xff'; cd $'d\\xff'"),
-        Step("cd ..; pwd", output=like(b".*/home\n")),
+        Step("cd ..; pwd", output=like(b"(.*/home|/workspace)\n")),
     ],
     "control characters in the command": [Step("echo $'\\001\\033[31m' a\tb\r", output=b"\x01\x1b[31m a b\r\n"), ALIVE],
     "a carriage return at the end of a line": [Step("echo a\r\necho b", output=b"a\r\nb\n")],
