@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import msgspec
 from anyio import to_thread
@@ -33,6 +34,10 @@ from chronicled.events.worker_log import SessionKey
 from chronicled.storage.secrets import SecretRecord
 
 __all__ = ["ActionRequest", "Submission", "Submitter"]
+
+
+REDACTED_AT_ONCE_BYTES_MAX: Final = 4 << 10
+"""Payloads up to this size are redacted on the event loop: a thread costs more."""
 
 
 class Submitter(msgspec.Struct, frozen=True):
@@ -156,6 +161,8 @@ class Submission:
             self._request_key, session, spec.kind, spec.version, payload, lane, request.expected_sequence
         )
         attachments.update(attachment_of(spec, payload))
+        payload = await self._redacted(by.tenant, session, spec, payload, len(request.payload))
+        clean = payload
         if len(request.payload) > PART_BYTES_MAX:
             payload, taken = await to_thread.run_sync(self._codec.split, by.tenant, session, spec, payload)
             parts |= taken
@@ -173,8 +180,8 @@ class Submission:
             request=digest,
             traceparent=by.traceparent,
         )
-        if spec.runnable:
-            await self._keep_original(spec, draft, id, whole)
+        if spec.runnable and clean is not whole:
+            await self._keep_original(draft, id, whole)
         return draft
 
     def _check_lane(self, by: Submitter, session: str, lane: str) -> str:
@@ -183,19 +190,18 @@ class Submission:
             raise InvalidName("A lane cannot be named after a secret of the session.")
         return lane
 
-    async def _keep_original(self, spec: KindSpec, draft: Draft, action: str, payload: msgspec.Struct) -> None:
-        """Keep what is to be executed until it has been, where the log has only a redacted form of it."""
-        tenant, session = draft.tenant, draft.session
-        if not self._codec.redaction.active(tenant, session):
-            return
-        redacted = self._codec.redacted
-        if len(draft.payload) > PART_BYTES_MAX or draft.blobs:
-            clean = await to_thread.run_sync(redacted, tenant, session, spec, payload)
-        else:
-            clean = redacted(tenant, session, spec, payload)
-        if clean is not payload:
-            key = SessionKey(tenant, session)
-            await self._vault.keep_original(key, action, draft.id, draft.payload, encode_json(payload))
+    async def _redacted(
+        self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct, size: int
+    ) -> msgspec.Struct:
+        """Return the payload as it may be published, the very same if nothing of it is secret."""
+        if size <= REDACTED_AT_ONCE_BYTES_MAX or not self._codec.redaction.active(tenant, session):
+            return self._codec.redacted(tenant, session, spec, payload)
+        return await to_thread.run_sync(self._codec.redacted, tenant, session, spec, payload)
+
+    async def _keep_original(self, draft: Draft, action: str, payload: msgspec.Struct) -> None:
+        """Keep what is to be executed until it has been: the log has only a redacted form of it."""
+        key = SessionKey(draft.tenant, draft.session)
+        await self._vault.keep_original(key, action, draft.id, draft.payload, encode_json(payload))
 
     async def append(self, append: Append) -> Appended:
         """Append what `prepare` has made. Raises as `EventStore.append`; then nothing is kept of it."""
@@ -322,8 +328,11 @@ class Submission:
         Raises:
             ActionEnded: it has its terminal observation already.
         """
-        draft = self._lifecycle(by, action.session, kind, payload, cause=action.id, lane=action.lane)
-        await self._keep_original(self._codec.registry.current(LIFECYCLE, kind), draft, action.id, payload)
+        spec = self._codec.registry.current(LIFECYCLE, kind)
+        clean = await self._redacted(by.tenant, action.session, spec, payload, REDACTED_AT_ONCE_BYTES_MAX + 1)
+        draft = self._lifecycle(by, action.session, kind, clean, cause=action.id, lane=action.lane)
+        if clean is not payload:
+            await self._keep_original(draft, action.id, payload)
         return await self.append(Append((draft,), open_actions=(action.id,)))
 
     async def action(self, tenant: str, session: str, id: str) -> Event:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import bisect
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import accumulate
 from typing import Final, Literal
 
 from chronicled.events.secret_escapes import PARTIAL, Decoded, decodings, windows
@@ -15,12 +16,49 @@ __all__ = ["Matcher", "Span"]
 Span = tuple[int, int, str]
 """Where a secret shows: begin, end, and its name."""
 
-HEAD_BYTES: Final = 48
-"""So much of a needle becomes an expression; of longer ones the rest is compared."""
 PARTIAL_BYTES_MAX: Final = 256
+STRETCH_BYTES: Final = 64
 TORN_BYTES_MIN: Final = 4
 """Shortest piece of a value that is taken for one where the data was cut."""
-GAP: Final[dict[bytes, bytes]] = {DROPPED: b"[" + re.escape(DROPPED) + b"]*", HIGH: b"[" + re.escape(HIGH) + b"]*"}
+
+
+class Folded:
+    """A folded text and the way back.
+
+    Args:
+        text: The text before.
+        dropped: What folding drops.
+    """
+
+    __slots__ = ("_dropped", "_ends", "_text", "bytes")
+
+    def __init__(self, text: bytes, dropped: bytes) -> None:
+        self.bytes = text.translate(FOLD, dropped)
+        self._text = text
+        self._dropped = dropped
+        self._ends: list[int] = []
+        """How many bytes are left of the text up to the end of each stretch of it."""
+
+    def place(self, index: int) -> int:
+        """Return where in the text the folded byte stands."""
+        text, dropped = self._text, self._dropped
+        if not self._ends:
+            stretches = (text[at : at + STRETCH_BYTES] for at in range(0, len(text), STRETCH_BYTES))
+            self._ends = list(accumulate(len(stretch.translate(None, dropped)) for stretch in stretches))
+        number = bisect.bisect_right(self._ends, index)
+        begin = low = number * STRETCH_BYTES
+        high = min(begin + STRETCH_BYTES, len(text)) - 1
+        before = self._ends[number - 1] if number else 0
+        wanted = index + 1 - before
+        if self._ends[number] - before == high + 1 - begin:
+            return begin + wanted - 1  # nothing is dropped there
+        while low < high:
+            middle = (low + high) // 2
+            if len(text[begin : middle + 1].translate(None, dropped)) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
 
 class Matcher:
@@ -39,7 +77,6 @@ class Matcher:
     __slots__ = (
         "_by_word",
         "_droppings",
-        "_expressions",
         "_format",
         "_heads",
         "_names",
@@ -61,7 +98,6 @@ class Matcher:
                     self._names.setdefault(needle, name)
         self.span_bytes_max = 12 * max(sizes) + 256
         self._droppings = (DROPPED,) if ascii_only else (DROPPED, HIGH)
-        self._expressions: dict[tuple[bytes, bytes], re.Pattern[bytes]] = {}
         shortest = min(map(len, self._names), default=0)
         self._format: Literal["I", "Q"] = "Q" if shortest >= 15 else "I"
         self._width = 8 if shortest >= 15 else 4
@@ -117,73 +153,43 @@ class Matcher:
     def torn(self, data: bytes, *, head: bool, tail: bool) -> list[Span]:
         """Return where the rest of a value stands at an end of the data at which something was cut off."""
         found: list[Span] = []
-        folded = data.translate(FOLD, DROPPED)
+        text = Folded(data, DROPPED)
+        folded = text.bytes
         for needle, name in self._names.items():
             if head:
                 at = folded.find(needle[-TORN_BYTES_MIN:], 0, len(needle))
                 end = at + TORN_BYTES_MIN
                 if at >= 0 and needle.endswith(folded[:end]):
-                    found.append((0, _first(data, end), name))
+                    found.append((0, text.place(end - 1) + 1, name))
             if tail:
                 at = folded.rfind(needle[:TORN_BYTES_MIN], max(0, len(folded) - len(needle)))
                 if at >= 0 and needle.startswith(folded[at:]):
-                    found.append((_last(data, len(folded) - at, DROPPED), len(data), name))
+                    found.append((text.place(at), len(data), name))
         return _merged(found) if found else found
 
     # -- whole occurrences -----------------------------------------------------------------------------------------
 
     def _search(self, text: bytes, decoded: Decoded | None, found: list[Span]) -> None:
         for dropped in self._droppings:
-            for needle in self._inside(text.translate(FOLD, dropped)):
+            folded = Folded(text, dropped)
+            for needle in self._suspects(folded.bytes):
                 name = self._names[needle]
-                for begin, end in self._occurrences(needle, text, dropped):
+                at = folded.bytes.find(needle)
+                while at >= 0:
+                    begin, end = folded.place(at), folded.place(at + len(needle) - 1) + 1
                     if decoded is not None:
                         begin, end = decoded.start(begin), decoded.end(end)
                     if end - begin <= self.span_bytes_max:
                         found.append((begin, end, name))
+                    at = folded.bytes.find(needle, at + 1)
 
-    def _inside(self, folded: bytes) -> Iterable[bytes]:
-        """Return the needles that the folded text holds."""
+    def _suspects(self, folded: bytes) -> Iterable[bytes]:
+        """Return the needles of which a word stands in the folded text."""
         whole = len(folded) - len(folded) % self._width
         words = memoryview(folded)[:whole].cast(self._format)
         if self._words.isdisjoint(words):
             return ()
-        suspects = {needle for word in self._words.intersection(words) for needle in self._by_word[word]}
-        return [needle for needle in suspects if needle in folded]
-
-    def _occurrences(self, needle: bytes, text: bytes, dropped: bytes) -> Iterator[tuple[int, int]]:
-        """Yield every place of the needle in the text before it was folded, those that overlap too."""
-        expression = self._expression(needle[:HEAD_BYTES], dropped)
-        match = expression.search(text)
-        while match is not None:
-            begin, end = match.span()
-            if len(needle) > HEAD_BYTES:
-                end = self._end(needle, text, begin, dropped)
-            if end:
-                yield begin, end
-            match = expression.search(text, begin + 1)
-
-    def _expression(self, head: bytes, dropped: bytes) -> re.Pattern[bytes]:
-        expression = self._expressions.get((head, dropped))
-        if expression is None:
-            expression = re.compile(GAP[dropped].join(map(_class, head)))
-            self._expressions[head, dropped] = expression
-        return expression
-
-    def _end(self, needle: bytes, text: bytes, begin: int, dropped: bytes) -> int:
-        """Return where the long needle that may begin at `begin` ends, 0 when it does not begin there."""
-        window = text[begin : begin + self.span_bytes_max]
-        if not window.translate(FOLD, dropped).startswith(needle):
-            return 0
-        low, high, before = 0, len(window), 0
-        while low < high:
-            middle = (low + high) // 2
-            count = before + len(window[low : middle + 1].translate(FOLD, dropped))
-            if count < len(needle):
-                low, before = middle + 1, count
-            else:
-                high = middle
-        return begin + low + 1
+        return {needle for word in self._words.intersection(words) for needle in self._by_word[word]}
 
     # -- beginnings ------------------------------------------------------------------------------------------------
 
@@ -192,9 +198,9 @@ class Matcher:
         return min(self._prefix_under(text, dropped) for dropped in self._droppings)
 
     def _prefix_under(self, text: bytes, dropped: bytes) -> int:
-        folded = text.translate(FOLD, dropped)
-        size = len(folded)
-        best = size
+        whole = Folded(text, dropped)
+        folded = whole.bytes
+        size = best = len(folded)
         for head, same in self._heads.items():
             longest = max(map(len, same))
             at = folded.find(head, max(0, size - longest + 1), best + 3)
@@ -207,34 +213,7 @@ class Matcher:
         for length in (3, 2, 1):
             if size - length < best and folded[size - length :] in self._prefixes[length - 1] and size >= length:
                 best = size - length
-        return len(text) if best == size else _last(text, size - best, dropped)
-
-
-def _last(text: bytes, count: int, dropped: bytes) -> int:
-    """Return where the last `count` bytes of the folded text begin in the text."""
-    reach = count
-    while len(text[-reach:].translate(None, dropped)) < count:
-        reach *= 2
-    low, high = max(0, len(text) - reach), len(text) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if len(text[middle:].translate(None, dropped)) >= count:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _first(text: bytes, count: int) -> int:
-    """Return where the first `count` bytes of the folded text end in the text."""
-    low, high = count, len(text)
-    while low < high:
-        middle = (low + high) // 2
-        if len(text[:middle].translate(None, DROPPED)) >= count:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+        return len(text) if best == size else whole.place(best)
 
 
 def _words(needle: bytes, width: int) -> list[bytes]:
@@ -243,12 +222,6 @@ def _words(needle: bytes, width: int) -> list[bytes]:
     # Where it is most mixed, and late: tokens of one maker begin alike.
     begin = max(range(len(needle) - reach + 1), key=lambda at: (len(set(needle[at : at + reach])), at))
     return [needle[begin + shift : begin + shift + width] for shift in range(width)]
-
-
-def _class(byte: int) -> bytes:
-    """Return an expression for every byte that is folded to this one."""
-    same = [other for other in range(256) if FOLD[other] == byte]
-    return re.escape(bytes(same)) if len(same) == 1 else b"[" + re.escape(bytes(same)) + b"]"
 
 
 def _merged(found: list[Span]) -> list[Span]:

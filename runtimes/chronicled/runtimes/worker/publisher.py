@@ -33,6 +33,8 @@ __all__ = ["Publisher"]
 
 RETRY_SECONDS_MIN: Final = 0.05
 RETRY_SECONDS_MAX: Final = 2.0
+REDACTED_AT_ONCE_BYTES_MAX: Final = 4 << 10
+"""Payloads up to this size are redacted on the event loop: a thread costs more."""
 
 T = TypeVar("T")
 
@@ -114,6 +116,8 @@ class Publisher:
         tenant, session = self._key.tenant, self._key.session
         if not self._context.redaction.active(tenant, session):
             return payload
+        if len(encode_json(payload)) <= REDACTED_AT_ONCE_BYTES_MAX:
+            return self._context.codec.redacted(tenant, session, spec, payload)
         return await to_thread.run_sync(
             self._context.codec.redacted, tenant, session, spec, payload, limiter=self._context.threads
         )
