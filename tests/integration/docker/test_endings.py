@@ -14,6 +14,7 @@ from tests.integration.docker.host import docker, running, runtime_of, serving
 from chronicled.events.errors import SandboxError, SandboxStartFailed
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.action_server import frames
+from chronicled.runtimes.docker import sandbox as sandbox_module
 from chronicled.runtimes.testing import FrameWorker, make_spec
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -104,13 +105,15 @@ async def test_a_command_out_of_memory_is_noticed_and_the_sandbox_lives(tmp_path
         assert not await sandbox.ran_out_of_memory(before)
 
 
-async def test_a_kill_after_a_want_of_memory_is_a_kill(tmp_path: Path) -> None:
+async def test_a_kill_after_a_want_of_memory_is_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody's kill is not taken for the kernel's because the kernel had killed something earlier."""
     runtime = runtime_of(memory_bytes=64 << 20)
     async with running(runtime), serving(runtime, tmp_path) as (worker, sandbox, spec):
         await worker.run(EAT)
         assert await sandbox.ran_out_of_memory(0)
-        await asyncio.sleep(7.0)
+        monkeypatch.setattr(sandbox_module, "SHORTAGE_NANOSECONDS", 10**9)
+        # The engine's times are whole seconds here: longer than the span, and a second for each rounding.
+        await asyncio.sleep(3.0)
         await asyncio.to_thread(docker, "kill", f"chronicled-{spec.sandbox}")
         async with asyncio.timeout(END_SECONDS):
             assert await sandbox.wait_ended() == "killed"

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "address"]
 
 CALL_SECONDS: Final = 30.0
-"""For what the engine answers from memory, or by sending a signal."""
 ARCHIVE_SECONDS: Final = 300.0
 CREATE_SECONDS: Final = 60.0
 START_SECONDS: Final = 60.0
@@ -77,6 +76,8 @@ class Engine:
         if not tls_directory and os.environ.get("DOCKER_TLS_VERIFY"):
             tls_directory = os.environ.get("DOCKER_CERT_PATH", "")
         self._tls_directory = tls_directory
+        self.call_seconds = CALL_SECONDS
+        """How long it may take over what it answers from memory, or by sending a signal."""
         self._calls: aiodocker.Docker | None = None
         self._waits: aiodocker.Docker | None = None
         self._opening = anyio.Lock()
@@ -114,7 +115,7 @@ class Engine:
                 system: Any = client.system
                 return facts_of(cast("Document", await system.info()), version)
 
-            self._facts = await self._call("describe itself", CALL_SECONDS, ask)
+            self._facts = await self._call("describe itself", self.call_seconds, ask)
         return self._facts
 
     async def follow(self, filters: Document, since: int, take: Callable[[Document], None]) -> None:
@@ -135,7 +136,7 @@ class Engine:
         """
         span = {"since": _instant(since), "until": _instant(until)}
         lost = "it took too long"
-        with anyio.move_on_after(CALL_SECONDS):
+        with anyio.move_on_after(self.call_seconds):
             lost = await self._events({"filters": filters, **span}, take)
         if lost:
             raise EngineUnreachable(f"The engine did not tell what has happened: {lost}.")
@@ -216,7 +217,7 @@ class Engine:
             return await _container(client, container).wait()
 
         with anyio.move_on_after(WAIT_SECONDS):
-            await self._find("wait for a container", ask, WAIT_SECONDS + CALL_SECONDS, waits=True)
+            await self._find("wait for a container", ask, WAIT_SECONDS + self.call_seconds, waits=True)
             return True
         return False
 
@@ -226,11 +227,13 @@ class Engine:
 
     async def pause(self, container: str) -> None:
         """Pause a container. Raises as `create`."""
-        await self._call("pause a container", CALL_SECONDS, lambda client: _container(client, container).pause())
+        await self._call("pause a container", self.call_seconds, lambda client: _container(client, container).pause())
 
     async def unpause(self, container: str) -> None:
         """Let a container go on. Raises as `create`."""
-        await self._call("unpause a container", CALL_SECONDS, lambda client: _container(client, container).unpause())
+        await self._call(
+            "unpause a container", self.call_seconds, lambda client: _container(client, container).unpause()
+        )
 
     async def remove(self, container: str) -> bool:
         """Kill and remove a container with its own volumes; return False where it is gone, or on its way."""
@@ -252,7 +255,7 @@ class Engine:
                 for each in found
             ]
 
-        return await self._call("list containers", CALL_SECONDS, ask)
+        return await self._call("list containers", self.call_seconds, ask)
 
     # -- archives --------------------------------------------------------------------------------------------------
 
@@ -278,10 +281,10 @@ class Engine:
     # -- calls -----------------------------------------------------------------------------------------------------
 
     async def _act(
-        self, what: str, ask: Callable[[aiodocker.Docker], Awaitable[Any]], seconds: float = CALL_SECONDS
+        self, what: str, ask: Callable[[aiodocker.Docker], Awaitable[Any]], seconds: float | None = None
     ) -> bool:
         try:
-            await self._call(what, seconds, ask)
+            await self._call(what, seconds or self.call_seconds, ask)
         except EngineRefused as error:
             if error.engine_status not in (404, 409):
                 raise
@@ -292,12 +295,12 @@ class Engine:
         self,
         what: str,
         ask: Callable[[aiodocker.Docker], Awaitable[Answer]],
-        seconds: float = CALL_SECONDS,
+        seconds: float | None = None,
         *,
         waits: bool = False,
     ) -> Answer | None:
         try:
-            return await self._call(what, seconds, ask, waits=waits)
+            return await self._call(what, seconds or self.call_seconds, ask, waits=waits)
         except EngineRefused as error:
             if error.engine_status != 404:
                 raise

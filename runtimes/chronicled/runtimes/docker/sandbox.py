@@ -27,7 +27,8 @@ COMPLAIN_SECONDS: Final = 60.0
 NOTICE_SECONDS: Final = 1.0
 """How long a notice of want of memory may come after the death that it explains."""
 _SIGKILL_STATUS: Final = 137
-_SHORTAGE_NANOSECONDS: Final = 5 * 10**9
+SHORTAGE_NANOSECONDS: Final = 5 * 10**9
+"""A kill so long after the last notice of want of memory is somebody's, not the kernel's for that want."""
 
 _log = structlog.get_logger("chronicled.docker")
 
@@ -91,7 +92,7 @@ def _just_then(state: State, shortage: Shortage | None) -> bool:
     if shortage is None or not shortage.count:
         return True
     finished = moment_of(state.finished_at)
-    return not finished or finished + 10**9 - shortage.last_nanoseconds < _SHORTAGE_NANOSECONDS
+    return not finished or finished + 10**9 - shortage.last_nanoseconds < SHORTAGE_NANOSECONDS
 
 
 def moment_of(written: str) -> int:
