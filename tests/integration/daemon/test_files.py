@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import os
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 from tests.integration.daemon.conftest import Launch
-from tests.integration.daemon.process import Answer, DaemonProcess
+from tests.integration.daemon.process import Answer, DaemonProcess, until
+
+from chronicled.client import connect
 
 TAR = {"Content-Type": "application/x-tar"}
 WAIT = {"Prefer": "wait=20"}
@@ -192,3 +195,60 @@ async def test_secrets_neither_go_in_nor_come_out(daemon: DaemonProcess) -> None
     assert (value.encode() in contents[0], contents[1]) == (False, b"after")
     for path in (daemon.data / "blobs").rglob("*"):
         assert not path.is_file() or value.encode() not in path.read_bytes()
+
+
+async def test_uploads_beside_a_command_that_swaps_links_stay_inside(daemon: DaemonProcess, session: str) -> None:
+    """While another lane's command flips a folder and a link to the outside, no upload leaves a byte there."""
+    outside = daemon.directory / "outside"
+    outside.mkdir()
+    swap = f"mv in/d in/e; ln -s {outside} in/d; rm in/d; mv in/e in/d"
+    swap = f"mkdir -p in/d; while [ ! -e over ]; do {swap}; done"
+    body = {"kind": "run", "payload": {"command": swap}, "lane": "attacker"}
+    attacker = (await daemon.post(f"{session}/actions", body)).json["action"]["id"]
+    data = archive(*((f"d/f{number}", b"x") for number in range(20)))
+    outcomes = [observed(await put(daemon, session, "in", data, **TAR, **WAIT))["outcome"] for _ in range(40)]
+    assert set(outcomes) <= {"ok", "failed"}
+    await act(daemon, session, "run", command="touch over")
+    assert list(outside.iterdir()) == []
+    await daemon.post(f"{session}/actions/{attacker}/cancel")
+
+
+@pytest.mark.slow
+async def test_a_large_upload_takes_little_memory(daemon: DaemonProcess, session: str) -> None:
+    """300 MiB go through the daemon into the sandbox in bounded memory, byte for byte."""
+    piece, digest = os.urandom(1 << 20), hashlib.sha256()
+
+    async def body() -> Any:
+        for _ in range(300):
+            digest.update(piece)
+            yield piece
+
+    await act(daemon, session, "run", command="true")
+    before = peak(daemon.pid)
+    done = observed(await daemon.call("PUT", f"{session}/files?path=large", data=body(), headers=WAIT))
+    assert (done["outcome"], done["bytes_written"]) == ("ok", 300 << 20)
+    assert peak(daemon.pid) - before < 64 << 10
+    told = await act(daemon, session, "run", command="sha256sum <large")
+    assert told["output"].split()[0] == digest.hexdigest()
+
+
+async def test_the_clients_upload_survives_a_kill_of_the_daemon(launch: Launch) -> None:
+    """A daemon that dies while a body is sent is asked again once it is back, and the upload is one action."""
+    daemon = await launch(name="one")
+    data = os.urandom(30_000_000)
+    async with connect(str(daemon.socket)) as client:
+        session = await client.session("s")
+        uploading = asyncio.create_task(session.upload(data, "file"))
+        incoming = daemon.data / "blobs" / "incoming"
+
+        async def half_there() -> bool:
+            return any(path.stat().st_size > 1 << 20 for path in await asyncio.to_thread(list, incoming.iterdir()))
+
+        await until(half_there)
+        await daemon.kill()
+        await daemon.start()
+        ending = await uploading
+        assert (ending.ok, ending.payload["bytes_written"]) == (True, len(data))
+        assert (await session.run("sha256sum <file")).output.split()[0] == hashlib.sha256(data).hexdigest()
+    uploads = [each for each in await daemon.events() if each["kind"] == "upload"]
+    assert [each["category"] for each in uploads] == ["action", "observation"]

@@ -19,6 +19,7 @@ from chronicled.runtimes.docker.images_reference import REFERENCE
 OPERATIONS = 23
 EXAMPLES = 60
 HARMLESS = "true"
+SECRET = "a-value-that-nobody-else-has-4711"
 OPEN = "open"
 SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large, HealthCheck.large_base_example)
 
@@ -144,6 +145,21 @@ def heed(action: dict[str, Any], *, first: bool) -> None:
         action.pop("expected_sequence", None)
 
 
+def keep_secrets(body: dict[str, Any]) -> None:
+    """Give the secrets of a valid body values that can be told from other text, which no schema can ask for."""
+    secrets = body.get("secrets")
+    if isinstance(secrets, dict):
+        body["secrets"] = dict.fromkeys(cast("dict[str, Any]", secrets), SECRET)
+        for plain in ("variables", "environment"):
+            if isinstance(body.get(plain), dict):
+                body[plain] = {name: value for name, value in body[plain].items() if name not in body["secrets"]}
+    elif hasattr(secrets, "append"):
+        # One at most: the names of several must differ, and their variables.
+        body["secrets"] = [{**each, "value": SECRET} for each in cast("list[dict[str, Any]]", secrets)[:1]]
+    if isinstance(body.get("value"), str):
+        body["value"] = SECRET
+
+
 def load(served: Served, mode: schemathesis.GenerationMode) -> Any:
     """Return the document as Schemathesis reads it, aimed half of the time at what exists, and never at harm."""
     schema: Any = schemathesis.openapi.from_dict(served.document)
@@ -168,6 +184,7 @@ def load(served: Served, mode: schemathesis.GenerationMode) -> Any:
                 tame(action)
                 if mode == schemathesis.GenerationMode.POSITIVE:
                     heed(action, first=index == 0)
+                    keep_secrets(action)
         if mode == schemathesis.GenerationMode.POSITIVE:
             return whole(body)
         return body

@@ -23,7 +23,7 @@ __all__ = [
 
 SecretText = Annotated[str, Meta(min_length=1, max_length=32_768)]
 SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
-Plain = Annotated[str, Meta(max_length=32_768)]
+Plain = Annotated[str, Meta(max_length=32_768, pattern=r"^[^\x00]*$")]
 
 
 class Hidden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
