@@ -262,3 +262,22 @@ async def test_spoiled_frames_never_get_a_forged_result_through(tmp_path: Path) 
         assert all(frame == result(size=40) for frame in kept)
         assert (directory / "a").stat().st_size <= WINDOW_BYTES
         sandbox.close()
+
+
+async def test_content_that_follows_is_waited_for(sandbox: Sandbox) -> None:
+    """A server that asks for content which the worker has still to fetch is answered when it is there, not before."""
+    spool = os.open(sandbox.directory / "up", os.O_CREAT | os.O_RDWR)
+    sandbox.link.send(frames.Resume(action="up", offset=0, content_follows=True), spool)
+    sandbox.say(frames.ContentCredit(action="up", taken=4, limit=1000), frames.Started(action="up"))
+    assert await sandbox.link.receive() == frames.Started(action="up")
+    (sandbox.directory / "content").write_bytes(b"0123456789")
+    content = os.open(sandbox.directory / "content", os.O_RDONLY)
+    sandbox.link.send(frames.Resume(action="up", offset=0), spool, content)
+    os.close(spool)
+    os.close(content)
+    answers: Connection[frames.ToServer] = Connection(sandbox.socket, frames.ToServer)
+    received = [(await answers.receive())[0] for _ in range(4)]
+    assert received[2:] == [
+        frames.Resume(action="up", offset=0, content_follows=True),
+        frames.ContentData(action="up", offset=4, data=b"456789"),
+    ]

@@ -52,6 +52,8 @@ class SpillRoom:
             OSError: there is none to be had.
         """
         for directory in self._directories:
+            if _in_memory(directory):
+                continue
             try:
                 return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC | os.O_EXCL, 0o600)
             except OSError:
@@ -143,3 +145,19 @@ class Backlog:
             self._room.give_back(granted - done)
         self.end += done
         return done
+
+
+def _in_memory(directory: str) -> bool:
+    """Return whether a directory's files are kept in memory, which is the sandbox's own and limited."""
+    place, kind = "", ""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                fields, _, rest = line.partition(" - ")
+                point = fields.split(" ")[4]
+                inside = directory == point or directory.startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(place):
+                    place, kind = point, rest.split(" ")[0]
+    except (OSError, IndexError):
+        return False
+    return kind in {"tmpfs", "ramfs"}

@@ -280,6 +280,8 @@ class Resume(Frame, frozen=True, kw_only=True):
     offset: int
     discard: bool = False
     """The worker has no use for its output: send only how it ended."""
+    content_follows: bool = False
+    """The worker has its content on the way: what of it is still to come waits for that."""
 
 
 class ContentData(Frame, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ from chronicled.runtimes.action_server.known import SettledActions
 from chronicled.runtimes.action_server.lanes import Lane, LaneTable
 from chronicled.runtimes.action_server.output import ActionOutput, OutputSpool
 from chronicled.runtimes.action_server.output_stream import OutputStreams
+from chronicled.runtimes.action_server.seal import SEAL_BYTES
 from chronicled.runtimes.action_server.spool import ResultSpool
 
 __all__ = ["ActionServer", "WorkerConnection"]
@@ -49,6 +50,8 @@ OPEN_ACTIONS_MAX: Final = 256
 SPOOL_BYTES_MAX: Final = 8 << 20
 """The result spool is emptied once it is larger and all of it is settled."""
 _STOP_SECONDS: Final = 5.0
+_SEAL_FIELD_BYTES: Final = 64
+"""Room in a frame for what says that a seal, and other dropped bytes, come with it."""
 _STARTED_SECONDS: Final = 0.002
 
 
@@ -486,7 +489,7 @@ def _result(record: _Record, ended: Ended, seconds: float) -> frames.Result:
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         # Text that is none, say: an executor's mistake must not cost the result.
         return msgspec.structs.replace(result, fields={}, message=f"the result cannot be told: {problem}"[:500])
-    if size > FRAME_BYTES_MAX:
+    if size > FRAME_BYTES_MAX - SEAL_BYTES - _SEAL_FIELD_BYTES:
         return msgspec.structs.replace(result, fields={}, message="the result was too large")
     return result
 

@@ -26,6 +26,7 @@ from chronicled.runtimes.output.pump import Pump
 from chronicled.runtimes.worker.contents import Contents
 from chronicled.runtimes.worker.flight import Flight, Stop
 from chronicled.runtimes.worker.generation import Generation
+from chronicled.runtimes.worker.handshake import choose_transfer
 from chronicled.runtimes.worker.observation import prints
 from chronicled.runtimes.worker.reconcile import Journaled, Server, judge
 from chronicled.runtimes.worker.refusal import never_ran
@@ -52,14 +53,13 @@ class Dispatcher:
         """Payloads whose large parts were read from their blobs, by action; kept until the action has ended."""
         self._reading: set[str] = set()
         self.contents = Contents(session)
+        self._content_follows: set[str] = set()
+        """Actions that were taken up before their content was here again."""
 
     def has_parts(self, event: Event) -> bool:
         """Tell whether all that goes with the action is here; if not, it is read, and then its lane advances."""
-        spec = self._context.codec.registry.find_current(ACTION, event.kind)
-        if spec is not None and spec.attachment is not None:
-            attached = self._context.codec.decode(event)
-            if not isinstance(attached, Opaque) and not self.contents.has(event, *attachment_of(spec, attached)):
-                return False
+        if not self._has_content(event):
+            return False
         if event.id in self._joined:
             return True
         payload = self._context.codec.decode(event)
@@ -69,6 +69,13 @@ class Dispatcher:
             self._reading.add(event.id)
             self._session.spawn(partial(self._read_parts, event, payload))
         return False
+
+    def _has_content(self, event: Event) -> bool:
+        spec = self._context.codec.registry.find_current(ACTION, event.kind)
+        if spec is None or spec.attachment is None:
+            return True
+        attached = self._context.codec.decode(event)
+        return isinstance(attached, Opaque) or self.contents.has(event, *attachment_of(spec, attached))
 
     async def _read_parts(self, event: Event, payload: Any) -> None:
         log, key = self._context.log, self._session.key
@@ -101,6 +108,7 @@ class Dispatcher:
     def forget(self, action: str) -> None:
         """Let go of what was read for an action, which has ended."""
         self._joined.pop(action, None)
+        self._content_follows.discard(action)
         self.contents.forget(action)
 
     def send(self, generation: Generation, event: Event) -> None:
@@ -209,12 +217,19 @@ class Dispatcher:
         return flight
 
     def _resume(self, generation: Generation, event: Event) -> None:
-        if generation.link is not None:
-            spool = self._open_spool(generation, event)
-            try:
-                generation.send(Resume(action=event.id, offset=0), spool)
-            finally:
-                os.close(spool)
+        if generation.link is None:
+            return
+        # With descriptors the server has kept those of its actions.
+        inband = generation.hello is not None and choose_transfer(generation.hello) == "inband"
+        follows = inband and not self._has_content(event)
+        if follows:
+            self._content_follows.add(event.id)
+        spool = self._open_spool(generation, event)
+        try:
+            resume = Resume(action=event.id, offset=0, content_follows=follows)
+            generation.send(resume, spool, self.contents.descriptor(event.id))
+        finally:
+            os.close(spool)
 
     def may_have_sent(self, generation: Generation, event: Event) -> bool:
         """Tell whether a result of the action can be true: one that was never sent has none."""
@@ -270,6 +285,9 @@ class Dispatcher:
         if generation is None or not generation.ready or flight.ending:
             return
         action = flight.event.id
+        if action in self._content_follows and self.contents.descriptor(action) is not None:
+            self._content_follows.discard(action)
+            self._resume(generation, flight.event)
         closed = session.fold.closed is not None
         if (closed or session.fold.cancel_requested(action)) and not flight.cancelled:
             flight.cancelled = True

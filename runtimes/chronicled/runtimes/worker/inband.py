@@ -64,6 +64,9 @@ class _Intake:
         self.credited = offset
         self.ended = False
         """Its result was received."""
+        self.content_follows = False
+        """Its content is on the way to this worker; `asked` waits for it."""
+        self.asked: ContentCredit | None = None
         self.full = False
         """The spool took no more; what came after that is dropped."""
 
@@ -129,6 +132,7 @@ class InbandTransfer:
                 self._add_content(frame.action, content)
         elif isinstance(frame, Resume):
             if frame.action in self._intakes:
+                self._bring_content(frame.action, content)
                 return
             if descriptor is not None:
                 frame = msgspec.structs.replace(frame, offset=self._begin(frame.action, descriptor))
@@ -136,6 +140,7 @@ class InbandTransfer:
                 self._intakes[frame.action] = _Intake(None, 0)
                 frame = Resume(action=frame.action, offset=0, discard=True)
             self._add_content(frame.action, content)
+            self._intakes[frame.action].content_follows = frame.content_follows
         elif isinstance(frame, Settle):
             self._forget(frame.action)
         self._post(frame)
@@ -151,6 +156,18 @@ class InbandTransfer:
         if content is not None:
             copy = os.dup(content)
             self._contents[action] = _Content(copy, os.fstat(copy).st_size)
+
+    def _bring_content(self, action: str, content: int | None) -> None:
+        intake = self._intakes[action]
+        if content is None or not intake.content_follows:
+            return
+        intake.content_follows = False
+        self._add_content(action, content)
+        asked, intake.asked = intake.asked, None
+        # A server that has asked for what there is not gets nothing. The file was just written: no disk is waited for.
+        with contextlib.suppress(ProtocolError):
+            if asked is not None and (piece := self._next_piece(asked)) is not None:
+                self._post_content(action, os.pread(*piece))
 
     def _forget(self, action: str) -> None:
         intake = self._intakes.get(action)
@@ -276,25 +293,36 @@ class InbandTransfer:
     # -- contents --------------------------------------------------------------------------------------------------
 
     async def _send_content(self, credit: ContentCredit) -> None:
-        content = self._contents.get(credit.action)
-        if content is None:
-            # Nothing is here (any more) to be sent: its end says so.
-            if credit.action in self._intakes:
+        intake = self._intakes.get(credit.action)
+        if credit.action not in self._contents:
+            if intake is not None and intake.content_follows:
+                intake.asked = credit
+            elif intake is not None:
+                # Nothing is here (any more) to be sent: its end says so.
                 self._post(ContentData(action=credit.action, offset=credit.taken, data=b""))
             return
+        piece = self._next_piece(credit)
+        if piece is not None:
+            data = b""
+            with CancelScope(shield=True):
+                data = await to_thread.run_sync(os.pread, *piece)
+            self._post_content(credit.action, data)
+
+    def _next_piece(self, credit: ContentCredit) -> tuple[int, int, int] | None:
+        """Return descriptor, size and offset of what there is credit for; None where that is nothing."""
+        content = self._contents[credit.action]
         if not 0 <= credit.taken <= content.size or credit.limit - credit.taken > WINDOW_BYTES:
             raise ProtocolError("The server asked for content that there is not.")
         content.sent = max(content.sent, credit.taken)
         count = min(credit.limit, content.size) - content.sent
-        if count <= 0:
-            return
-        data = b""
-        with CancelScope(shield=True):
-            data = await to_thread.run_sync(os.pread, content.descriptor, count, content.sent)
+        return (content.descriptor, count, content.sent) if count > 0 else None
+
+    def _post_content(self, action: str, data: bytes) -> None:
+        content = self._contents[action]
         # What is shorter than it should be (a file that was cut) ends with an empty frame.
         for start in range(0, len(data), CONTENT_CHUNK_BYTES) or (0,):
             piece = data[start : start + CONTENT_CHUNK_BYTES]
-            self._post(ContentData(action=credit.action, offset=content.sent, data=piece))
+            self._post(ContentData(action=action, offset=content.sent, data=piece))
             content.sent += len(piece)
 
     # -- the end ---------------------------------------------------------------------------------------------------
