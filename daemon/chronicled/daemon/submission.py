@@ -180,7 +180,8 @@ class Submission:
             request=digest,
             traceparent=by.traceparent,
         )
-        if spec.runnable and clean is not whole:
+        # The second look is for a secret that was registered in between.
+        if spec.runnable and (clean is not whole or self._is_redacted(draft, payload)):
             await self._keep_original(draft, id, whole)
         return draft
 
@@ -197,6 +198,9 @@ class Submission:
         if size <= REDACTED_AT_ONCE_BYTES_MAX or not self._codec.redaction.active(tenant, session):
             return self._codec.redacted(tenant, session, spec, payload)
         return await to_thread.run_sync(self._codec.redacted, tenant, session, spec, payload)
+
+    def _is_redacted(self, draft: Draft, payload: msgspec.Struct) -> bool:
+        return self._codec.redaction.active(draft.tenant, draft.session) and draft.payload != encode_json(payload)
 
     async def _keep_original(self, draft: Draft, action: str, payload: msgspec.Struct) -> None:
         """Keep what is to be executed until it has been: the log has only a redacted form of it."""
@@ -331,7 +335,7 @@ class Submission:
         spec = self._codec.registry.current(LIFECYCLE, kind)
         clean = await self._redacted(by.tenant, action.session, spec, payload, REDACTED_AT_ONCE_BYTES_MAX + 1)
         draft = self._lifecycle(by, action.session, kind, clean, cause=action.id, lane=action.lane)
-        if clean is not payload:
+        if clean is not payload or self._is_redacted(draft, clean):
             await self._keep_original(draft, action.id, payload)
         return await self.append(Append((draft,), open_actions=(action.id,)))
 

@@ -34,8 +34,8 @@ UNREDACTED = (
     "from chronicled.daemon.__main__ import main\n"
     "sys.exit(main(sys.argv[1:]))",
 )
-OUTSIDE = {"spool", "secrets", "sandboxes"}
-"""Parts of the data directory that hold clear text by their purpose, or belong to the sandbox."""
+OUTSIDE = {"spool", "secrets", "sandboxes", "carrier"}
+"""Parts of the data directory that hold clear text by their purpose, belong to the sandbox, or are our own code."""
 
 
 def _values() -> dict[str, str]:
