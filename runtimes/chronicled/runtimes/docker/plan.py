@@ -32,6 +32,7 @@ RUN_DIRECTORY: Final = f"{paths.CARRIER}/run"
 WORKSPACE: Final = "/workspace"
 """Where a sandbox sees the session's own files."""
 _PROCESSES_LIMIT: Final = 1 << 20
+_THREADS_PATH: Final = "/proc/sys/kernel/pid_max"
 _ULIMITS: Final = {
     name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
     for name in dir(resource)
@@ -43,6 +44,8 @@ class Limits(msgspec.Struct, frozen=True):
     """Hard limits of this machine by the engine's names; -1 is none. Above them an engine of this machine may fail."""
 
     hard: dict[str, int]
+    threads: int = _PROCESSES_LIMIT
+    """As many as the kernel has numbers for: no user ever has more."""
 
     def allows(self, name: str, value: int) -> bool:
         """Return whether a limit of this value is not above the machine's."""
@@ -52,7 +55,12 @@ class Limits(msgspec.Struct, frozen=True):
 
 def limits_here() -> Limits:
     """Return the hard limits of this process, which the engine's are taken to be."""
-    return Limits({name: resource.getrlimit(number)[1] for name, number in _ULIMITS.items()})
+    hard = {name: resource.getrlimit(number)[1] for name, number in _ULIMITS.items()}
+    try:
+        with open(_THREADS_PATH, encoding="ascii") as file:
+            return Limits(hard, int(file.read()))
+    except (OSError, ValueError):
+        return Limits(hard)
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +134,9 @@ def ulimits_of(request: SandboxRequest, settings: DockerSettings, limits: Limits
         # A core dump would go to whatever the host has set up for its own.
         "core": 0,
         "nofile": settings.files_max if files < 0 else min(settings.files_max, files),
-        # All sandboxes with this user share the kernel's count: what bounds one of them is its own pids limit.
-        "nproc": _PROCESSES_LIMIT if processes < 0 else min(_PROCESSES_LIMIT, processes),
+        # All sandboxes with this user share the kernel's count: what bounds one of them is its own pids limit. Not more
+        # than there can be: Podman takes its own hard limit down to that, and could not give more without a capability.
+        "nproc": min(limits.threads, _PROCESSES_LIMIT, *([] if processes < 0 else [processes])),
     }
     return defaults | settings.ulimits | request.ulimits
 
