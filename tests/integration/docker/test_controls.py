@@ -13,7 +13,7 @@ from tests.integration.docker.host import docker, running, runtime_of, serving
 from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.sandbox import SandboxRequest, Volume
 from chronicled.runtimes.docker import birth, policy
-from chronicled.runtimes.docker.plan import Plan
+from chronicled.runtimes.docker.plan import Plan, ulimits_of
 from chronicled.runtimes.docker.runtime import DockerRuntime
 from chronicled.runtimes.testing import FrameWorker, make_spec
 
@@ -87,7 +87,7 @@ async def test_the_kernel_keeps_what_the_engine_says(tmp_path: Path) -> None:
         assert await words(worker, "ls /sys/class/net") == ["lo"]
         assert await words(worker, "ulimit -c; ulimit -Hu; ulimit -Hn") == [
             "0",
-            str(runtime.limits.hard["nproc"]),
+            str(ulimits_of(request, runtime.settings, runtime.limits)["nproc"]),
             str(min(65536, runtime.limits.hard["nofile"])),
         ]
         result, _ = await worker.run("touch /x /etc/x /.chronicled/x /.chronicled/run/x")

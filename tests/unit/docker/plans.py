@@ -20,6 +20,7 @@ FACTS = EngineFacts(
     driver="overlay2",
     backing="extfs",
     runtimes=("runc", "runsc"),
+    podman=False,
     seccomp=True,
     rootless=False,
     remapped=False,

@@ -21,6 +21,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     backing: str
     """File system below the storage driver."""
     runtimes: tuple[str, ...]
+    podman: bool
+    """It is Podman: its inspection tells some controls otherwise, and some not at all."""
     seccomp: bool
     rootless: bool
     remapped: bool
@@ -51,7 +53,8 @@ def facts_of(info: dict[str, Any], version: dict[str, Any]) -> EngineFacts:
     components = {str(component.get("Name")) for component in version.get("Components") or ()}
     root = str(info.get("DockerRootDir") or "")
     identity = str(info.get("ID") or "")
-    if not identity or "Podman Engine" in components:
+    podman = "Podman Engine" in components
+    if not identity or podman:
         # Podman makes up another id for each answer.
         identity = f"{info.get('Name')}:{root}"
     return EngineFacts(
@@ -69,4 +72,5 @@ def facts_of(info: dict[str, Any], version: dict[str, Any]) -> EngineFacts:
         root_directory=root,
         architecture=str(info.get("Architecture") or ""),
         live_restore=bool(info.get("LiveRestoreEnabled")),
+        podman=podman,
     )
