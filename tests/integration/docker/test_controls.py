@@ -87,7 +87,7 @@ async def test_the_kernel_keeps_what_the_engine_says(tmp_path: Path) -> None:
         assert await words(worker, "ls /sys/class/net") == ["lo"]
         assert await words(worker, "ulimit -c; ulimit -Hu; ulimit -Hn") == [
             "0",
-            str(ulimits_of(request, runtime.settings, runtime.limits)["nproc"]),
+            str(ulimits_of(SandboxRequest(), runtime.settings, runtime.limits)["nproc"]),
             str(min(65536, runtime.limits.hard["nofile"])),
         ]
         result, _ = await worker.run("touch /x /etc/x /.chronicled/x /.chronicled/run/x")
