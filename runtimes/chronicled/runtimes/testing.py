@@ -22,6 +22,7 @@ from chronicled.runtimes.action_server.connection import ConnectionLost
 from chronicled.runtimes.connection import Listener, ServerConnection, listen
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
 from chronicled.runtimes.worker.channel_link import ChannelLink
+from chronicled.runtimes.worker.handshake import choose_transfer
 from chronicled.runtimes.worker.unix_link import UnixLink
 
 __all__ = ["FrameWorker", "RuntimeContract", "eventually", "make_spec"]
@@ -64,17 +65,17 @@ class FrameWorker:
     Args:
         spec: The sandbox that it serves.
         directory: Where its spools go; a second worker on the same directory finds those of the first.
-        transfer: The way of transfer that it chooses.
+        transfer: The way of transfer that it chooses; None for the best that the server offers.
     """
 
-    def __init__(self, spec: SandboxSpec, directory: Path, transfer: frames.Transfer = "descriptors") -> None:
+    def __init__(self, spec: SandboxSpec, directory: Path, transfer: frames.Transfer | None = None) -> None:
         self.spec = spec
         self.seen: list[frames.Frame] = []
         self.results: dict[str, frames.Result] = {}
         self.lost: ChronicledError | None = None
         self.hello: frames.Hello | None = None
         self.fence = 0
-        self.transfer: frames.Transfer = transfer
+        self.transfer: frames.Transfer | None = transfer
         self.connection: ServerConnection | None = None
         self.link: ChannelLink | None = None
         self._directory = directory
@@ -116,6 +117,8 @@ class FrameWorker:
         assert isinstance(hello, frames.Hello)
         assert (hello.generation, hello.token) == (self.spec.generation, self.spec.token)
         self.hello, self.fence = hello, fence
+        self.transfer = self.transfer or choose_transfer(hello)
+        assert self.transfer is not None
         descriptor = os.open(self.spool_path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             welcome = frames.Welcome(
