@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
@@ -14,7 +15,7 @@ from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server.settings import Settings, encode
-from chronicled.runtimes.docker import environment, labels, paths, premises, volumes
+from chronicled.runtimes.docker import environment, labels, paths, podman, premises, volumes
 from chronicled.runtimes.docker.container import Container
 from chronicled.runtimes.docker.facts import EngineFacts
 from chronicled.runtimes.docker.images_found import ResolvedImage
@@ -132,6 +133,10 @@ class Birth:
         if isolation is not None and settings.isolations[isolation] not in facts.runtimes:
             known = ", ".join(facts.runtimes)
             reasons.append(f"isolation: the engine has no runtime {settings.isolations[isolation]!r}, only {known}")
+        elif isolation is not None and facts.podman:
+            reasons.append("isolation: Podman does not tell which runtime a container has")
+        if facts.podman and not self._engine.local:
+            reasons.append("docker.host: what a Podman of another machine makes of a container cannot be read back")
         if reasons:
             raise SandboxStartFailed("; ".join(reasons))
 
@@ -258,6 +263,11 @@ class Birth:
         """
         if found is None:
             raise SandboxStartFailed("The container was gone as soon as it was started.")
+        if facts.podman and found.state.running:
+            shown = self._settings.cgroup_shown_allowed
+            found = await anyio.to_thread.run_sync(
+                partial(podman.in_words_of_docker, found, cgroup_shown_allowed=shown)
+            )
         reasons = differences(plan, found, facts)
         if not reasons and found.state.running:
             seen = found.state.pid if self._engine.local and plan.runtime is None else None

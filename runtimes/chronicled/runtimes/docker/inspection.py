@@ -12,10 +12,10 @@ from chronicled.runtimes.docker.container import Configuration, Container, HostC
 from chronicled.runtimes.docker.facts import EngineFacts
 from chronicled.runtimes.docker.plan import Plan
 
-__all__ = ["differences"]
+__all__ = ["MASKED", "READ_ONLY", "differences"]
 
-_MASKED: Final = frozenset({"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"})
-_READ_ONLY: Final = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"})
+MASKED: Final = frozenset({"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"})
+READ_ONLY: Final = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"})
 _NO_NEW_PRIVILEGES: Final = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
 
 Check = tuple[str, object, object]
@@ -82,8 +82,8 @@ def _views(plan: Plan, host: HostConfiguration) -> Iterator[Check]:
     yield "host name namespace", "", host.uts_mode
     yield "cgroup namespace", "private", host.cgroupns_mode
     yield "read_only", plan.read_only, host.readonly_rootfs
-    yield "masked paths", set[str](), _MASKED - set(host.masked_paths or ())
-    yield "read-only paths", set[str](), _READ_ONLY - set(host.readonly_paths or ())
+    yield "masked paths", set[str](), MASKED - set(host.masked_paths or ())
+    yield "read-only paths", set[str](), READ_ONLY - set(host.readonly_paths or ())
     yield "volumes of others", [], host.volumes_from or []
     yield "binds", [], host.binds or []
     wanted = {path: ({"nosuid", "nodev"}, size) for path, size in plan.tmpfs.items()}

@@ -85,3 +85,5 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Size of a workspace in memory."""
     swap_unlimited_allowed: bool = False
     """Accept an engine whose kernel cannot limit swap."""
+    cgroup_shown_allowed: bool = False
+    """Accept a Podman that gives no cgroup namespace, as on cgroup v1: sandboxes see the name of their own cgroup."""
