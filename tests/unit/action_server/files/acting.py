@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from chronicled.events.registry import builtin_registry
 from chronicled.runtimes.action_server.executor import Context, Ended, LaneState, Request
 from chronicled.runtimes.action_server.files import FileExecutor
 
@@ -80,12 +81,12 @@ class Actor:
         )
         if not isinstance(attached, bytes):
             context.content = attached
-            return await self.executor.execute(request, context)
+            return _fitting(kind, await self.executor.execute(request, context))
         descriptor = os.memfd_create("content")
         try:
             os.write(descriptor, attached)
             context.content = descriptor
-            return await self.executor.execute(request, context)
+            return _fitting(kind, await self.executor.execute(request, context))
         finally:
             os.close(descriptor)
 
@@ -100,3 +101,10 @@ class Actor:
             content_bytes=len(content),
             **payload,
         )
+
+
+def _fitting(kind: str, ended: Ended) -> Ended:
+    """Return the end, once its fields have proven to fit the observation of the kind: else the worker drops them."""
+    payload = builtin_registry().current("observation", kind).payload
+    msgspec.convert({"outcome": ended.outcome, "effects": ended.effects, **ended.fields}, payload)
+    return ended

@@ -114,6 +114,8 @@ async def _stream(downloading: Any, work: Work, context: Context) -> dict[str, A
 
 async def _ended(arguments: Runnable, acting: Coroutine[Any, Any, dict[str, Any]], work: Work) -> Ended:
     path = work.resolve(getattr(arguments, "path", ""))
+    # What git told is about a work tree; the folder that was asked about is in the action.
+    named = {} if isinstance(arguments, Git) else {"path": path}
     if work.stopped:
         acting.close()
         return Ended(outcome=Outcome.CANCELLED, effects=Effects.NONE)
@@ -124,9 +126,9 @@ async def _ended(arguments: Runnable, acting: Coroutine[Any, Any, dict[str, Any]
     except Stopped:
         return Ended(outcome=Outcome.CANCELLED, effects=Effects.POSSIBLE)
     except FileFailure as problem:
-        return _failed(problem.reason, problem.message, {"path": path} | problem.fields)
+        return _failed(problem.reason, problem.message, named | problem.fields)
     except OSError as problem:
-        return _failed(reason_of(problem), f"{problem.strerror or problem}: {path}", {"path": path})
+        return _failed(reason_of(problem), f"{problem.strerror or problem}: {path}", named)
     message = fields.pop("message", None)
     return Ended(outcome=Outcome.OK, effects=Effects.COMPLETE, message=message, fields=fields)
 

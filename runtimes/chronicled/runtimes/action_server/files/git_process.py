@@ -198,5 +198,5 @@ def _collect(process: subprocess.Popen[bytes], bytes_max: int) -> Completed:
     if cut:
         _kill(process)
     code = process.wait()
-    message = taken[error][:_STDERR_BYTES_MAX].decode(errors="replace").strip()
+    message = " ".join(taken[error][:_STDERR_BYTES_MAX].decode(errors="replace").split())
     return Completed(0 if cut else code, bytes(taken[output][:bytes_max]), message[:1000], cut)
