@@ -25,10 +25,13 @@ BUILT_REGISTRY: Final = "chronicled.invalid"
 """Where the names of built images lie: no registry can ever have that name (RFC 2606), so none is ever asked."""
 HUB: Final = "docker.io"
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_HOST: Final = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,252}[a-zA-Z0-9])?|\[[0-9a-fA-F:.]{2,45}\])(?::[0-9]{1,5})?"
+_LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_PORT: Final = r":[0-9]{1,5}"
+# Without a dot or a port the first part is one of a path on the default registry.
+_HOST: Final = rf"(?:(?:localhost|{_LABEL}(?:\.{_LABEL}){{1,8}}|\[[0-9a-fA-F:.]{{2,45}}\])(?:{_PORT})?|{_LABEL}{_PORT})"
 _PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE: Final = re.compile(
-    rf"(?:(?P<host>{_HOST})/)??(?P<path>{_PART}(?:/{_PART}){{0,15}})"
+    rf"(?:(?P<host>{_HOST})/)?(?P<path>{_PART}(?:/{_PART}){{0,15}})"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 REFERENCE: Final = (
@@ -89,13 +92,6 @@ def parse_reference(text: str) -> Reference:
             member="image",
         )
     host, path = match["host"], match["path"]
-    if host is not None and not (host == "localhost" or "." in host or ":" in host):
-        # Without a dot or a port it is the first part of a path on the default registry.
-        host, path = None, f"{host}/{path}"
-    elif host is None:
-        first, slash, rest = path.partition("/")
-        if slash and ("." in first or first == "localhost"):
-            host, path = first, rest
     if host in {None, "index.docker.io", "registry-1.docker.io"}:
         host = HUB
     assert host is not None
