@@ -97,7 +97,7 @@ class InputWatch:
             self._arm(min(2 * self._gap, GAP_SECONDS_MAX / 2))
             return
         group = self._terminal.foreground
-        if group == 0 or self._terminal.has_unread_input:
+        if self._terminal.has_unread_input:
             self._judge(found=False)
             return
         turn, self._asked_at = self._turn, now

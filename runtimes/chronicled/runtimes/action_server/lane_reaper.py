@@ -22,6 +22,7 @@ When the server goes away, or the reaper dies, it kills everything below it and 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -162,8 +163,9 @@ class LaneReaper:
             self._answer(b"refused a program needs three descriptors")
             return
         tty, output, told = descriptors
-        # A no-op once it hangs here.
-        fcntl.ioctl(tty, termios.TIOCSCTTY, 0)
+        # Once it hangs here, Linux takes this for done and gVisor for a mistake.
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(tty, termios.TIOCSCTTY, 0)
 
         def become() -> None:
             reply = socket.socket(fileno=fcntl.fcntl(self._socket.fileno(), fcntl.F_DUPFD_CLOEXEC, 400))

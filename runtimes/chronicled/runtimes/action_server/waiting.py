@@ -39,7 +39,8 @@ def look(root: int, group: int, device: int, control: int, *, raw: bool) -> byte
 
     Args:
         root: Pid of the ancestor.
-        group: The foreground process group.
+        group: The foreground process group; 0 where that is not known (gVisor tells it to nobody outside the session):
+            then all of them are looked at.
         device: Device number of the terminal.
         control: Inode of the pipe from which the lane's shell has its commands; 0 where there is none.
         raw: Whether the terminal is out of line mode.
@@ -66,7 +67,7 @@ def _members(root: int, group: int) -> list[int]:
                 if seen > PROCESSES_MAX:
                     return found
                 following.append(pid)
-                if _group(pid) == group:
+                if group in (0, _group(pid)):
                     found.append(pid)
         level = following
     return found
