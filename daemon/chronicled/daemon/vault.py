@@ -99,6 +99,8 @@ class Vault:
         for key, reason in broken.items():
             log.error("secrets unavailable", tenant=key.tenant, session=key.session, detail=reason)
             self._redaction.block(key.tenant, key.session, reason)
+        if records:
+            forbid_core_dumps()
         for key, record in records.items():
             self._hold(key, record)
             await self._sort_originals(key)

@@ -34,7 +34,7 @@ UNREDACTED = (
     "from chronicled.daemon.__main__ import main\n"
     "sys.exit(main(sys.argv[1:]))",
 )
-OUTSIDE = {"spool", "secrets", "sandboxes", "carrier"}
+OUTSIDE = {"spool", "secrets", "sandboxes", "carriers"}
 """Parts of the data directory that hold clear text by their purpose, belong to the sandbox, or are our own code."""
 
 
