@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiodocker import Docker, DockerError
+from tests.engine.fixture import Engine
 from tests.integration.images.registry import ROOT, Registry
 
 from chronicled.events.clock import SystemClock
@@ -18,12 +19,6 @@ from chronicled.runtimes.docker.images import Images, open_images
 from chronicled.runtimes.docker.images_settings import ImageSettings
 
 OpenImages = Callable[..., AbstractAsyncContextManager[Images]]
-
-
-@pytest.fixture(scope="session")
-def engine() -> None:
-    """A Docker engine answers from here on."""
-    subprocess.run([str(ROOT / "tests/engine/start")], check=True, timeout=240, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +31,7 @@ def registry_program() -> str:
 
 
 @pytest.fixture
-async def docker(engine: None) -> AsyncIterator[Any]:
+async def docker(engine: Engine) -> AsyncIterator[Any]:
     """The engine's client; images from loopback registries and built ones are removed with the test."""
     async with Docker() as client:
         images: Any = client.images
