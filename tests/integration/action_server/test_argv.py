@@ -129,7 +129,7 @@ async def test_what_it_leaves_prints_between_actions(worker: FrameWorker) -> Non
     script = "(while [ ! -e go ]; do sleep 0.01; done; echo late) &"
     action = await worker.dispatch("run", {"argv": ["sh", "-c", script]})
     await worker.result(action)
-    await execute(worker, "touch", "go")
+    await execute(worker, "touch", "go", lane="other")
     assert (await worker.frame(frames.Background, lane="main")).data == b"late\n"
     assert worker.output(action) == b""
 
