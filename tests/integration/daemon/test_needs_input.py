@@ -60,7 +60,7 @@ async def test_waiting_outlives_a_crash_of_the_daemon(daemon: DaemonProcess, ses
     await until(typed)
 
     async def ended() -> bool:
-        return (await daemon.get(f"{ACTIONS}/{id}")).json["status"] == "ok"
+        return bool((await daemon.get(f"{ACTIONS}/{id}")).json["status"] == "ok")
 
     await until(ended)
     assert (await daemon.get(f"{ACTIONS}/{id}")).json["observation"]["payload"]["output"] == "<x>\n"

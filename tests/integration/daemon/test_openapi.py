@@ -129,16 +129,6 @@ def heed(action: dict[str, Any], *, first: bool) -> None:
         action["payload"] |= {"byte_offset": None, "byte_count": None}
     if action.get("kind") == "condensation":
         action["payload"] = {"forgotten_event_ids": []}
-    payload: Any = action.get("payload")
-    if isinstance(payload, dict) and action.get("kind") == "run":
-        # One of the two, and not both.
-        payload = cast("dict[str, Any]", payload)
-        payload.pop("argv" if payload.get("command") is not None else "command", None)
-        if payload.get("argv") is None:
-            payload.setdefault("command", HARMLESS)
-    if isinstance(payload, dict) and action.get("kind") == "read":
-        for name in ("byte_offset", "byte_count"):
-            cast("dict[str, Any]", payload).pop(name, None)
     # An id of its own excludes an Idempotency-Key; only a request's first action carries an expected sequence.
     action.pop("id", None)
     if not first:
