@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 from tests.crash.victims import children_of, start_ticks
@@ -57,6 +57,8 @@ class Session:
         action = await self.submit(f"echo begun; {command}", lane)
 
         async def begun() -> bool:
+            found = (await self.daemon.get(f"{self.path}/actions/{action}")).json
+            assert "observation" not in found, found
             async with self.daemon.client.get(f"http://daemon{self.path}/actions/{action}/output") as response:
                 if response.status == 200:
                     async with asyncio.timeout(END_SECONDS):
@@ -111,11 +113,8 @@ class Session:
 
     async def state(self) -> str:
         """Return how its newest container is, as the engine tells; `gone` when it is not there."""
-        container = await self.container()
-        ids = (await self.docker("ps", "--all", "--quiet", "--no-trunc")).split()
-        if container not in ids:
-            return "gone"
-        return str(json.loads(await self.docker("inspect", container))[0]["State"]["Status"])
+        words = ("ps", "--all", "--no-trunc", "--filter", f"id={await self.container()}", "--format", "{{.State}}")
+        return await self.docker(*words) or "gone"
 
     async def is_gone(self, seconds: float = END_SECONDS) -> None:
         """Wait until its container is not there."""
@@ -136,3 +135,8 @@ class Session:
     async def kill_process(self, which: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to that process, from the host."""
         os.kill(await self.process(which), number)
+
+    async def offer_to_kernel(self, which: str) -> None:
+        """Have the kernel rather take this process than any other of the container when it wants memory."""
+        process = await self.process(which)
+        await asyncio.to_thread(Path(f"/proc/{process}/oom_score_adj").write_text, "1000")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from tests.engine.fixture import Engine
@@ -92,7 +91,7 @@ async def test_a_sandbox_that_runs_out_of_memory(daemon: DaemonProcess, engine: 
     session = await Session.create(daemon, engine, sandbox={"memory_bytes": MEMORY_BYTES})
     assert (await session.run("true"))["outcome"] == "ok"
     # Which one the kernel takes is its choice: it is made for it, and no eater grows large enough to be a better one.
-    Path(f"/proc/{await session.process(which)}/oom_score_adj").write_text("1000")
+    await session.offer_to_kernel(which)
     ended = await session.run(f"for each in 1 2 3 4 5 6; do {EAT} & done; wait")
     assert (ended["outcome"], ended["reason"], ended["effects"]) == ("oom_killed", "out_of_memory", "possible"), ended
     assert (await session.tells("generation_ended"))["reason"] == "oom_killed"
