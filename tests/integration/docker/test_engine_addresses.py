@@ -11,8 +11,8 @@ from tests.engine.fixture import MUSL, Engine
 from tests.integration.docker.host import running, runtime_of, serving
 
 from chronicled.events.errors import ConfigurationError, SandboxStartFailed, SandboxUnreachable
-from chronicled.runtimes.docker import engine as engine_module
-from chronicled.runtimes.docker.engine import address
+from chronicled.runtimes.docker import connections
+from chronicled.runtimes.docker.connections import address
 from chronicled.runtimes.docker.failure import EngineUnreachable
 from chronicled.runtimes.testing import make_spec
 
@@ -160,7 +160,7 @@ def test_the_address_is_the_settings_or_the_environments(host: str, environment:
 
 def test_a_rootless_engines_socket_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the usual sockets the user's own is taken."""
-    monkeypatch.setattr(engine_module, "_SOCKETS", ("/none/docker.sock",))
+    monkeypatch.setattr(connections, "_SOCKETS", ("/none/docker.sock",))
     assert address("", {"XDG_RUNTIME_DIR": str(tmp_path)}) == "unix:///none/docker.sock"
     (tmp_path / "docker.sock").touch()
     assert address("", {"XDG_RUNTIME_DIR": str(tmp_path)}) == f"unix://{tmp_path}/docker.sock"
