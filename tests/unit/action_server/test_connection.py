@@ -231,3 +231,15 @@ async def test_a_second_listener_takes_the_name(tmp_path: Path) -> None:
     assert os.stat(f"{tmp_path}/worker.sock").st_mode & 0o777 == 0o600
     second.close()
     assert os.listdir(tmp_path) == []
+
+
+async def test_what_the_peer_said_before_it_went_is_heard(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A refusal is not lost because something was sent to a peer that had closed behind it."""
+    pair[0].sendall(encode(frames.Refusal(code="no", message="")))
+    receiver: Connection[frames.ToWorker] = Connection(pair[1], frames.ToWorker)
+    pair[0].close()
+    with pytest.raises(ConnectionLost):
+        receiver.post(frames.Query())
+    assert (await receiver.receive())[0] == frames.Refusal(code="no", message="")
+    with pytest.raises(ConnectionLost):
+        await receiver.receive()

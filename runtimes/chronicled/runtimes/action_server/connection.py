@@ -104,17 +104,21 @@ class Connection(Channel[Received]):
         except BlockingIOError:
             return 0
         except OSError as error:
+            # What the peer said before it went is still to be heard: a refusal, say.
+            while self._error is None and self._readable():
+                pass
             self._fail(ConnectionLost(f"the peer is gone ({error.strerror})"))
             raise self._lost() from None
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Take what has arrived; return whether there was anything."""
         try:
             data, ancillary, flags, _ = self._socket.recvmsg(_READ_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as error:
             self._fail(ConnectionLost(f"the peer is gone ({error.strerror})"))
-            return
+            return False
         if ancillary:
             self._adopt(ancillary)
         if flags & socket.MSG_CTRUNC or len(self._descriptors) > DESCRIPTORS_MAX * 64:
@@ -124,6 +128,7 @@ class Connection(Channel[Received]):
         else:
             self._buffer += data
             self._parse()
+        return bool(data)
 
     def _adopt(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
