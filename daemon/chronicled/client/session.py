@@ -158,12 +158,12 @@ class Session(FileTransfers, SecretKeeping):
         return await self.wait(recorded.action.id)
 
     async def run(
-        self, command: str, *, timeout_seconds: float | None = None, lane: str = "main", **options: Any
+        self, command: str | Sequence[str], *, timeout_seconds: float | None = None, lane: str = "main", **options: Any
     ) -> Ending:
-        """Run a command line in the lane's shell and wait for its end.
+        """Run a command line in the lane's shell, or a program without any shell, and wait for its end.
 
         Args:
-            command: What bash gets.
+            command: What bash gets; a list is a program and its arguments, each as it is.
             timeout_seconds: Command deadline; None takes the daemon's default.
             lane: Which of the session's shells.
             options: Further fields of the `run` payload, e.g. `environment`, `tty`.
@@ -174,8 +174,8 @@ class Session(FileTransfers, SecretKeeping):
         """
         if timeout_seconds is not None and not math.isfinite(timeout_seconds):
             raise InvalidRequest(f"timeout_seconds is a number of seconds, not {timeout_seconds}.")
-        payload = {"command": command, "timeout_seconds": timeout_seconds, **options}
-        return await self.act("run", payload, lane=lane)
+        what = {"command": command} if isinstance(command, str) else {"argv": list(command)}
+        return await self.act("run", {**what, "timeout_seconds": timeout_seconds, **options}, lane=lane)
 
     async def status(self, action: str) -> ActionStatus:
         """Return the action's status.

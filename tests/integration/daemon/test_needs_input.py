@@ -6,6 +6,8 @@ from typing import Any
 
 from tests.integration.daemon.process import DaemonProcess, until
 
+from chronicled.client import connect
+
 ACTIONS = "/v1/sessions/s/actions"
 WAIT = {"Prefer": "wait=20"}
 
@@ -74,3 +76,11 @@ async def test_a_program_runs_without_a_shell_through_the_api(daemon: DaemonProc
     bad: list[dict[str, Any]] = [{}, {"command": "true", "argv": ["true"]}, {"argv": []}]
     for payload in bad:
         assert (await daemon.post(ACTIONS, {"kind": "run", "payload": payload})).status == 400
+
+
+async def test_the_client_runs_lists_without_a_shell(daemon: DaemonProcess, session: str) -> None:
+    """A list is a program and its arguments; a string stays the shell's."""
+    async with connect(str(daemon.socket)) as client:
+        opened = await client.session("s")
+        assert (await opened.run(["echo", "$HOME", "a  b"])).output == "$HOME a  b\n"
+        assert (await opened.run("echo a  b")).output == "a b\n"
