@@ -96,6 +96,8 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     """Largest file or archive that is uploaded."""
     uploads_max: Count = 16
     """Uploads that may arrive at one time."""
+    upload_seconds_max: Seconds = 3600.0
+    """How long an upload may take to arrive."""
 
 
 class RuntimeSettings(Section, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ def observed(answer: Answer) -> Any:
     return answer.json["observation"]["payload"]
 
 
-async def put(daemon: DaemonProcess, session: str, path: str, data: bytes, **headers: str) -> Answer:
+async def put(daemon: DaemonProcess, session: str, path: str, data: Any, **headers: str) -> Answer:
     """Upload bytes."""
     return await daemon.call("PUT", f"{session}/files?path={path}", data=data, headers=headers)
 
@@ -252,3 +252,27 @@ async def test_the_clients_upload_survives_a_kill_of_the_daemon(launch: Launch) 
         assert (await session.run("sha256sum <file")).output.split()[0] == hashlib.sha256(data).hexdigest()
     uploads = [each for each in await daemon.events() if each["kind"] == "upload"]
     assert [each["category"] for each in uploads] == ["action", "observation"]
+
+
+async def test_an_upload_that_drips_is_ended(launch: Launch) -> None:
+    """A body that does not arrive in time gets 408 and its place is free again; more at once than allowed get 503."""
+    daemon = await launch("limits.upload_seconds_max=1", "limits.uploads_max=1")
+    await daemon.post("/v1/sessions", {"session": "s"})
+    arriving, over = asyncio.Event(), asyncio.Event()
+
+    async def drip() -> Any:
+        yield b"x"
+        arriving.set()
+        await over.wait()
+
+    dripping = asyncio.create_task(put(daemon, "/v1/sessions/s", "f", drip()))
+    await arriving.wait()
+
+    async def refused() -> bool:
+        return (await put(daemon, "/v1/sessions/s", "g", b"x")).status == 503
+
+    await until(refused)
+    answer = await dripping
+    assert (answer.status, answer.json["code"]) == (408, "request-timeout")
+    assert (await put(daemon, "/v1/sessions/s", "g", b"x")).status == 202
+    over.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -29,6 +30,7 @@ from chronicled.events.errors import (
     Overloaded,
     PathNotFound,
     RangeNotSatisfiable,
+    RequestTimeout,
     SessionClosed,
     SessionNotFound,
     StorageFull,
@@ -98,6 +100,7 @@ class FileRoutes:
         waits: Tells of ends as they come.
         upload_bytes_max: Largest body.
         uploads_max: Most bodies that arrive at one time.
+        upload_seconds_max: Longest time for a body to arrive.
         wait_seconds_max: Longest wait.
     """
 
@@ -113,6 +116,7 @@ class FileRoutes:
         *,
         upload_bytes_max: int,
         uploads_max: int,
+        upload_seconds_max: float,
         wait_seconds_max: float,
     ) -> None:
         self._submission = submission
@@ -124,6 +128,7 @@ class FileRoutes:
         self._waits = waits
         self._upload_bytes_max = upload_bytes_max
         self._uploads_max = uploads_max
+        self._upload_seconds_max = upload_seconds_max
         self._wait_seconds_max = wait_seconds_max
         self._uploads = 0
 
@@ -178,7 +183,11 @@ class FileRoutes:
             raise Overloaded(f"{self._uploads_max} uploads arrive already; retry in a moment.")
         self._uploads += 1
         try:
-            blob = await self._receive(call, session)
+            async with asyncio.timeout(self._upload_seconds_max):
+                blob = await self._receive(call, session)
+        except TimeoutError:
+            seconds = int(self._upload_seconds_max)
+            raise RequestTimeout(f"The body did not arrive within {seconds} s.", seconds_max=seconds) from None
         finally:
             self._uploads -= 1
         payload = Upload(

@@ -99,6 +99,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
         parts.waits,
         upload_bytes_max=limits.upload_bytes_max,
         uploads_max=limits.uploads_max,
+        upload_seconds_max=limits.upload_seconds_max,
         wait_seconds_max=limits.wait_seconds_max,
     )
     health = HealthRoutes(

@@ -23,6 +23,8 @@ CHANGES_BYTES_MAX: Final = 48 << 10
 """Of the changes that are told, encoded: an event has room for them."""
 DIFF_BYTES_MAX: Final = 1 << 20
 _LIST_BYTES_MAX: Final = 8 << 20
+_DEFAULTS_BYTES: Final = 150
+"""What a change takes more in an event, where fields that it does not have are written out."""
 _NEW_FILE_BYTES_MAX: Final = 256 << 10
 _COMPARE: Final = (
     "diff",
@@ -156,7 +158,7 @@ class _Asked:
 def _fitting(changes: list[dict[str, Any]], *, cut: bool) -> dict[str, Any]:
     size, kept = 0, 0
     for change in changes:
-        size += len(msgspec.json.encode(change)) + 120
+        size += len(msgspec.json.encode(change)) + _DEFAULTS_BYTES
         if size > CHANGES_BYTES_MAX:
             break
         kept += 1
