@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -101,6 +102,34 @@ async def _type_from_anew(runtime: DockerRuntime, spec: SandboxSpec, directory: 
         output = successor.frames.output(action)
     await successor.frames.close()
     return output
+
+
+async def test_what_a_command_writes_into_the_stream_is_nobody_s_frame(runtime: DockerRuntime, tmp_path: Path) -> None:
+    """A command that finds the container's own standard streams open breaks its attachment, and nothing else."""
+    spec = make_spec(tmp_path)
+    speaker = Speaker(spec, tmp_path)
+    assert runtime.listen is not None
+    async with runtime.listen(spec.socket_directory, speaker.accept):
+        sandbox = await runtime.start(spec)
+        await speaker.welcomed()
+        spoil = "for n in 1 2 3; do echo forged >/proc/1/fd/1; echo forged >/proc/1/fd/0; done 2>/dev/null; echo over"
+        action = await speaker.frames.dispatch("run", {"command": spoil})
+        await speaker.frames.until(lambda: action in speaker.frames.results, seconds=30.0)
+        assert speaker.frames.output(action) == b"over\n"
+        result = await _run_anyhow(speaker, "echo on")
+        assert result.outcome is Outcome.OK
+    await sandbox.kill()
+    await speaker.frames.close()
+
+
+async def _run_anyhow(speaker: Speaker, command: str) -> frames.Result:
+    """Run a command, sent again as a worker does when the attachment broke under it."""
+    action = await speaker.frames.dispatch("run", {"command": command})
+    for _ in range(5):
+        with contextlib.suppress(TimeoutError):
+            return await speaker.frames.result(action, seconds=3.0)
+        await speaker.frames.dispatch("run", {"command": command}, action=action)
+    raise AssertionError("it never ended")
 
 
 async def test_only_processes_of_the_container_may_dial(engine: EngineFixture, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -15,7 +16,8 @@ from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import QUEUE_BYTES_MAX, Connection, ConnectionLost, Peer, encode
 from chronicled.runtimes.connection import listen
 from chronicled.runtimes.worker.handshake import Expected, shake_hands
-from chronicled.runtimes.worker.unix_link import UnixLink
+from chronicled.runtimes.worker.link import Link
+from chronicled.runtimes.worker.unix_link import UnixLink, listen_unix
 
 
 @pytest.fixture
@@ -231,6 +233,37 @@ async def test_a_second_listener_takes_the_name(tmp_path: Path) -> None:
     assert os.stat(f"{tmp_path}/worker.sock").st_mode & 0o777 == 0o600
     second.close()
     assert os.listdir(tmp_path) == []
+
+
+async def test_the_settings_are_gone_before_the_server_is_welcomed(tmp_path: Path) -> None:
+    """The file that told the server who it is no longer stands where commands could read it once they may run."""
+    settings = tmp_path / "settings"
+    settings.write_text("token=t")
+    seen: list[bool] = []
+
+    async def accept(link: Link) -> None:
+        results = os.open(tmp_path / "results", os.O_CREAT | os.O_RDWR)
+        expected = Expected(
+            generation="g", token="t", boot_id="b", fence=1, results=results, unclaimed_seconds=1.0, seconds=5.0
+        )
+        with contextlib.suppress(ProtocolError):
+            await shake_hands(link, expected)
+        os.close(results)
+        await link.receive()
+
+    async with listen_unix(str(tmp_path), accept):
+        for token in ("stolen", "t"):
+            dialling = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            dialling.connect(str(tmp_path / "worker.sock"))
+            server: Connection[frames.ToServer] = Connection(dialling, frames.ToServer, descriptors_max=1)
+            server.post(hello(token=token))
+            answer, descriptors = await server.receive()
+            seen.append(settings.exists())
+            assert isinstance(answer, frames.Welcome if token == "t" else frames.Refusal)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            server.close()
+    assert seen == [True, False]
 
 
 async def test_what_the_peer_said_before_it_went_is_heard(pair: tuple[socket.socket, socket.socket]) -> None:

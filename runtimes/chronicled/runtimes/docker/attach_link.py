@@ -31,7 +31,7 @@ _STDOUT: Final = 1
 class Client(Protocol):
     """Where the engine's client comes from."""
 
-    async def connect(self) -> aiodocker.Docker:
+    async def client(self) -> aiodocker.Docker:
         """Return it; raises OSError where it cannot be."""
         ...
 
@@ -146,7 +146,7 @@ class AttachLines:
 
     async def _attach(self, container: str) -> AttachedStream:
         # In the library the call takes any further fields, of no known type.
-        containers: Any = (await self._client.connect()).containers
+        containers: Any = (await self._client.client()).containers
         stream: Stream = containers.container(container).attach(stdin=True, stdout=True)
         try:
             with anyio.fail_after(ATTACH_SECONDS):
