@@ -33,7 +33,8 @@ _STATUS_BYTES_MAX: Final = 1 << 16
 # An interactive bash says `exit` on standard error when it is told to exit; no caller asked for that line. The alias
 # takes it away (with what a trap on EXIT writes to standard error); whoever removes the alias sees the line again.
 _INITIAL: Final = (
-    b"set +H +o history; history -c; shopt -u checkwinsize; PS1= PS2= PS0= ; unset PROMPT_COMMAND MAILCHECK HISTFILE;"
+    b"exec 2>/dev/null; set +H +o history; history -c; shopt -u checkwinsize; PS1= PS2= PS0= ;"
+    b" unset PROMPT_COMMAND MAILCHECK HISTFILE;"
     b" alias exit='\\builtin exit 2>/dev/null'\n"
 )
 _STATUS: Final = re.compile(rb"(\d+)\0(\d+)\0([^\0]*)\0")

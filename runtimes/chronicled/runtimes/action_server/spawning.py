@@ -81,7 +81,11 @@ def decode_program(data: bytes) -> tuple[bytes, list[bytes], dict[bytes, bytes]]
 
 
 def become_shell(directory: bytes, program: bytes, descriptors: list[int], environment: dict[bytes, bytes]) -> None:
-    """Become an interactive bash with a session of its own; `descriptors` are terminal, output, control and status."""
+    """Become an interactive bash with a session of its own; `descriptors` are terminal, output, control and status.
+
+    Where a kernel knows the terminal, but has no `/dev/tty` (gVisor), bash finds it as its standard error, until the
+    first line that it is sent; else it would have no job control.
+    """
     os.setsid()
     fcntl.ioctl(descriptors[0], termios.TIOCSCTTY, 0)
     tty, output, control, status = descriptors
@@ -90,7 +94,7 @@ def become_shell(directory: bytes, program: bytes, descriptors: list[int], envir
         {
             CONTROL_DESCRIPTOR: control,
             1: null,
-            2: null,
+            2: null if _opens("/dev/tty") else tty,
             TTY_DESCRIPTOR: tty,
             STATUS_DESCRIPTOR: status,
             OUTPUT_DESCRIPTOR: output,
@@ -102,6 +106,14 @@ def become_shell(directory: bytes, program: bytes, descriptors: list[int], envir
         os.chdir("/")
     _take_signals()
     os.execve(program, [program, b"--noprofile", b"--norc", b"--noediting", b"-i"], environment)
+
+
+def _opens(path: str) -> bool:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def become_program(data: bytes, tty: int, output: int) -> None:
