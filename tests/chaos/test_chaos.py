@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import statistics
 import time
 
 import pytest
@@ -17,8 +18,9 @@ SEED = int(os.environ.get("CHRONICLED_CHAOS_SEED", str(time.time_ns() % 1_000_00
 FULL = 100
 """From so many cycles on (CI), each kind must have come under load often enough to mean something."""
 BUSY_MIN = 2
-READY_SECONDS_MAX = 4.0
-"""Until the daemon serves again, beside a machine full of containers that start."""
+READY_SECONDS_MEDIAN = 4.0
+READY_SECONDS_MAX = 10.0
+"""Until the daemon serves again, beside a machine full of containers that start; alone it takes half a second."""
 
 pytestmark = pytest.mark.crash
 
@@ -29,6 +31,7 @@ async def test_kills_of_daemon_containers_and_engine_lose_nothing_and_leave_noth
     report = await run(engine, plans(CYCLES, random.Random(SEED)), SEED)
     print(f"\n{report}")
     assert not report.violations, str(report)
+    assert statistics.median(report.ready_seconds) < READY_SECONDS_MEDIAN, str(report)
     assert max(report.ready_seconds) < READY_SECONDS_MAX, str(report)
     rare = {kind: report.busy[kind] for kind in KINDS if report.busy[kind] < (BUSY_MIN if CYCLES >= FULL else 1)}
     assert not rare, f"not often enough under load: {rare}\n{report}"
