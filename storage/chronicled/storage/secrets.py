@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -190,7 +190,7 @@ def _listed(folder: str) -> list[str]:
 
 
 @contextmanager
-def _failing() -> Iterator[None]:
+def _failing() -> Generator[None]:
     try:
         yield
     except OSError as error:
