@@ -26,11 +26,16 @@ CARRIERS_NAME = "carriers"
 
 
 def engine_is_here(settings: Configuration, environment: Mapping[str, str] | None = None) -> bool:
-    """Return whether the engine that the settings name may be there: a socket that is missing is a plain no. No wait.
+    """Return whether the engine that the settings name may be there, or may come. No wait.
+
+    A socket that is missing is a plain no; but once there were containers, the log may know of some, and their engine
+    may only be late: at a boot, or while it is restarted.
 
     Raises:
         ConfigurationError: its address cannot be used.
     """
+    if os.path.isdir(os.path.join(settings.data.directory, CARRIERS_NAME)):
+        return True
     where = address(settings.docker.host, os.environ if environment is None else environment)
     return not where.startswith("unix://") or os.path.exists(where.removeprefix("unix://"))
 

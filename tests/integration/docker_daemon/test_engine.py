@@ -69,13 +69,14 @@ async def test_without_live_restore_what_ran_is_told_lost(
 
 
 @pytest.mark.parametrize("own", [True], indirect=True, ids=["live-restore"])
-async def test_a_daemon_starts_without_its_engine(own: OwnEngine, launch: LaunchDocker) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["no socket", "dead socket"])
+async def test_a_daemon_starts_without_its_engine(own: OwnEngine, launch: LaunchDocker, number: signal.Signals) -> None:
     """It serves, says nothing of sandboxes that it cannot ask about, and finds them when the engine is back."""
     daemon = await launch(own)
     session = await Session.create(daemon, own)
     running = await session.begin("sleep 3; echo through")
     await daemon.kill()
-    await asyncio.to_thread(own.stop, signal.SIGKILL)
+    await asyncio.to_thread(own.stop, number)
     await daemon.start()
     assert daemon.ready_seconds < 5.0
     status = (await daemon.get(f"{session.path}/actions/{running}")).json["status"]
