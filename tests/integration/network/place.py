@@ -124,7 +124,7 @@ async def open_place(
         stack.callback(server.close)
         egress = await stack.enter_async_context(open_egress(internet.resolve))
         runtime = runtime or runtime_of()
-        runtime.networks = network_policies(settings, runtime.instance, runtime.engine.connect, egress, news)
+        runtime.networks = network_policies(settings, runtime.instance, runtime.engine.client, egress, news)
         place = Place(await stack.enter_async_context(running(runtime)), internet, directory)
         place.egress = egress
         stack.enter_context(news.listen(place.take))

@@ -30,6 +30,7 @@ __all__ = ["AllowNetwork", "OpenNetwork", "network_policies", "proxy_environment
 
 CALL_SECONDS: Final = 30.0
 NONE, OPEN = "none", "open"
+APART: Final = "com.docker.network.bridge.enable_icc"
 
 
 def network_policies(
@@ -146,18 +147,28 @@ class OpenNetwork:
         networks: Any = docker.networks
         for found in await networks.list(filters={"name": [self._network]}):
             if found["Name"] == self._network:
-                if found.get("Labels", {}).get("chronicled.instance") != self._labels["chronicled.instance"]:
-                    raise SandboxStartFailed(f"network: {self._network} is there and not ours: remove it.")
+                self._check(found)
                 return
+        version: dict[str, Any] = await docker.version()
+        components: list[dict[str, Any]] = version.get("Components") or []
+        if any("Podman" in str(each.get("Name")) for each in components):
+            # It takes the option that keeps sandboxes from each other, and does not heed it.
+            raise SandboxStartFailed("network: Podman cannot keep sandboxes from each other on a bridge: use a list.")
         await networks.create(
             {
                 "Name": self._network,
                 "CheckDuplicate": True,
                 "Driver": "bridge",
-                "Options": {"com.docker.network.bridge.enable_icc": "false"},
+                "Options": {APART: "false"},
                 "Labels": self._labels,
             }
         )
+
+    def _check(self, found: Mapping[str, Any]) -> None:
+        labels: dict[str, str] = found.get("Labels") or {}
+        options: dict[str, str] = found.get("Options") or {}
+        if not self._labels.items() <= labels.items() or options.get(APART) != "false":
+            raise SandboxStartFailed(f"network: {self._network} is there, and not as it was made: remove it.")
 
     async def resume(self, spec: SandboxSpec) -> None:
         """It is the engine's to keep."""
