@@ -106,7 +106,8 @@ class RuntimeSettings(Section, frozen=True, kw_only=True):
     default: str = "process"
     """Runtime of a session that names none."""
     offered: tuple[Literal["process", "docker"], ...] = ("process", "docker")
-    """Runtimes that sessions may name; `docker` is left out where its engine's socket does not exist at the start."""
+    """Runtimes that sessions may name; `docker` is left out where its engine's socket does not exist at the start and
+    there was never a container."""
     warm: tuple[WarmSettings, ...] = ()
     """Sandboxes kept waiting: `[{image = "debian:12", count = 2}]`; a session that asks for no more takes one."""
     starts_max: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
