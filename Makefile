@@ -24,7 +24,8 @@ engine:
 	tests/engine/start runsc
 	tests/engine/images
 
-# All tests, crash cycles included. CYCLES sets how many (CI: 200). Without an engine, those that need one are skipped.
+# All tests, crash and chaos cycles included: CHRONICLED_CRASH_CYCLES and CHRONICLED_CHAOS_CYCLES set how many (CI: 200
+# and 100). Without an engine, those that need one are skipped.
 test: install
 	-@$(MAKE) --no-print-directory engine
 	$(BIN)/python -m pytest tests
@@ -34,7 +35,7 @@ test-fast: install
 	$(BIN)/python -m pytest tests/unit tests/tidy tests/property
 
 test-crash: install
-	$(BIN)/python -m pytest tests/crash -s
+	$(BIN)/python -m pytest tests/crash tests/chaos -s
 
 # Types, lint, layers. Nothing is changed.
 check: install
