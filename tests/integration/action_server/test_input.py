@@ -71,7 +71,7 @@ async def test_what_does_not_read_the_terminal_does_not_wait(worker: FrameWorker
 
 async def test_each_waiting_period_is_told_once(worker: FrameWorker) -> None:
     """What is typed ends a period without a word; the next one is told again; one that ends by itself is told too."""
-    action = await begin(worker, command="read -r a; read -r b; read -r -t 1 c; sleep 0.6; echo $a $b")
+    action = await begin(worker, command="read -r a; read -r b; read -r -t 2 c; sleep 2; echo $a $b")
     for word in (b"one\n", b"two\n"):
         worker.seen.clear()
         await worker.send(frames.Input(action=action, data=word))

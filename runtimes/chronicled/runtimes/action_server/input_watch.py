@@ -61,7 +61,7 @@ class InputWatch:
         self._seen_idle = False
         self._loop = asyncio.get_running_loop()
         self._gap = FIRST_SECONDS
-        self._asked_at = 0.0
+        self._cost = 0.0
         self._seen_waiting = False
         self._told: bool | None = False
         self._turn = 0
@@ -100,20 +100,21 @@ class InputWatch:
         if self._terminal.has_unread_input:
             self._judge(found=False)
             return
-        turn, self._asked_at = self._turn, now
+        turn = self._turn
         try:
             self._supervisor.look(
                 group,
                 self._terminal.device,
                 self._control(),
-                lambda verdict: self._answer(verdict) if turn == self._turn else None,
+                lambda verdict, cost: self._answer(verdict, cost) if turn == self._turn else None,
                 raw=self._terminal.is_raw,
             )
         except ReaperLost:
             # The command is over, or will be.
             self.close()
 
-    def _answer(self, verdict: bytes) -> None:
+    def _answer(self, verdict: bytes, cost: float) -> None:
+        self._cost = cost
         if verdict == waiting.IDLE and self._seen_idle:
             self._idle()
             return
@@ -131,12 +132,11 @@ class InputWatch:
 
     def _judge(self, *, found: bool) -> None:
         confirmed, self._seen_waiting = found and self._seen_waiting, found
-        cost = self._loop.time() - self._asked_at
         if found and not confirmed:
-            self._arm(max(FIRST_SECONDS, COST_FACTOR * cost))
+            self._arm(FIRST_SECONDS)
             return
         if confirmed != self._told:
             self._told = confirmed
             self._tell(confirmed)
         gap_max = WAITING_SECONDS if self._told else GAP_SECONDS_MAX
-        self._arm(max(min(2 * self._gap, gap_max), COST_FACTOR * cost if self._asked_at else 0.0))
+        self._arm(max(min(2 * self._gap, gap_max), COST_FACTOR * self._cost))

@@ -11,7 +11,7 @@ processes by their place in the tree. One packet is one request or one notice:
                                             ◀── failed SERIAL PLACE ERRNO, when it could not be executed
                                             ◀── over SERIAL STATUS, when it has ended
       look SERIAL GROUP DEVICE CONTROL RAW  ──▶            does that group wait for that terminal (waiting.py)
-                                            ◀── looked SERIAL VERDICT
+                                            ◀── looked SERIAL VERDICT NANOSECONDS, of the processor
       spare PID:START ...                   ──▶            part of a list too long for one packet; no answer
       term SHELL | kill SHELL               ──▶            what is not spared and not SHELL (0: the shell too)
                                             ◀── ended KILLED LEFT
@@ -29,6 +29,7 @@ import select
 import signal
 import socket
 import termios
+import time
 from collections.abc import Callable
 
 from chronicled.runtimes.action_server import kernel, process_tree, spawning, waiting
@@ -122,8 +123,9 @@ class LaneReaper:
             self._start_program(int(rest), descriptors)
         elif name == b"look":
             serial, group, device, control, raw = map(int, rest.split())
+            begun = time.process_time_ns()
             verdict = waiting.look(os.getpid(), group, device, control, raw=bool(raw))
-            self._answer(b"looked %d %s" % (serial, verdict))
+            self._answer(b"looked %d %s %d" % (serial, verdict, time.process_time_ns() - begun))
         elif name == b"spare":
             for entry in rest.split():
                 pid, _, start = entry.partition(b":")

@@ -157,7 +157,7 @@ class LaneSupervisor:
         self._lost = lost
         self._serial = 0
         self._programs: dict[int, Callable[[list[bytes]], None]] = {}
-        self._looks: dict[int, Callable[[bytes], None]] = {}
+        self._looks: dict[int, Callable[[bytes, float], None]] = {}
 
     async def start_shell(self, program: str, directory: str, descriptors: Sequence[int]) -> int:
         """Fork a shell in the directory (or `/` where there is none); return its pid.
@@ -207,8 +207,12 @@ class LaneSupervisor:
         finally:
             os.close(told)
 
-    def look(self, group: int, device: int, control: int, verdict: Callable[[bytes], None], *, raw: bool) -> None:
-        """Ask whether a foreground group waits for the terminal; `verdict` is called with one of `waiting.py`.
+    def look(
+        self, group: int, device: int, control: int, verdict: Callable[[bytes, float], None], *, raw: bool
+    ) -> None:
+        """Ask whether a foreground group waits for the terminal.
+
+        `verdict` is called with one of `waiting.py` and how many seconds of a processor the look took.
 
         Raises:
             ReaperLost: the lane reaper is gone.
@@ -253,7 +257,7 @@ class LaneSupervisor:
         elif words[0] == b"looked":
             verdict = self._looks.pop(int(words[1]), None)
             if verdict is not None:
-                verdict(words[2])
+                verdict(words[2], int(words[3]) / 1e9)
         else:
             serial = int(words[1])
             notice = self._programs.get(serial) if words[0] == b"failed" else self._programs.pop(serial, None)
