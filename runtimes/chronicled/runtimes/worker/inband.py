@@ -15,12 +15,10 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from anyio import CancelScope, to_thread
 
 from chronicled.events.errors import ProtocolError
 from chronicled.runtimes.action_server.frames import (
     ContentCredit,
-    ContentData,
     Credit,
     Dispatch,
     Output,
@@ -35,6 +33,8 @@ from chronicled.runtimes.action_server.frames import (
 )
 from chronicled.runtimes.action_server.seal import derive, seal_result
 from chronicled.runtimes.action_server.spool import ResultSpool
+from chronicled.runtimes.worker.content_sender import ContentSender
+from chronicled.runtimes.worker.descriptors import Descriptors
 
 __all__ = ["WINDOW_BYTES", "WINDOW_BYTES_SUM", "InbandTransfer"]
 
@@ -44,7 +44,6 @@ WINDOW_BYTES_SUM: Final = 2 << 20
 """How much of all outputs of a sandbox may be on its way."""
 INLINE_BYTES: Final = 16 << 10
 """Up to so much is written on the event loop: a thread costs more."""
-CONTENT_CHUNK_BYTES: Final = 64 << 10
 ACTIONS_MAX: Final = 4096
 """Actions of one link whose bytes are not over."""
 ID_CHARS_MAX: Final = 64
@@ -64,32 +63,19 @@ class _Intake:
         self.credited = offset
         self.ended = False
         """Its result was received."""
-        self.content_follows = False
-        """Its content is on the way to this worker; `asked` waits for it."""
-        self.asked: ContentCredit | None = None
         self.full = False
         """The spool took no more; what came after that is dropped."""
 
-    def store(self, data: bytes) -> None:
+    def store(self, descriptor: int, data: bytes) -> None:
         """Write the next bytes; what a full disk refuses is dropped, and all after it."""
-        assert self.descriptor is not None
         view = memoryview(data)
         try:
-            while view:
-                count = os.pwrite(self.descriptor, view, self.written)
+            while view and not self.full:
+                count = os.pwrite(descriptor, view, self.written)
                 self.written += count
                 view = view[count:]
         except OSError:
             self.full = True
-
-
-class _Content:
-    """One action's content on its way to the server."""
-
-    def __init__(self, descriptor: int, size: int) -> None:
-        self.descriptor = descriptor
-        self.size = size
-        self.sent = 0
 
 
 class InbandTransfer:
@@ -108,7 +94,8 @@ class InbandTransfer:
         self._key = derive(token, b"result")
         self._results = ResultSpool(results)
         self._intakes: dict[str, _Intake] = {}
-        self._contents: dict[str, _Content] = {}
+        self._descriptors = Descriptors()
+        self._contents = ContentSender(post, self._descriptors)
         self._unheard: list[str] = []
         self._received = 0
         self._credited = 0
@@ -129,18 +116,17 @@ class InbandTransfer:
             offset = -1 if known else self._begin(frame.action, descriptor)
             frame = msgspec.structs.replace(frame, output_offset=offset)
             if not known:
-                self._add_content(frame.action, content)
+                self._contents.add(frame.action, content)
         elif isinstance(frame, Resume):
             if frame.action in self._intakes:
-                self._bring_content(frame.action, content)
+                self._contents.bring(frame.action, content)
                 return
             if descriptor is not None:
                 frame = msgspec.structs.replace(frame, offset=self._begin(frame.action, descriptor))
             else:
                 self._intakes[frame.action] = _Intake(None, 0)
                 frame = Resume(action=frame.action, offset=0, discard=True)
-            self._add_content(frame.action, content)
-            self._intakes[frame.action].content_follows = frame.content_follows
+            self._contents.add(frame.action, content, follows=frame.content_follows)
         elif isinstance(frame, Settle):
             self._forget(frame.action)
         self._post(frame)
@@ -151,24 +137,6 @@ class InbandTransfer:
         self._intakes[action] = _Intake(copy, offset)
         return offset
 
-    def _add_content(self, action: str, content: int | None) -> None:
-        self._drop_content(action)
-        if content is not None:
-            copy = os.dup(content)
-            self._contents[action] = _Content(copy, os.fstat(copy).st_size)
-
-    def _bring_content(self, action: str, content: int | None) -> None:
-        intake = self._intakes[action]
-        if content is None or not intake.content_follows:
-            return
-        intake.content_follows = False
-        self._add_content(action, content)
-        asked, intake.asked = intake.asked, None
-        # A server that has asked for what there is not gets nothing. The file was just written: no disk is waited for.
-        with contextlib.suppress(ProtocolError):
-            if asked is not None and (piece := self._next_piece(asked)) is not None:
-                self._post_content(action, os.pread(*piece))
-
     def _forget(self, action: str) -> None:
         intake = self._intakes.get(action)
         if intake is not None and intake.ended:
@@ -176,7 +144,7 @@ class InbandTransfer:
         elif intake is not None:
             # Settled by what is in the result spool: something of it may still be on its way.
             self._close(intake)
-        self._drop_content(action)
+        self._contents.drop(action)
 
     # -- from the server -------------------------------------------------------------------------------------------
 
@@ -201,8 +169,10 @@ class InbandTransfer:
             following_frame = following()
         if batch:
             await self._write(batch)
+        if self._closed:
+            return  # while it was written
         if isinstance(following_frame, ContentCredit):
-            await self._send_content(following_frame)
+            await self._contents.take(following_frame, known=following_frame.action in self._intakes)
         elif following_frame is not None:
             self._pass(following_frame)
 
@@ -219,22 +189,21 @@ class InbandTransfer:
         return data
 
     async def _write(self, batch: list[OutputData]) -> None:
-        if sum(len(data.data) for data in batch) <= INLINE_BYTES:
-            self._store(batch)
-        else:
-            with CancelScope(shield=True):
-                await to_thread.run_sync(self._store, batch)
-        for action in dict.fromkeys(data.action for data in batch):
-            intake = self._intakes.get(action)
-            if intake is not None:
-                self._credit(action, intake)
-                self.ready.append(Output(action=action, size=intake.written))
-
-    def _store(self, batch: list[OutputData]) -> None:
+        # With the descriptors as they are now: an action may be settled while a thread is at it.
+        writes: list[tuple[_Intake, int, bytes]] = []
         for data in batch:
-            intake = self._intakes.get(data.action)
-            if intake is not None and intake.descriptor is not None and not intake.full:
-                intake.store(data.data)
+            intake = self._intakes[data.action]
+            if intake.descriptor is not None:
+                writes.append((intake, intake.descriptor, data.data))
+        if sum(len(data.data) for data in batch) <= INLINE_BYTES:
+            _store(writes)
+        else:
+            await self._descriptors.use(_store, writes)
+        for action in dict.fromkeys(data.action for data in batch):
+            written = self._intakes.get(action)
+            if written is not None:
+                self._credit(action, written)
+                self.ready.append(Output(action=action, size=written.written))
 
     def _credit(self, action: str, intake: _Intake) -> None:
         # By what was received: what a full disk has dropped is out of the way too.
@@ -273,7 +242,7 @@ class InbandTransfer:
             self._results.append(result)
         intake.ended = True
         self._close(intake)
-        self._drop_content(result.action)
+        self._contents.drop(result.action)
         self.ready.append(result)
 
     def _note_unheard(self, status: Status) -> None:
@@ -290,49 +259,13 @@ class InbandTransfer:
                 self.send(Resume(action=action, offset=0), None, None)
         self._unheard = []
 
-    # -- contents --------------------------------------------------------------------------------------------------
-
-    async def _send_content(self, credit: ContentCredit) -> None:
-        intake = self._intakes.get(credit.action)
-        if credit.action not in self._contents:
-            if intake is not None and intake.content_follows:
-                intake.asked = credit
-            elif intake is not None:
-                # Nothing is here (any more) to be sent: its end says so.
-                self._post(ContentData(action=credit.action, offset=credit.taken, data=b""))
-            return
-        piece = self._next_piece(credit)
-        if piece is not None:
-            data = b""
-            with CancelScope(shield=True):
-                data = await to_thread.run_sync(os.pread, *piece)
-            self._post_content(credit.action, data)
-
-    def _next_piece(self, credit: ContentCredit) -> tuple[int, int, int] | None:
-        """Return descriptor, size and offset of what there is credit for; None where that is nothing."""
-        content = self._contents[credit.action]
-        if not 0 <= credit.taken <= content.size or credit.limit - credit.taken > WINDOW_BYTES:
-            raise ProtocolError("The server asked for content that there is not.")
-        content.sent = max(content.sent, credit.taken)
-        count = min(credit.limit, content.size) - content.sent
-        return (content.descriptor, count, content.sent) if count > 0 else None
-
-    def _post_content(self, action: str, data: bytes) -> None:
-        content = self._contents[action]
-        # What is shorter than it should be (a file that was cut) ends with an empty frame.
-        for start in range(0, len(data), CONTENT_CHUNK_BYTES) or (0,):
-            piece = data[start : start + CONTENT_CHUNK_BYTES]
-            self._post(ContentData(action=action, offset=content.sent, data=piece))
-            content.sent += len(piece)
-
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close every descriptor. Idempotent."""
         for action in list(self._intakes):
             self._drop_intake(action)
-        for action in list(self._contents):
-            self._drop_content(action)
+        self._contents.close()
         if not self._closed:
             self._closed = True
             self._results.close()
@@ -342,13 +275,12 @@ class InbandTransfer:
         if intake is not None:
             self._close(intake)
 
-    def _drop_content(self, action: str) -> None:
-        content = self._contents.pop(action, None)
-        if content is not None:
-            os.close(content.descriptor)
-
-    @staticmethod
-    def _close(intake: _Intake) -> None:
+    def _close(self, intake: _Intake) -> None:
         if intake.descriptor is not None:
-            os.close(intake.descriptor)
+            self._descriptors.close(intake.descriptor)
             intake.descriptor = None
+
+
+def _store(writes: list[tuple[_Intake, int, bytes]]) -> None:
+    for intake, descriptor, data in writes:
+        intake.store(descriptor, data)
