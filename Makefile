@@ -19,9 +19,9 @@ install: $(STAMP)
 demo: install
 	$(BIN)/python examples/demo.py
 
-# A Docker engine, if none answers yet, gVisor, and the images that the tests of containers run.
+# A Docker engine, if none answers yet, gVisor, Podman, what a rootless engine takes, and the images that tests run.
 engine:
-	tests/engine/start runsc
+	tests/engine/start runsc podman catatonit rootlesskit uidmap:newuidmap
 	tests/engine/images
 
 # All tests, crash and chaos cycles included: CHRONICLED_CRASH_CYCLES and CHRONICLED_CHAOS_CYCLES set how many (CI: 200

@@ -64,7 +64,7 @@ class OwnEngine(Engine):
         places = [f"--{name}={self.directory / place}" for name, place in words.items()]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--net", "dockerd", *places, f"--host={self.host}", "--log-level=warn"],
+                self.command([*places, f"--host={self.host}", "--log-level=warn"]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -74,6 +74,10 @@ class OwnEngine(Engine):
             assert self.process.poll() is None, (self.directory / "log").read_text()
             assert time.monotonic() < deadline, f"dockerd is not up: {(self.directory / 'log').read_text()}"
             time.sleep(0.05)
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """Return the words that start a dockerd with these arguments."""
+        return ["unshare", "--net", "dockerd", *arguments]
 
     def _forget_containerd(self) -> None:
         """See to it that the containerd of one that was killed is dead, and not taken for alive.
@@ -121,7 +125,9 @@ class OwnEngine(Engine):
 
 
 @contextlib.contextmanager
-def own_engine(source: Engine, images: Sequence[str], **configuration: Any) -> Generator[OwnEngine]:
+def own_engine(
+    source: Engine, images: Sequence[str], kind: type[OwnEngine] = OwnEngine, **configuration: Any
+) -> Generator[OwnEngine]:
     """Run an engine of one's own with images of another's; at the end nothing of it is left.
 
     Skips the test where this is not allowed: it takes root.
@@ -129,7 +135,7 @@ def own_engine(source: Engine, images: Sequence[str], **configuration: Any) -> G
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip(f"a second engine needs root and dockerd; {REMEDY}")
     directory = Path(tempfile.mkdtemp(prefix="chronicled-engine-"))
-    engine = OwnEngine(directory, source.architecture, configuration)
+    engine = kind(directory, source.architecture, configuration)
     try:
         engine.start()
         engine.load(source, images)

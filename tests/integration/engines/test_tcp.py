@@ -31,7 +31,6 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @pytest.fixture
 async def address(engine: Engine) -> AsyncIterator[str]:
     """The engine's API at a TCP port of this machine."""
-
     open_now: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,70 @@
+"""Engines whose users are others on the host: user namespaces, and an engine without root."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from tests.engine.fixture import MUSL, REMEDY, Engine
+from tests.engine.own import OwnEngine, own_engine
+from tests.engine.users import ACCOUNT, FIRST_SUBORDINATE, RemappedEngine, RootlessEngine
+from tests.integration.docker.host import running, runtime_of
+from tests.integration.engines.served import closed, open_daemon
+
+from chronicled.events.errors import SandboxStartFailed
+from chronicled.runtimes.testing import make_spec
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("carrier")]
+
+USER = 1000
+
+
+@pytest.fixture
+def remapped(engine: Engine) -> Generator[OwnEngine]:
+    """An engine that gives its containers a user namespace."""
+    with own_engine(engine, [MUSL], RemappedEngine, **{"userns-remap": ACCOUNT}) as own:
+        yield own
+
+
+@pytest.fixture
+def rootless(engine: Engine) -> Generator[OwnEngine]:
+    """An engine without root."""
+    if missing := RootlessEngine.missing():
+        remedy = REMEDY.replace("start ", "start rootlesskit uidmap:newuidmap ")
+        pytest.skip(f"a rootless engine needs {', '.join(missing)}; {remedy}")
+    with own_engine(engine, [MUSL], RootlessEngine) as own:
+        yield own
+
+
+async def test_a_session_owns_its_files_in_a_user_namespace(remapped: OwnEngine, tmp_path: Path) -> None:
+    """Its commands write to its own files there and reach the daemon, as a user that is nobody on the host."""
+    async with open_daemon(tmp_path / "d", remapped.host) as served:
+        session = await served.session(MUSL)
+        found = await session.run("id -u; echo here >file; cat file; grep -c . /proc/self/uid_map")
+        assert (found["outcome"], found["output"]) == ("ok", f"{USER}\nhere\n1\n")
+        assert (await session.act("write", {"path": "a/b", "content": "x\n"}))["outcome"] == "ok"
+        container = remapped("ps", "--quiet", "--filter", f"label={served.label}")
+        process = remapped("inspect", "--format", "{{.State.Pid}}", container)
+        inside = await asyncio.to_thread(os.stat, f"/proc/{process}/root/workspace/file")
+        assert (inside.st_uid, inside.st_gid) == (FIRST_SUBORDINATE + USER, FIRST_SUBORDINATE + USER)
+        await served.restart()
+        assert (await session.run("cat a/b"))["output"] == "x\n"
+        await closed(served, session)
+        assert remapped("ps", "--all", "--quiet") == ""
+
+
+async def test_an_engine_that_cannot_limit_is_refused_by_name(rootless: OwnEngine, tmp_path: Path) -> None:
+    """A rootless engine without cgroups would run sandboxes without any limit: none starts, and it is said why."""
+    driver = rootless("info", "--format", "{{.CgroupDriver}}")
+    runtime = runtime_of(rootless.host, image=MUSL, transport="stdio", carrier="volume", workspace="tmpfs")
+    async with running(runtime):
+        facts = await runtime.engine.facts()
+        assert facts.rootless
+        assert facts.remapped
+        if driver == "none":
+            with pytest.raises(SandboxStartFailed, match=r"memory_bytes: .*cannot limit"):
+                await runtime.start(make_spec(tmp_path))
+            assert rootless("ps", "--all", "--quiet") == ""
