@@ -12,18 +12,10 @@ from typing import Any
 
 import msgspec
 from tests.crash.victims import children_of, start_ticks
-from tests.engine.fixture import MUSL
 from tests.engine.own import OwnEngine
 
-__all__ = ["BLOWS", "Containers", "Found", "LookAlikes"]
+__all__ = ["BLOWS", "Containers", "Found"]
 
-INSTANCE = "chronicled.instance"
-SANDBOX = "chronicled.sandbox"
-POSITION = "chronicled.position"
-GENERATION = "chronicled.generation"
-WORKER = "chronicled.worker"
-FAR_POSITION = 1 << 40
-"""Above every head: only a log that this one was copied from can have given it."""
 BLOWS = ("server", "reaper", "init", "kill", "remove", "paused")
 """Ways to end one container."""
 
@@ -98,55 +90,3 @@ def _kill(pid: int) -> bool:
         os.kill(pid, signal.SIGKILL)
         return True
     return False
-
-
-class LookAlikes:
-    """Five containers that look like the product's and are not, and one orphan that looks like it and is.
-
-    Args:
-        containers: Where they are made.
-    """
-
-    def __init__(self, containers: Containers) -> None:
-        self._containers = containers
-        self.foreign: dict[str, str] = {}
-        """What it is, by its id."""
-        self.orphan = ""
-
-    async def make(self, example: Mapping[str, str]) -> None:
-        """Make them, after the labels of a sandbox of the product's."""
-        half = {name: example[name] for name in (INSTANCE, SANDBOX)}
-        copied = {**example, SANDBOX: "copied", GENERATION: "copied", POSITION: str(FAR_POSITION)}
-        for what, name, labels in (
-            ("another instance's", "chronicled-of-another", {**example, INSTANCE: "0" * 32}),
-            ("with half of the labels", "chronicled-half", half),
-            ("of a copied data directory", "chronicled-copied", copied),
-            ("with a name of ours and no label", "chronicled-01a1fd00-0000-7000-8000-000000000000", {}),
-            ("without anything", "innocent", {}),
-        ):
-            self.foreign[await self._create(name, labels)] = what
-
-    async def make_orphan(self, example: Mapping[str, str], name: str) -> None:
-        """Make a container of the product's that its log does not know: a crash in the middle of a start leaves one."""
-        self.orphan = await self._create(name, {**example, SANDBOX: name, GENERATION: name, POSITION: "1"})
-
-    async def start(self) -> None:
-        """Start the foreign ones: from here on they run, or somebody has touched them."""
-        for container in self.foreign:
-            with contextlib.suppress(AssertionError):
-                await self._containers.docker("start", container)
-
-    def touched(self, found: list[Found]) -> list[str]:
-        """Return what became of those that do not run any more."""
-        states = {each.id: each.state for each in found}
-        return [
-            f"foreign container touched: the one {what} is {states.get(container, 'gone')}"
-            for container, what in self.foreign.items()
-            if states.get(container) != "running"
-        ]
-
-    async def _create(self, name: str, labels: Mapping[str, str]) -> str:
-        words = [word for label, value in labels.items() for word in ("--label", f"{label}={value}")]
-        return await self._containers.docker(
-            "create", "--network=none", "--name", name, *words, MUSL, "sleep", "100000"
-        )

@@ -14,10 +14,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from tests.chaos.containers import BLOWS, GENERATION, INSTANCE, SANDBOX, Containers, Found, LookAlikes
+from tests.chaos.containers import BLOWS, Containers
+from tests.chaos.inventory import Inventory
 from tests.chaos.report import Report, plans
 from tests.crash.checks import after_settling, read_log, verified
 from tests.crash.ledger import Ledger, Seen
@@ -78,9 +79,8 @@ class Harness:
         self.daemon = Daemon(own, (*launch, "--config", str(configuration)))
         self.engine = engine
         self.containers = Containers(engine)
-        self.look_alikes = LookAlikes(self.containers)
+        self.inventory = Inventory(self.containers, self.ledger)
         self.settle_seconds, self.swept_seconds = SETTLE_SECONDS_MAX, SWEPT_SECONDS_MAX
-        self._labels: Mapping[str, str] = {}
         self._replacing: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -100,7 +100,8 @@ class Harness:
                     following = group.create_task(follower.run())
                     await self.fleet.fill()
                     submitting = group.create_task(self.clients.run())
-                    await self._plant()
+                    if await self._victim() is not None:
+                        await self.inventory.plant()
                     yield
                     await self._settle(submitting)
                     await self._compare()
@@ -165,7 +166,7 @@ class Harness:
             self.report.violations.append(f"both: {victim[0]} has not ended")
 
     async def _kill_engine(self, kind: str) -> None:
-        alive, in_flight = self._alive, self.ledger.in_flight
+        alive, in_flight = self.ledger.alive, self.ledger.in_flight
         lives = kind != "engine"
         await self._kill_and_start_engine(live_restore=lives)
         self._count(kind, in_flight)
@@ -191,15 +192,11 @@ class Harness:
         self.report.kills[kind] += 1
         self.report.busy[kind] += in_flight > 0
 
-    @property
-    def _alive(self) -> set[str]:
-        return self.ledger.generations.keys() - self.ledger.ended_generations
-
     async def _victim(self) -> tuple[str, str] | None:
         """Return a generation that lives, with its container; None where there is none for a while."""
         end = time.monotonic() + CYCLE_SECONDS_MAX
         while time.monotonic() < end:
-            if alive := sorted(self._alive):
+            if alive := sorted(self.ledger.alive):
                 generation = self.chance.choice(alive)
                 return generation, self.ledger.generations[generation].payload["handle"]["container"]
             await asyncio.sleep(0.01)
@@ -229,37 +226,24 @@ class Harness:
 
     # -- containers ------------------------------------------------------------------------------------------------
 
-    async def _plant(self) -> None:
-        """Put look-alikes, and an orphan, beside the first sandbox."""
-        if await self._victim() is None:
-            return
-        self._labels = next(
-            each.labels for each in await self.containers.all() if each.labels.get(GENERATION) in self._alive
-        )
-        await self.look_alikes.make(self._labels)
-        await self.look_alikes.make_orphan(self._labels, "orphan-early")
-        self.report.orphans += 1
-
     async def _compare(self) -> None:
         """Wait until the engine's containers are those of the log; the foreign ones still run a sweep later."""
-        await self.look_alikes.start()
-        await self.look_alikes.make_orphan(self._labels, "orphan-late")
-        self.report.orphans += 1
+        await self.inventory.set_out()
+        self.report.orphans = self.inventory.orphans
         begin = time.monotonic()
-        wrong = await self._until_expected()
+        wrong = await self.inventory.wrong(self.swept_seconds)
         self.report.swept_seconds = time.monotonic() - begin
         await asyncio.sleep(1.5 * SWEEP_SECONDS)
-        wrong = wrong or self._differences(await self.containers.all())
-        self.report.violations += wrong
-        self.report.violations += self.look_alikes.touched(await self.containers.all())
+        self.report.violations += wrong or await self.inventory.wrong(0.0)
+        self.report.violations += await self.inventory.touched()
 
     async def _close_all(self) -> None:
         """Close every session: then nothing of ours is left, and the foreign ones still run."""
         for name in list(self.fleet.names):
             await insist(self.daemon, self.api, "DELETE", f"/v1/sessions/{name}")
-        await self._gone(self._alive, SETTLE_SECONDS_MAX)
-        self.report.violations += await self._until_expected()
-        self.report.violations += self.look_alikes.touched(await self.containers.all())
+        await self._gone(self.ledger.alive, SETTLE_SECONDS_MAX)
+        self.report.violations += await self.inventory.wrong(self.swept_seconds)
+        self.report.violations += await self.inventory.touched()
         places = [self.daemon.data / "sandboxes", self.daemon.data / "spool", self.daemon.data / "run" / "sandboxes"]
         end = time.monotonic() + self.swept_seconds
         while left := [str(path) for place in places for path in place.iterdir()]:
@@ -267,26 +251,6 @@ class Harness:
                 self.report.violations.append(f"left behind: {left}")
                 break
             await asyncio.sleep(0.1)
-
-    async def _until_expected(self) -> list[str]:
-        end = time.monotonic() + self.swept_seconds
-        while wrong := self._differences(await self.containers.all()):
-            if time.monotonic() > end:
-                return wrong
-            await asyncio.sleep(0.1)
-        return []
-
-    def _differences(self, found: list[Found]) -> list[str]:
-        ours = [each for each in found if each.id not in self.look_alikes.foreign]
-        theirs = [each.id for each in ours if each.labels.get(INSTANCE) != self._labels.get(INSTANCE)]
-        wanted = {self.ledger.generations[name].payload["sandbox"] for name in self._alive}
-        running = sorted(each.labels.get(SANDBOX, "") for each in ours if each.state == "running")
-        others = [f"{each.labels.get(SANDBOX)} is {each.state}" for each in ours if each.state != "running"]
-        differences = [f"containers are not those expected: {running} run, not {sorted(wanted)}"]
-        return [
-            *(differences if running != sorted(wanted) else []),
-            *(f"container left behind: {each}" for each in [*others, *theirs]),
-        ]
 
     # -- end -------------------------------------------------------------------------------------------------------
 

@@ -112,6 +112,11 @@ class Ledger:
         """Actions that may be anywhere between their client and their end."""
         return sum(1 for known in self.submissions.values() if not known.done.is_set())
 
+    @property
+    def alive(self) -> set[str]:
+        """Generations that have begun and not ended, as the log tells."""
+        return self.generations.keys() - self.ended_generations
+
     def violation(self, text: str) -> None:
         """Note a broken promise."""
         self.violations.append(text)
