@@ -105,7 +105,9 @@ async def test_nothing_outlives_an_action_whose_shell_was_killed(worker: FrameWo
     """A command that ignores the hangup ends with its action; what ran before the action lives on."""
     await worker.run("sleep 601 &")
     result, _ = await worker.run("trap '' HUP; (sleep 0.2; kill -9 $$) & sleep 602")
-    assert (result.outcome, result.fields["survivors_killed"]) == (Outcome.KILLED, 1)
+    assert result.outcome is Outcome.KILLED
+    # The one that killed the shell may itself not be gone yet.
+    assert result.fields["survivors_killed"] in (1, 2)
     words = " ".join(living(tmp_path).values())
     assert "sleep 602" not in words
     assert "sleep 601" in words

@@ -181,6 +181,8 @@ class Shell:
     @property
     def control(self) -> int:
         """Inode of the pipe from which it has its commands; 0 while one of them has not been read whole."""
+        if self._control < 0:
+            return 0
         waiting = array.array("i", [0])
         fcntl.ioctl(self._control, termios.FIONREAD, waiting)
         return 0 if self._unsent or waiting[0] or self._pending is not None else os.fstat(self._control).st_ino

@@ -98,6 +98,8 @@ class Terminal:
     @property
     def foreground(self) -> int:
         """Foreground process group; 0 for none."""
+        if not self._open:
+            return 0
         try:
             return max(0, os.tcgetpgrp(self._master))
         except OSError:
@@ -106,6 +108,8 @@ class Terminal:
     @property
     def has_unread_input(self) -> bool:
         """Whether something was typed that nobody has read."""
+        if not self._open:
+            return False
         waiting = array.array("i", [0])
         with contextlib.suppress(OSError):
             fcntl.ioctl(self.slave, termios.FIONREAD, waiting)
