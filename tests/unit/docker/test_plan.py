@@ -102,3 +102,13 @@ def test_limits_stay_below_this_machines() -> None:
     assert found == {"core": 0, "nofile": 20000, "nproc": 5000}
     here = limits_here()
     assert all(here.allows(name, value) for name, value in ulimits_of(SandboxRequest(), SETTINGS, here).items())
+
+
+def test_a_list_needs_a_shared_directory() -> None:
+    """Where frames travel over the engine's API there is no way to a proxy, so a list is refused, and nothing else."""
+    networks = ["none", "open", "web"]
+    for settings in (DockerSettings(image="i"), DockerSettings(image="i", transport="stdio")):
+        found = {name: refusals(SandboxRequest(network=name), None, settings, LIMITS, networks) for name in networks}
+        assert [name for name, reasons in found.items() if reasons] == (
+            ["web"] if settings.transport == "stdio" else []
+        )

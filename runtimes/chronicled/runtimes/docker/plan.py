@@ -152,8 +152,12 @@ def refusals(
     reasons: list[str] = []
     if not (image or settings.image):
         reasons.append("image: none is named, and the configuration has no default")
-    if network_of(request, settings) not in networks:
-        reasons.append(f"network: there is no policy {network_of(request, settings)!r}, only {', '.join(networks)}")
+    network = network_of(request, settings)
+    if network not in networks:
+        reasons.append(f"network: there is no policy {network!r}, only {', '.join(networks)}")
+    elif network not in {"none", "open"} and settings.transport == "stdio":
+        # Its proxy is reached through the directory that a sandbox shares with this host.
+        reasons.append(f"network: {network!r} is a list, and needs a shared directory, not docker.transport = 'stdio'")
     isolation = request.isolation or settings.isolation
     if isolation is not None and isolation not in settings.isolations:
         known = ", ".join(sorted(settings.isolations)) or "none"
