@@ -15,11 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from chronicled.events import faultpoint
 from chronicled.events.errors import ProtocolError
-from chronicled.events.limits import FRAME_BYTES_MAX
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.channel import Channel, ConnectionLost
@@ -38,7 +35,7 @@ from chronicled.runtimes.action_server.known import SettledActions
 from chronicled.runtimes.action_server.lanes import Lane, LaneTable
 from chronicled.runtimes.action_server.output import ActionOutput, OutputSpool
 from chronicled.runtimes.action_server.output_stream import OutputStreams
-from chronicled.runtimes.action_server.seal import SEAL_BYTES
+from chronicled.runtimes.action_server.record import ActionDeadline, ActionRecord, result_of
 from chronicled.runtimes.action_server.spool import ResultSpool
 
 __all__ = ["ActionServer", "WorkerConnection"]
@@ -50,40 +47,7 @@ OPEN_ACTIONS_MAX: Final = 256
 SPOOL_BYTES_MAX: Final = 8 << 20
 """The result spool is emptied once it is larger and all of it is settled."""
 _STOP_SECONDS: Final = 5.0
-_SEAL_FIELD_BYTES: Final = 64
-"""Room in a frame for what says that a seal, and other dropped bytes, come with it."""
 _STARTED_SECONDS: Final = 0.002
-
-
-class _Record:
-    """One action from its dispatch until it is done."""
-
-    def __init__(self, request: Request, output: ActionOutput) -> None:
-        self.request = request
-        self.output = output
-        self.content: int | None = None
-        """Descriptor of what came with it, the record's to close."""
-        self.pipe: ContentPipe | None = None
-        """Where its content comes in-band."""
-        self.context: Context | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.cause: Cause | None = None
-        """Why it is to end, before its turn has come."""
-        self.early: list[bytes | int] = []
-        """What was typed to it, and which signals it was sent, before its turn has come."""
-        self.awaits_input = False
-        """The worker was told that it waits for somebody to type."""
-        self.waits = False
-        """Its task has begun; a task that is cancelled before that would end without a word."""
-
-    def close(self) -> None:
-        """Close what it was dispatched with."""
-        self.output.close()
-        if self.pipe is not None:
-            self.pipe.close()
-        elif self.content is not None:
-            os.close(self.content)
-        self.content = None
 
 
 class ActionServer:
@@ -113,7 +77,7 @@ class ActionServer:
         self._set_variables = set_variables
         self._ended = ended
         self.lanes = LaneTable(working_directory)
-        self._running: dict[str, _Record] = {}
+        self._running: dict[str, ActionRecord] = {}
         self._done: dict[str, frames.Result] = {}
         self._settled = SettledActions()
         self._offsets: dict[str, int] = {}
@@ -285,7 +249,7 @@ class ActionServer:
             position=dispatch.position,
         )
         action = dispatch.action
-        record = self._running[action] = _Record(request, self._output(dispatch, descriptors))
+        record = self._running[action] = ActionRecord(request, self._output(dispatch, descriptors))
         if dispatch.content_bytes is not None and wanted:
             record.content = descriptors[1]
         elif dispatch.content_bytes is not None:
@@ -328,7 +292,7 @@ class ActionServer:
             return True
         return False
 
-    async def _run(self, record: _Record) -> None:
+    async def _run(self, record: ActionRecord) -> None:
         request = record.request
         begun = time.monotonic()
         try:
@@ -347,9 +311,9 @@ class ActionServer:
                 reason="executor_failed",
                 message=f"the executor of {request.kind} failed: {type(problem).__name__}: {problem}",
             )
-        self._finish(record, _result(record, ended, time.monotonic() - begun))
+        self._finish(record, result_of(record, ended, time.monotonic() - begun))
 
-    async def _take_turn(self, record: _Record) -> Ended:
+    async def _take_turn(self, record: ActionRecord) -> Ended:
         request = record.request
         if record.cause is not None:
             return Ended(outcome=record.cause.outcome, effects=Effects.NONE)
@@ -369,7 +333,7 @@ class ActionServer:
         finally:
             self.lanes.leave(lane)
 
-    async def _execute(self, record: _Record, executor: Executor, lane: Lane) -> Ended:
+    async def _execute(self, record: ActionRecord, executor: Executor, lane: Lane) -> Ended:
         request = record.request
         async with lane.turn:
             timers = self._set_deadlines(record)
@@ -385,7 +349,7 @@ class ActionServer:
                 for timer in timers:
                     timer.cancel()
 
-    def _tell_waiting(self, record: _Record, waiting: bool) -> None:
+    def _tell_waiting(self, record: ActionRecord, waiting: bool) -> None:
         record.awaits_input = waiting
         self.post(frames.Waiting(action=record.request.action, waiting=waiting))
 
@@ -393,15 +357,15 @@ class ActionServer:
         # What is over at once needs no announcement: its result says that it ran, and two wake-ups are saved.
         return self._loop.call_later(_STARTED_SECONDS, lambda: self.post(frames.Started(action=action)))
 
-    def _set_deadlines(self, record: _Record) -> list[_Deadline | asyncio.TimerHandle]:
-        request, timers = record.request, list[_Deadline | asyncio.TimerHandle]()
+    def _set_deadlines(self, record: ActionRecord) -> list[ActionDeadline | asyncio.TimerHandle]:
+        request, timers = record.request, list[ActionDeadline | asyncio.TimerHandle]()
         if request.timeout_seconds is not None:
-            timers.append(_Deadline(self._end, record, "command", request.timeout_seconds))
+            timers.append(ActionDeadline(self._end, record, "command", request.timeout_seconds))
         if request.quiet_seconds is not None:
-            timers.append(_Deadline(self._end, record, "quiet", request.quiet_seconds))
+            timers.append(ActionDeadline(self._end, record, "quiet", request.quiet_seconds))
         return timers
 
-    def _finish(self, record: _Record, result: frames.Result) -> None:
+    def _finish(self, record: ActionRecord, result: frames.Result) -> None:
         record.close()
         faultpoint.reached("result_to_spool")
         self._running.pop(result.action, None)
@@ -434,64 +398,6 @@ class ActionServer:
             # Everything in it is in the log by now.
             self._spool.clear()
             self._settled.forget_offsets()
-
-
-class _Deadline:
-    """Ends an action once it has run, or been quiet, for too long."""
-
-    def __init__(self, end: Callable[[str, Cause], None], record: _Record, name: str, seconds: float) -> None:
-        self._end, self._record, self._name, self._seconds = end, record, name, seconds
-        self._loop = asyncio.get_running_loop()
-        self._begun = self._loop.time()
-        self._timer = self._loop.call_later(seconds, self._fire)
-
-    def cancel(self) -> None:
-        """Do not end the action any more."""
-        self._timer.cancel()
-
-    def _fire(self) -> None:
-        if self._name == "quiet":
-            last = max(self._begun, self._record.output.written_at)
-            if self._loop.time() < last + self._seconds:
-                self._timer = self._loop.call_at(last + self._seconds, self._fire)
-                return
-            message = f"It printed nothing for {self._seconds:g} s, its quiet deadline."
-        else:
-            message = f"It was not over within {self._seconds:g} s, its {self._name} deadline."
-        self._end(self._record.request.action, Cause(Outcome.TIMEOUT, self._name, message))
-
-
-def _result(record: _Record, ended: Ended, seconds: float) -> frames.Result:
-    context = record.context
-    cause = record.cause or (context.cause if context is not None else None)
-    started = context is not None and context.started
-    outcome, effects, deadline, message = ended.outcome, ended.effects, None, ended.message
-    if cause is not None and outcome not in (Outcome.ERROR, Outcome.REJECTED):
-        outcome, deadline, message = cause.outcome, cause.deadline, ended.message or cause.message
-        effects = Effects.POSSIBLE if started else Effects.NONE
-    result = frames.Result(
-        action=record.request.action,
-        outcome=outcome,
-        effects=effects,
-        reason=ended.reason,
-        message=message,
-        deadline=deadline,
-        duration_seconds=round(seconds, 6) if started else None,
-        output_bytes=record.output.bytes_total,
-        output_dropped_bytes=record.output.bytes_dropped,
-        state_lost=ended.state_lost,
-        fields=ended.fields,
-    )
-    if not result.fields and message is None:
-        return result
-    try:
-        size = len(msgspec.msgpack.encode(result))
-    except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-        # Text that is none, say: an executor's mistake must not cost the result.
-        return msgspec.structs.replace(result, fields={}, message=f"the result cannot be told: {problem}"[:500])
-    if size > FRAME_BYTES_MAX - SEAL_BYTES - _SEAL_FIELD_BYTES:
-        return msgspec.structs.replace(result, fields={}, message="the result was too large")
-    return result
 
 
 def _close(descriptors: list[int]) -> None:
