@@ -132,6 +132,26 @@ async def _run_anyhow(speaker: Speaker, command: str) -> frames.Result:
     raise AssertionError("it never ended")
 
 
+async def test_who_listens_later_takes_the_sandbox_over(runtime: DockerRuntime, tmp_path: Path) -> None:
+    """A session that listens beside the pool gets the attachment, and is not thrown out again by who had it before."""
+    spec = make_spec(tmp_path)
+    pool, session = Speaker(spec, tmp_path), Speaker(spec, tmp_path)
+    session.fence = 10
+    assert runtime.listen is not None
+    async with runtime.listen(spec.socket_directory, pool.accept):
+        sandbox = await runtime.start(spec)
+        await pool.welcomed()
+        async with runtime.listen(spec.socket_directory, session.accept):
+            await session.welcomed()
+            await pool.frames.until(lambda: pool.frames.lost is not None)
+            for _ in range(20):
+                assert (await session.frames.run("echo on"))[1] == b"on\n"
+            assert (len(pool.links), len(session.links)) == (1, 1)
+    await sandbox.kill()
+    for speaker in (pool, session):
+        await speaker.frames.close()
+
+
 async def test_only_processes_of_the_container_may_dial(engine: EngineFixture, tmp_path: Path) -> None:
     """A process of another container or of this host is told from those of the sandbox's own, root or not."""
     names = [
