@@ -46,6 +46,9 @@ class Registration:
         When this returns, everything that is published of the session is redacted with it.
         """
         key = await self._key(by, session)
+        return await self._vault.apart(lambda: self._put(by, key, secret))
+
+    async def _put(self, by: Submitter, key: SessionKey, secret: Secret) -> bool:
         async with self._vault.hold(key):
             before = self._vault.record(key)
             record = with_secrets(before, [secret])
@@ -61,6 +64,9 @@ class Registration:
             SecretNotFound: there is none of that name.
         """
         key = await self._key(by, session)
+        await self._vault.apart(lambda: self._delete(by, key, name))
+
+    async def _delete(self, by: Submitter, key: SessionKey, name: str) -> None:
         async with self._vault.hold(key):
             record, gone = without_secret(self._vault.record(key), name)
             if gone:
@@ -71,6 +77,11 @@ class Registration:
     ) -> None:
         """Set variables (None: take away) in shells that run and in those to come, some of them as secrets."""
         key = await self._key(by, session)
+        await self._vault.apart(lambda: self._set(by, key, variables, secrets))
+
+    async def _set(
+        self, by: Submitter, key: SessionKey, variables: Mapping[str, str | None], secrets: Sequence[Secret]
+    ) -> None:
         async with self._vault.hold(key):
             before = self._vault.record(key)
             record = with_secrets(before, secrets, variables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -266,10 +266,13 @@ class Submission:
         if Matcher(record.values).finds(session.encode()):
             raise InvalidName("A session cannot be named after one of its secrets.")
         session_key = SessionKey(by.tenant, session)
-        async with self._vault.hold(session_key):
-            if await self._store.last(by.tenant, session) is not None:
+        return await self._vault.apart(lambda: self._create(session_key, record, request))
+
+    async def _create(self, key: SessionKey, record: SecretRecord, request: Callable[[], Append]) -> Appended:
+        async with self._vault.hold(key):
+            if await self._store.last(key.tenant, key.session) is not None:
                 return await self._store.append(request())  # a repeat, or refused: what is registered stays
-            return await self._vault.append(session_key, record, request)
+            return await self._vault.append(key, record, request)
 
     async def close_session(self, by: Submitter, session: str) -> None:
         """Append `session_closed`, once.

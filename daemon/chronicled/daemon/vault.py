@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import msgspec
 import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio.abc import TaskGroup
 
 from chronicled.daemon.core_dumps import forbid_core_dumps
 from chronicled.events import faultpoint
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import LIFECYCLE, OBSERVATION, Draft, Event
-from chronicled.events.errors import ChronicledError, SessionClosed, StoreFailed
+from chronicled.events.errors import ChronicledError, SessionClosed, StoreFailed, Unavailable
 from chronicled.events.ids import IdSource
 from chronicled.events.kinds.lifecycle import SecretsDestroyed
 from chronicled.events.secret_redaction import SecretRedaction
@@ -33,6 +34,8 @@ THREADS_MAX: Final = 4
 RETRY_SECONDS: Final = 5.0
 
 ENDINGS: Final = frozenset({"session_closed", "sandbox_removed", "generation_ended"})
+
+T = TypeVar("T")
 
 log: Any = structlog.get_logger("chronicled.secrets")
 
@@ -75,6 +78,7 @@ class Vault:
         self._threads = CapacityLimiter(THREADS_MAX)
         self._ended: deque[tuple[SessionKey, str | None]] = deque()
         self._noticed = anyio.Event()
+        self._tasks: TaskGroup | None = None
 
     def __repr__(self) -> str:
         return f"<Vault of {len(self._records)} sessions>"
@@ -136,7 +140,42 @@ class Vault:
         self._noticed.set()
 
     async def run(self) -> None:
-        """Remove what is not needed any more, for ever. Cancellation: safe; the next start goes on."""
+        """Remove what is not needed any more, and see changes through, for ever. Cancellation: safe, as a crash is."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                await self._tidy_for_ever()
+            finally:
+                self._tasks = None
+
+    async def apart(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do a change in a task of the vault's own: it is seen through though whoever asked for it has gone away.
+
+        Else the record could be taken back while the log, which cannot be asked to forget, says that it holds.
+        """
+        if self._tasks is None:
+            return await work()
+        done = anyio.Event()
+        results: list[T] = []
+        errors: list[Exception] = []
+
+        async def run() -> None:
+            try:
+                results.append(await work())
+            except Exception as error:
+                errors.append(error)
+            finally:
+                done.set()
+
+        self._tasks.start_soon(run)
+        await done.wait()
+        if errors:
+            raise errors[0]
+        if not results:
+            raise Unavailable("The daemon is stopping; ask again when it is back.")
+        return results[0]
+
+    async def _tidy_for_ever(self) -> None:
         while True:
             await self._noticed.wait()
             self._noticed = anyio.Event()

@@ -102,6 +102,38 @@ async def test_registrations_at_once_all_count(world: World) -> None:
     assert set(world.sealed.load()[0][KEY].values) == {"A", *values}
 
 
+async def test_a_registration_is_seen_through_though_its_client_has_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who hangs up in the middle of a registration leaves it done in the log, on the disk and in redaction alike."""
+    await world.create(secret("A", VALUE))
+    runs = asyncio.create_task(world.vault.run())
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    append = world.store.append
+
+    async def slow(request: Append) -> Appended:
+        begun.set()
+        await go_on.wait()
+        return await append(request)
+
+    monkeypatch.setattr(world.store, "append", slow)
+    await asyncio.sleep(0)
+    asked = asyncio.create_task(world.registration.put_secret(BY, "s", secret("B", OTHER)))
+    await asyncio.wait_for(begun.wait(), 10)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    go_on.set()
+    async with asyncio.timeout(10):
+        while (newest := await world.store.last("default", "s")) is None or b"B" not in bytes(newest.payload):
+            await asyncio.sleep(0.001)
+    assert world.sealed.load()[0][KEY].values == {"A": [VALUE], "B": [OTHER]}
+    assert world.redaction.text("default", "s", OTHER) == "<secret:B>"
+    runs.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await runs
+
+
 async def test_another_request_under_a_known_id_leaves_the_original(world: World) -> None:
     """A request that is refused because its id is taken changes nothing of what is kept for the one that has it."""
     await world.create(secret("A", VALUE))
