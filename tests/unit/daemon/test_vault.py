@@ -123,10 +123,13 @@ async def test_a_registration_is_seen_through_though_its_client_has_gone(
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
+    committed = asyncio.Event()
+    world.store.listen(lambda events: committed.set())
     go_on.set()
-    async with asyncio.timeout(10):
-        while (newest := await world.store.last("default", "s")) is None or b"B" not in bytes(newest.payload):
-            await asyncio.sleep(0.001)
+    await asyncio.wait_for(committed.wait(), 10)
+    newest = await world.store.last("default", "s")
+    assert newest is not None
+    assert b'"B"' in bytes(newest.payload)
     assert world.sealed.load()[0][KEY].values == {"A": [VALUE], "B": [OTHER]}
     assert world.redaction.text("default", "s", OTHER) == "<secret:B>"
     runs.cancel()
