@@ -92,6 +92,34 @@ def test_state_is_lost_for_what_was_accepted_before() -> None:
     assert [fold.state_lost(event) for event in (before, beside, after, last)] == [True, True, True, False]
 
 
+def test_who_waits_for_input_is_folded_from_the_log() -> None:
+    """It waits from a progress that says so until one that does not, something typed, its end or its generation's."""
+    script = Script()
+    action = script.run()
+
+    def waits(fold: SessionFold) -> bool:
+        awaiting = fold.awaiting(action.id)
+        assert awaiting is None or awaiting.cause == action.id
+        return awaiting is not None
+
+    def progress(needs_input: bool) -> None:
+        script.add("observation", "progress", Progress(needs_input=needs_input), "main", action.id)
+
+    assert not waits(script.fold())
+    for needs_input in (True, True, False, True):
+        progress(needs_input)
+        assert waits(script.fold()) is needs_input
+    script.add("lifecycle", "input_sent", InputSent(data="x"), "main", action.id)
+    assert not waits(script.fold())
+    progress(True)
+    assert waits(script.fold())
+    script.add("lifecycle", "generation_ended", GenerationEnded(sandbox="x", generation="g", reason="killed"))
+    assert not waits(script.fold())
+    progress(True)
+    script.end(action)
+    assert not waits(script.fold())
+
+
 def test_a_sandbox_stands_until_it_is_removed() -> None:
     """The removal of another sandbox does not hide the one that stands."""
     script = Script()
