@@ -14,6 +14,7 @@ from chronicled.events.kinds.actions import Message, Run
 from chronicled.events.kinds.lifecycle import (
     CancelRequested,
     GenerationEnded,
+    InputSent,
     LaneRestarted,
     SandboxRemoved,
     SandboxRequested,
