@@ -40,7 +40,7 @@ class TestFilesUnderGvisor(FileContract):
     @pytest.fixture
     async def worker(self, gvisor: OwnEngine, tmp_path: Path) -> AsyncIterator[FrameWorker]:
         """A worker of a container that gVisor isolates."""
-        runtime = runtime_of(gvisor.host, image=MUSL, isolation="gvisor")
+        runtime = runtime_of(gvisor.host, image=MUSL, isolation="gvisor", limits_unkept_allowed=True)
         async with running(runtime), serving(runtime, tmp_path, image=MUSL) as (worker, *_):
             yield worker
 

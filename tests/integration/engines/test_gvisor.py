@@ -30,7 +30,7 @@ TOLD_SECONDS: Final = 5.0
 @pytest.fixture
 async def served(gvisor: OwnEngine, tmp_path: Path) -> AsyncIterator[Served]:
     """A daemon over an engine that has gVisor."""
-    async with open_daemon(tmp_path / "d", gvisor.host) as served:
+    async with open_daemon(tmp_path / "d", gvisor.host, limits_unkept_allowed="true") as served:
         yield served
 
 
@@ -61,6 +61,14 @@ async def test_an_engine_without_the_runtime_refuses_by_name(engine: Engine, tmp
     async with running(runtime_of(engine.host, isolations={"gvisor": "runsc-elsewhere"})) as runtime:
         with pytest.raises(SandboxStartFailed, match="isolation: the engine has no runtime 'runsc-elsewhere'"):
             await runtime.start(make_spec(tmp_path, request=SandboxRequest(isolation="gvisor")))
+
+
+async def test_limits_that_do_not_hold_are_refused_by_name(gvisor: OwnEngine, tmp_path: Path) -> None:
+    """What the engine only says that it limits is no limit: without the operator's leave no sandbox starts so."""
+    async with running(runtime_of(gvisor.host, image=MUSL)) as runtime:
+        with pytest.raises(SandboxStartFailed, match="memory_bytes: runsc keeps no limits here"):
+            await runtime.start(make_spec(tmp_path, request=SandboxRequest(isolation="gvisor")))
+        assert gvisor("ps", "--all", "--quiet") == ""
 
 
 async def test_files_are_read_written_and_edited(served: Served) -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("carrier")
 
 async def test_the_proxy_is_the_only_way_out_under_gvisor(gvisor: OwnEngine, tmp_path: Path) -> None:
     """The same policy holds, and the same socket leads out, under another kernel."""
-    runtime = runtime_of(gvisor.host, image=MUSL, isolation="gvisor")
+    runtime = runtime_of(gvisor.host, image=MUSL, isolation="gvisor", limits_unkept_allowed=True)
     async with open_place(tmp_path, runtime) as place, place.sandbox("web") as shell:
         port = place.internet.port
         for host, said in (("allowed.example", "hello from outside"), ("denied.example", "is not allowed")):

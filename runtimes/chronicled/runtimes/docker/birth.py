@@ -15,7 +15,7 @@ from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server.settings import Settings, encode
-from chronicled.runtimes.docker import environment, labels, paths, podman, premises, volumes
+from chronicled.runtimes.docker import environment, kernel_view, labels, paths, podman, premises, volumes
 from chronicled.runtimes.docker.container import Container
 from chronicled.runtimes.docker.facts import EngineFacts
 from chronicled.runtimes.docker.images_found import ResolvedImage
@@ -272,9 +272,19 @@ class Birth:
         if not reasons and found.state.running:
             seen = found.state.pid if self._engine.local and plan.runtime is None else None
             reasons = await anyio.to_thread.run_sync(volumes.misled, plan.mounts, seen)
+        if not reasons and plan.runtime is not None:
+            reasons = await self._unkept(plan.runtime, found)
         if reasons:
             listed = "; ".join(reasons[:DIFFERENCES_MAX])
             raise SandboxStartFailed(f"The container is not as it was ordered, and was ended: {listed}")
+
+    async def _unkept(self, runtime: str, found: Container) -> list[str]:
+        # An engine tells the limits that it was told; another runtime than its own may not have kept them.
+        if self._settings.limits_unkept_allowed or not self._engine.local:
+            return []
+        if await anyio.to_thread.run_sync(kernel_view.kept_in, found.state.pid, found.id):
+            return []
+        return [f"memory_bytes: {runtime} keeps no limits here (docker.limits_unkept_allowed)"]
 
 
 def _profile(path: str) -> str:

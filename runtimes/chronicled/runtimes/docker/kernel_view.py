@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["CAPABILITIES", "KernelView", "look"]
+__all__ = ["CAPABILITIES", "KernelView", "kept_in", "look"]
 
 CAPABILITIES: Final = (
     *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
@@ -72,6 +72,26 @@ def look(process: int, masked: Iterable[str], read_only: Iterable[str]) -> Kerne
         masked=frozenset(path for path in masked if _is(path, mounts, process, _masks)),
         read_only=frozenset(path for path in read_only if _is(path, mounts, process, _keeps)),
     )
+
+
+def kept_in(process: int, container: str) -> bool:
+    """Return whether a process of this machine is in its container's cgroup, so that limits of memory hold for it.
+
+    Args:
+        process: Its number here.
+        container: Id of the container, after which engines name the cgroup.
+
+    Raises:
+        OSError: it is gone.
+    """
+    found = False
+    for line in _read(process, "cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        # The second form of cgroups has one tree, number 0, for all controllers that the first does not have.
+        if "memory" in controllers.split(","):
+            return container in path
+        found = number == "0" and container in path
+    return found
 
 
 def _name(number: int) -> str:

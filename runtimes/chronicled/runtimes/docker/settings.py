@@ -87,3 +87,5 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Accept an engine whose kernel cannot limit swap."""
     cgroup_shown_allowed: bool = False
     """Accept a Podman that gives no cgroup namespace, as on cgroup v1: sandboxes see the name of their own cgroup."""
+    limits_unkept_allowed: bool = False
+    """Accept an isolation that leaves sandboxes out of their cgroup (runsc with `--ignore-cgroups`): no limit holds."""
