@@ -81,6 +81,8 @@ class Harness:
         self.containers = Containers(engine)
         self.inventory = Inventory(self.containers, self.ledger)
         self.settle_seconds, self.swept_seconds = SETTLE_SECONDS_MAX, SWEPT_SECONDS_MAX
+        self._removed: set[str] = set()
+        """Generations whose container was removed here."""
         self._replacing: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -132,15 +134,20 @@ class Harness:
     async def _blow(self, kind: str) -> None:
         if (victim := await self._victim()) is None:
             return
-        generation, container = victim
+        generation, _ = victim
         in_flight, begin = self.ledger.in_flight, time.monotonic()
-        if not await self.containers.strike(container, kind):
+        if not await self._strike(victim, kind):
             return
         self._count(kind, in_flight)
         if await self._gone({generation}, NOTICE_SECONDS_MAX):
             self.report.noticed.setdefault(kind, []).append(time.monotonic() - begin)
         else:
             self.report.violations.append(f"{kind}: {generation} has not ended {NOTICE_SECONDS_MAX} s after it died")
+
+    async def _strike(self, victim: tuple[str, str], blow: str) -> bool:
+        if blow == "remove":
+            self._removed.add(victim[0])
+        return await self.containers.strike(victim[1], blow)
 
     async def _kill_daemon_and_more(self, kind: str) -> None:
         if kind == "birth":
@@ -154,7 +161,7 @@ class Harness:
         self.daemon.kill()
         self._count(kind, in_flight)
         if victim is not None:
-            await self.containers.strike(victim[1], self.chance.choice(BLOWS))
+            await self._strike(victim, self.chance.choice(BLOWS))
         if kind == "all":
             await self._kill_and_start_engine(live_restore=self.chance.random() < 0.5)
         if kind == "starting":
@@ -220,6 +227,8 @@ class Harness:
     def _notice(self, event: Seen) -> None:
         if event.kind == "generation_ended":
             self.report.endings[event.payload["reason"]] += 1
+            if event.payload["reason"] == "removed" and event.payload["generation"] not in self._removed:
+                self.report.violations.append(f"removed by the product itself while it lived: {event}")
         if event.kind == "generation_ended" or event.payload.get("outcome") == "sandbox_lost":
             for pid, what in processes_of({event.payload["generation"]}).items():
                 self.report.violations.append(f"{event.kind} at {event.position}, and process {pid} lives: {what}")
