@@ -109,7 +109,11 @@ class OwnEngine(Engine):
             self.start()
         if containers := self("ps", "--all", "--quiet").split():
             self("rm", "--force", "--volumes", *containers)
-        self.stop()
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            # It waits for whoever still listens to it.
+            self.stop(signal.SIGKILL)
         # One that was killed has left what it had mounted.
         table = Path("/proc/self/mounts").read_text().splitlines()
         mounted = [point for line in table if (point := line.split()[1]).startswith(f"{self.directory}/")]
