@@ -26,7 +26,7 @@ from tests.crash.served import PRODUCT, Daemon
 from tests.crash.victims import Servers, processes_of
 from tests.crash.wire import Api
 
-from chronicled.events.faultpoint import POINTS
+from chronicled.events.faultpoint import ACTION_POINTS
 
 __all__ = ["Harness", "Plan", "Report", "plans", "run"]
 
@@ -84,8 +84,8 @@ class Report:
             f"  {self.submitted} actions submitted, {self.acked} acked, {self.events} events followed and read back",
             f"  ready again: median {ready[len(ready) // 2]:.2f} s, worst {ready[-1]:.2f} s, {len(ready)} starts",
             f"  died: {dict(self.deaths)}",
-            *(f"  killed at {point:<18}{self.hits[point]:>4}" for point in sorted(POINTS)),
-            *(f"  killed at random: {name:<10}{self.hits[name]:>5}" for name in sorted(set(self.hits) - POINTS)),
+            *(f"  killed at {point:<18}{self.hits[point]:>4}" for point in sorted(ACTION_POINTS)),
+            *(f"  killed at random: {name:<10}{self.hits[name]:>5}" for name in sorted(set(self.hits) - ACTION_POINTS)),
             f"  outcomes: {dict(self.outcomes)}",
             f"  violations: {len(self.violations)}",
             *(f"    {text[:1500]}" for text in self.violations[:20]),
@@ -97,8 +97,8 @@ class Report:
 
 def plans(cycles: int, chance: random.Random) -> list[Plan]:
     """Return a shuffled list: three fifths of it at named points, evenly, the others at random moments."""
-    each = max(1, cycles * 3 // 5 // len(POINTS))
-    chosen = [Plan("point", point) for point in sorted(POINTS) for _ in range(each)]
+    each = max(1, cycles * 3 // 5 // len(ACTION_POINTS))
+    chosen = [Plan("point", point) for point in sorted(ACTION_POINTS) for _ in range(each)]
     victims = chance.choices(VICTIMS, WEIGHTS, k=max(0, cycles - len(chosen)))
     chosen += [Plan(victim) for victim in victims]
     chance.shuffle(chosen)

@@ -9,7 +9,7 @@ import time
 import pytest
 from tests.crash.harness import plans, run
 
-from chronicled.events.faultpoint import POINTS
+from chronicled.events.faultpoint import ACTION_POINTS
 
 CYCLES = int(os.environ.get("CHRONICLED_CRASH_CYCLES", "40"))
 SEED = int(os.environ.get("CHRONICLED_CRASH_SEED", str(time.time_ns() % 1_000_000)))
@@ -29,7 +29,7 @@ async def test_kills_lose_nothing_and_repeat_nothing() -> None:
     assert not report.violations, str(report)
     assert max(report.ready_seconds) < READY_SECONDS_MAX, str(report)
     missing = {
-        point: report.hits[point] for point in POINTS if report.hits[point] < (HITS_MIN if CYCLES >= FULL else 1)
+        point: report.hits[point] for point in ACTION_POINTS if report.hits[point] < (HITS_MIN if CYCLES >= FULL else 1)
     }
     assert not missing, f"not hit often enough: {missing}\n{report}"
     assert report.deaths["daemon"] > 0, str(report)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["POINTS", "arm", "reached"]
+__all__ = ["ACTION_POINTS", "POINTS", "SECRET_POINTS", "arm", "reached"]
 
-POINTS: Final = frozenset(
+ACTION_POINTS: Final = frozenset(
     {
         "before_append",  # store: a batch is complete, nothing of it is written
         "commit_to_ack",  # store: the batch is on the medium, nobody has been told
@@ -20,11 +20,18 @@ POINTS: Final = frozenset(
         "mid_output",  # worker and action server: part of an output is stored
         "result_to_spool",  # action server: ended, its result not yet in the spool
         "spool_to_append",  # worker: the result is in the spool, its observation not in the log
+    }
+)
+"""On the way of every action."""
+SECRET_POINTS: Final = frozenset(
+    {
         "secrets_to_append",  # daemon: secrets are sealed, the log does not say so yet
         "original_to_append",  # daemon: what was redacted of an action is sealed, the action not in the log
         "append_to_destroy",  # daemon: the log says that secrets are destroyed, they are still there
     }
 )
+"""On the way of secrets."""
+POINTS: Final = ACTION_POINTS | SECRET_POINTS
 
 _handler: Callable[[str], None] | None = None
 
