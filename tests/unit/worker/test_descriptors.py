@@ -5,6 +5,8 @@ import os
 import threading
 from pathlib import Path
 
+import anyio
+
 from chronicled.runtimes.worker.descriptors import Descriptors
 
 
@@ -19,14 +21,14 @@ async def test_a_descriptor_in_use_is_closed_after_its_use(tmp_path: Path) -> No
         assert go_on.wait(10)
         return os.pwrite(target, b"bytes", 0)
 
-    writing = asyncio.create_task(descriptors.use(write))
-    await asyncio.to_thread(begun.wait, 10)
-    descriptors.close(target)
-    other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
-    assert other != target
-    writing.cancel()
-    go_on.set()
-    await asyncio.wait((writing,))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(descriptors.use, write)
+        await asyncio.to_thread(begun.wait, 10)
+        descriptors.close(target)
+        other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
+        assert other != target
+        tasks.cancel_scope.cancel()
+        go_on.set()
     assert (os.pread(other, 10, 0), os.stat(tmp_path / "target").st_size) == (b"", 5)
     again = os.open(tmp_path / "again", os.O_CREAT | os.O_RDWR)
     assert again == target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from importlib import util
 from pathlib import Path
@@ -18,6 +19,8 @@ Sources = dict[str, bytes]
 
 ROOTS: Final = ("chronicled.runtimes.action_server",)
 _NAMESPACE: Final = "chronicled"
+_PARSING: Final = threading.Lock()
+# Python 3.11 counts the depth of syntax trees for all threads together, and fails when two build one at a time.
 
 
 def closure(roots: Iterable[str] = ROOTS) -> Sources:
@@ -41,7 +44,9 @@ def closure(roots: Iterable[str] = ROOTS) -> Sources:
             if relative not in found:
                 try:
                     found[relative] = path[0].read_bytes()
-                    waiting += _imports(ast.parse(found[relative]))
+                    with _PARSING:
+                        tree = ast.parse(found[relative])
+                    waiting += _imports(tree)
                 except (OSError, SyntaxError, ValueError) as error:
                     raise CarrierFailed(f"{path[0]} cannot go into the carrier: {error}.") from error
     for root in roots:

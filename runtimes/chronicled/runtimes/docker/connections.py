@@ -145,7 +145,7 @@ class Connections:
                 return await ask(await self.client_for(waits=waits))
         except aiodocker.DockerError as error:
             if error.status != _UNREACHABLE_STATUS:
-                raise EngineRefused(_sentence(error.message), status=error.status) from None
+                raise EngineRefused(_sentence(error.message), engine_status=error.status) from None
             self.losses += 1
             raise EngineUnreachable(f"The engine could not be asked to {what}: {error.message}") from None
         except TimeoutError:

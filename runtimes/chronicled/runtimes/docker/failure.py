@@ -13,9 +13,9 @@ class EngineRefused(SandboxError):
     code = "engine-refused"
     title = "The container engine refused"
 
-    def __init__(self, detail: str = "", *, status: int = 500) -> None:
-        super().__init__(detail, engine_status=status)
-        self.engine_status = status
+    def __init__(self, detail: str = "", *, engine_status: int = 500, **extra: str | int | bool | None) -> None:
+        super().__init__(detail, engine_status=engine_status, **extra)
+        self.engine_status = engine_status
 
 
 class EngineUnreachable(SandboxUnreachable):
