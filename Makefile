@@ -21,7 +21,8 @@ demo: install
 
 # A Docker engine, if none answers yet, gVisor, Podman, what a rootless engine takes, and the images that tests run.
 engine:
-	tests/engine/start runsc podman catatonit rootlesskit uidmap:newuidmap
+	tests/engine/start runsc podman catatonit rootlesskit uidmap:newuidmap slirp4netns \
+		netavark:/usr/lib/podman/netavark aardvark-dns:/usr/lib/podman/aardvark-dns
 	tests/engine/images
 
 # All tests, crash and chaos cycles included: CHRONICLED_CRASH_CYCLES and CHRONICLED_CHAOS_CYCLES set how many (CI: 200
