@@ -105,10 +105,20 @@ async def test_sandbox_lost_keeps_the_output_and_leaves_no_process(tmp_path: Pat
         await machine.create()
         flying = await machine.submit("echo before; (setsid sleep 77 &) ; touch up; sleep 60")
         await machine.until(lambda: _exists(machine, "up"))
+        # What is still on its way to the worker when the sandbox dies, dies with it.
+        await machine.until(lambda: _holds(machine, flying.id, b"before\n"))
         generation = await _kill_generation(machine)
         ended = await machine.ended(flying)
         assert (ended.outcome, ended.effects, ended.output) == ("sandbox_lost", "possible", "before\n")
         assert not _marked(generation)
+
+
+async def _holds(machine: Machine, action: str, output: bytes) -> bool:
+    return any(path.read_bytes() == output for path in _outputs(machine, action))
+
+
+def _outputs(machine: Machine, action: str) -> list[Path]:
+    return list(Path(machine.directories.spool).glob(f"*/{action}.out"))
 
 
 async def test_unknown_when_the_journal_is_gone(tmp_path: Path) -> None:
