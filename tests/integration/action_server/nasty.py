@@ -114,7 +114,7 @@ PLAIN: Final[dict[str, str]] = {
     "respawning child": f"{RESPAWN} & {RESPAWN} & sleep 600",
     "hopping pid": f"setsid {HOP} & sleep 600",
     "fork storm": "storm() { for i in 1 2 3 4 5 6 7 8 9 10; do sleep 600 & done; }; "
-    "for j in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do (storm) & done; wait",
+    "for j in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do (storm) & done; wait; sleep 600",
     "subshell tower": "(((((((sleep 600; echo) & sleep 600) & sleep 600) & sleep 600)))); sleep 600",
     "exec that ignores": "trap '' INT TERM; exec sleep 600",
     "parent that dies early": "sh -c '(sleep 600; sleep 600) & exit'; sleep 600",

@@ -48,7 +48,7 @@ async def test_nasty_commands_are_over_at_their_deadline_in_a_container(tmp_path
                 late[name] = seconds
             if found := await living(worker):
                 left[name] = found
-            assert result.outcome in (Outcome.TIMEOUT, Outcome.KILLED, Outcome.FAILED)
+            assert result.outcome in (Outcome.TIMEOUT, Outcome.KILLED, Outcome.FAILED), (command, result)
         await worker.run("setsid sleep 700 &", lane="control")
         assert await living(worker) == ["sleep 700"]
     assert (late, left) == ({}, {})
