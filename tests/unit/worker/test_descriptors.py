@@ -21,6 +21,7 @@ async def test_a_descriptor_in_use_is_closed_after_its_use(tmp_path: Path) -> No
         assert go_on.wait(10)
         return os.pwrite(target, b"bytes", 0)
 
+    other = -1
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(descriptors.use, write)
         await asyncio.to_thread(begun.wait, 10)
