@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import IO, TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["FileTransfers"]
 
 
-class FileTransfers:
+class FileTransfers(ABC):
     """The methods of a session that are about files."""
 
     def __init__(self, transport: Transport, path: str, ids: IdSource) -> None:
@@ -30,19 +31,22 @@ class FileTransfers:
         self._path = path
         self._ids = ids
 
+    @abstractmethod
     async def act(
         self, kind: str, payload: Mapping[str, Any] | msgspec.Struct, *, lane: str = "main", id: str | None = None
     ) -> Ending:
         """Submit a runnable action and wait for its end."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     async def wait(self, action: str) -> Ending:
         """Wait for the end of a runnable action."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def read_blob(self, digest: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of a blob."""
-        raise NotImplementedError
+        ...
 
     async def upload(
         self, source: Source, path: str, *, mode: str | None = None, lane: str = "main", key: str | None = None

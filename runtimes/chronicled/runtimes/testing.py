@@ -224,7 +224,7 @@ class RuntimeContract:
         await worker.connect(unclaimed_seconds_max=0.2)
         await worker.close()
         async with asyncio.timeout(WAIT_SECONDS):
-            await sandbox.wait_ended()
+            assert await sandbox.wait_ended()
 
     async def test_sweep_removes_what_is_not_known(
         self, runtime: Runtime, worker: FrameWorker, sandbox: Sandbox

@@ -48,7 +48,8 @@ async def test_a_session_owns_its_files_in_a_user_namespace(remapped: OwnEngine,
         assert (await session.act("write", {"path": "a/b", "content": "x\n"}))["outcome"] == "ok"
         container = remapped("ps", "--quiet", "--filter", f"label={served.label}")
         process = remapped("inspect", "--format", "{{.State.Pid}}", container)
-        inside = await asyncio.to_thread(os.stat, f"/proc/{process}/root/workspace/file")
+        seen = os.path.join("/proc", process, "root")  # the file system as the container has it
+        inside = await asyncio.to_thread(os.stat, os.path.join(seen, "workspace", "file"))
         assert (inside.st_uid, inside.st_gid) == (FIRST_SUBORDINATE + USER, FIRST_SUBORDINATE + USER)
         await served.restart()
         assert (await session.run("cat a/b"))["output"] == "x\n"

@@ -69,7 +69,10 @@ def test_a_second_name_breaks_a_greeting() -> None:
 def test_any_bytes_get_an_answer(data: bytes) -> None:
     """No bytes make the reader of greetings fail, and none but TLS has a name."""
     for start in (b"", b"\x16\x03\x01", b"\x16\x03\x01\x00\x20\x01\x00\x00\x1c\x03\x03"):
-        read_greeting(start + data)
+        found = read_greeting(start + data)
+        if not (start + data).startswith(b"\x16"):
+            assert found in {Greeting.OTHER, Greeting.UNFINISHED}
+        assert isinstance(found, str | Greeting)
 
 
 def plain(target: str = "http://a.example/x", *fields: str) -> ProxyRequest:

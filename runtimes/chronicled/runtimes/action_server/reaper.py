@@ -60,7 +60,7 @@ def load_server() -> ModuleType:
     """
     # None means "not there" to the import system.
     sys.modules["_hashlib"] = None  # type: ignore[assignment]  # what typeshed does not know
-    sys.modules["ssl"] = None  # type: ignore[assignment]  # the same
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # typeshed knows modules only
     try:
         from chronicled.runtimes.action_server import server_process
     finally:

@@ -167,7 +167,6 @@ class _Wait:
                     kinds=sorted(hello.kinds),
                     boot_id=hello.boot_id,
                     taken=anyio.Event(),
-                    left=anyio.Event(),
                 )
                 try:
                     await greeted(sandbox)
@@ -177,10 +176,8 @@ class _Wait:
                     if not warm.taken.is_set():
                         await abort(sandbox)
         finally:
-            if warm is not None:
-                if warm in self._waiting:
-                    self._waiting.remove(warm)
-                warm.left.set()
+            if warm is not None and warm in self._waiting:
+                self._waiting.remove(warm)
         return warm is not None and warm.taken.is_set()
 
     async def _remove(self) -> None:

@@ -25,8 +25,6 @@ class Warm(msgspec.Struct, kw_only=True):
     boot_id: str
     taken: anyio.Event
     """Set by who takes it, once it listens on the sandbox's socket itself: the server then dials anew."""
-    left: anyio.Event
-    """The pool has let go of it."""
 
 
 class Pool(Protocol):
