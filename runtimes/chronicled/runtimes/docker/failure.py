@@ -13,8 +13,10 @@ class EngineRefused(SandboxError):
     code = "engine-refused"
     title = "The container engine refused"
 
-    def __init__(self, detail: str = "", *, engine_status: int = 500, **extra: str | int | bool | None) -> None:
-        super().__init__(detail, engine_status=engine_status, **extra)
+    def __init__(self, detail: str = "", *, engine_status: int | None = None, **extra: str | int | bool | None) -> None:
+        # Known only to whoever heard the answer: read back from a problem document, the error says no more than that.
+        status = {} if engine_status is None else {"engine_status": engine_status}
+        super().__init__(detail, **status, **extra)
         self.engine_status = engine_status
 
 
