@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "image": "list, build, prefetch and prune images",
     "events": "print the log, or follow it",
     "audit": "verify the record",
-    "migrate": "show what versions the log holds",
+    "migrate": "show what versions the log holds, bring it on, import and export",
     "carrier": "make and check what goes into containers",
     "doctor": "check whether this machine is fit",
     "version": "print the version",

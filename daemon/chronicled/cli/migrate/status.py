@@ -1,4 +1,4 @@
-"""`chronicled migrate`: what versions the log holds, and whether this program can read them all."""
+"""`chronicled migrate status`: what versions the log holds, and whether this program can read them all."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ __all__ = ["configure"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's subcommands."""
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    status = verbs.add_parser("status", help="show the schema step of the database and the versions of its payloads")
-    status.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
-    status.add_argument("--json", action="store_true", help="print JSON")
-    status.set_defaults(execute=show_status)
+    """Add the verb's options."""
+    parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(execute=show_status)
 
 
 def show_status(options: argparse.Namespace) -> int:

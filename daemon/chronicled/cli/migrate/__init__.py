@@ -1,0 +1,21 @@
+"""`chronicled migrate`: what the log holds, and how it moves on. Each verb is a module, which imports late what is heavy."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Final
+
+__all__ = ["VERBS", "configure"]
+
+VERBS: Final = {
+    "status": "show the schema step of the database and the versions of its payloads",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's subcommands."""
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for verb, summary in VERBS.items():
+        sub = verbs.add_parser(verb, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        importlib.import_module(f"chronicled.cli.migrate.{verb}").configure(sub)
