@@ -38,11 +38,10 @@ from chronicled.events.clock import SystemClock
 from chronicled.events.codec import Codec
 from chronicled.events.errors import ChronicledError, Refused
 from chronicled.events.ids import SystemIds
-from chronicled.events.registry import builtin_registry
 from chronicled.events.secret_redaction import SecretRedaction
 from chronicled.events.store import EventStore
 from chronicled.events.worker_log import SessionKey
-from chronicled.migrations.builtin import builtin_chain
+from chronicled.migrations.vocabulary import vocabulary
 from chronicled.runtimes.news import News
 from chronicled.runtimes.process import ProcessRuntime
 from chronicled.runtimes.runtime import Runtime
@@ -110,10 +109,10 @@ class Application:
     def __init__(self, settings: Configuration, stack: AsyncExitStack) -> None:
         self._settings = settings
         self._stack = stack
-        self._registry = builtin_registry()
+        self._registry, chain = vocabulary()
         self._redaction = SecretRedaction()
         redact_logs(self._redaction.everywhere)
-        self._codec = Codec(self._registry, builtin_chain(), self._redaction)
+        self._codec = Codec(self._registry, chain, self._redaction)
         self._ids = SystemIds()
         self._disk = SystemDisk()
         self._metrics = Metrics(self._registry)

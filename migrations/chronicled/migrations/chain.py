@@ -10,7 +10,7 @@ import msgspec
 from chronicled.events.envelope import Category
 from chronicled.events.registry import Registry
 
-__all__ = ["Chain", "Upcaster"]
+__all__ = ["Chain", "Downcaster", "Upcaster"]
 
 
 class Upcaster(msgspec.Struct, frozen=True):
@@ -24,6 +24,18 @@ class Upcaster(msgspec.Struct, frozen=True):
     kind: str
     version: int
     upgrade: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Downcaster(msgspec.Struct, frozen=True):
+    """Brings payloads of one kind from `version + 1` back to `version`, for readers that know no newer one.
+
+    `downgrade` is pure and total over what `version + 1` allows. It may change the value that it is given.
+    """
+
+    category: Category
+    kind: str
+    version: int
+    downgrade: Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Chain:

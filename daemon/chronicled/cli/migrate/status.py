@@ -20,14 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def show_status(options: argparse.Namespace) -> int:
     """Show both; exit code 1 when a kind or version in the log cannot be read here (such events stay opaque)."""
-    from chronicled.events.registry import builtin_registry
-    from chronicled.migrations.builtin import builtin_chain
+    from chronicled.migrations.vocabulary import vocabulary
     from chronicled.storage.census import count_kinds
     from chronicled.storage.schema import schema_status
 
     path = log_path(options.data)
-    registry, chain = builtin_registry(), builtin_chain()
-    chain.check(registry)
+    registry, _ = vocabulary()
     schema = schema_status(path)
     kinds = count_kinds(path)
     rows: list[tuple[str, ...]] = [("CATEGORY", "KIND", "VERSION", "EVENTS", "STATUS")]

@@ -45,6 +45,7 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     ├── DataDirectoryBusy            a second daemon on the same data
     ├── SchemaTooNew                 the database was written by a newer version
     ├── ConfigurationError           a setting is unknown or wrong
+    ├── UnitBroken                   a third party's unit is not right
     ├── ProtocolError                the peer broke a wire protocol of ours
     │   └── ProtocolMismatch         no common protocol version
     └── SandboxError                 a runtime could not do what it was asked
@@ -86,6 +87,7 @@ from chronicled.events.errors.operation import (
     StoreClosed,
     StoreFailed,
     Unavailable,
+    UnitBroken,
 )
 from chronicled.events.errors.requests import (
     ActionNotFound,
@@ -177,6 +179,7 @@ __all__ = [
     "TransferFailed",
     "Unauthenticated",
     "Unavailable",
+    "UnitBroken",
     "UnknownKind",
     "UnsupportedMedia",
     "errors_by_code",

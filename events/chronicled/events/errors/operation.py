@@ -19,6 +19,7 @@ __all__ = [
     "StoreClosed",
     "StoreFailed",
     "Unavailable",
+    "UnitBroken",
 ]
 
 
@@ -113,6 +114,13 @@ class ConfigurationError(ChronicledError):
     code = "configuration"
     title = "The configuration is not valid"
     status = 400
+
+
+class UnitBroken(ChronicledError):
+    """Raised when a third party's unit is not right, or cannot be found or imported; nothing of it is loaded."""
+
+    code = "unit-broken"
+    title = "A unit is not right"
 
 
 class ProtocolError(ChronicledError):
