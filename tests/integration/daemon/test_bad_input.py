@@ -234,7 +234,7 @@ async def test_another_method_is_405_with_allow(daemon: DaemonProcess) -> None:
     """A known path says which methods it takes."""
     answer = await daemon.call("PATCH", "/v1/sessions")
     assert_problem(answer, 405, "method-not-allowed")
-    assert answer.headers["Allow"] == "GET, POST"
+    assert answer.headers["Allow"] == "GET, HEAD, POST"
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,9 @@ class BlobRoutes:
         response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
         response.content_length = last - first + 1
         await response.prepare(call.request)
-        async for chunk in self._blobs.read(digest, first, last - first + 1):
-            await self._write(response, chunk)
+        if not call.head_only:
+            async for chunk in self._blobs.read(digest, first, last - first + 1):
+                await self._write(response, chunk)
         return response
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:

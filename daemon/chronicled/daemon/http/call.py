@@ -55,6 +55,11 @@ class Call:
         self._body_bytes_max = body_bytes_max
         self._body_seconds_max = body_seconds_max
 
+    @property
+    def head_only(self) -> bool:
+        """Whether the answer is to have no body: what streams one leaves it out, and waits for nothing."""
+        return self.request.method == "HEAD"
+
     def header(self, name: str) -> str | None:
         """Return a header's value, or None.
 

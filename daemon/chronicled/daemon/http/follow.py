@@ -38,7 +38,7 @@ class Follower:
         self._messages = SharedMessages(stream.incarnation)
 
     async def follow(self, call: Call, after: int, where: Filter) -> web.StreamResponse:
-        """Send everything wanted behind `after`, then follow until the reader or the daemon goes.
+        """Send everything wanted behind `after`, then follow until the reader or the daemon goes; HEAD gets no stream.
 
         Raises:
             Overloaded: too many follow already.
@@ -47,6 +47,8 @@ class Follower:
         response.content_type = "text/event-stream"
         with self._subscribers.one():
             await response.prepare(call.request)
+            if call.head_only:
+                return response
             await self._write(response, OPENING)
             try:
                 await self._send(response, after, where)

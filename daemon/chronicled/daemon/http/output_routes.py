@@ -141,6 +141,8 @@ class OutputRoutes:
         # The daemon's stop ends the block early. What was begun stays the answer: another would stand in its middle.
         with self._subscribers.one():
             await response.prepare(call.request)
+            if call.head_only:
+                return response
             if left != 0:
                 async for data in follower.read(query.offset):
                     await self._write(response, data if left is None else data[:left])
@@ -169,8 +171,9 @@ class OutputRoutes:
         response = web.StreamResponse(headers=headers)
         response.content_length = size - offset
         await response.prepare(call.request)
-        async for chunk in self._blobs.read(digest, offset):
-            await self._write(response, chunk)
+        if not call.head_only:
+            async for chunk in self._blobs.read(digest, offset):
+                await self._write(response, chunk)
         return response
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:

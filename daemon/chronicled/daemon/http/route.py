@@ -78,6 +78,8 @@ class Router:
     def match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         """Return the route and what its path's names stand for, percent-decoded once, after splitting.
 
+        HEAD finds the route of GET: its handler says the head of the same answer.
+
         Raises:
             NotFound: no route has that path.
             MethodNotAllowed: it does not take that method.
@@ -87,9 +89,9 @@ class Router:
         names: Mapping[str, str] = {}
         if found is None:
             found, names = self._match_pattern(path)
-        route = found.get(method)
+        route = found.get("GET" if method == "HEAD" else method)
         if route is None:
-            allow = ", ".join(sorted(found))
+            allow = ", ".join(sorted({*found, *(["HEAD"] if "GET" in found else [])}))
             raise MethodNotAllowed(f"{path[:200]} takes {allow}, not {method[:32]}.", allow=allow)
         return route, names
 
