@@ -43,6 +43,8 @@ class Podman(Engine):
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 ["unshare", "--net", "podman", *options, "system", "service", "--time=0", self.host],
+                # Its monitors leave a file `oom` where they were started from.
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -31,6 +31,7 @@ def podman(engine: Engine) -> Generator[Podman]:
     """A Podman with a small image."""
     with own_podman(engine, [MUSL]) as own:
         yield own
+    assert not Path("oom").exists(), "its monitors note a want of memory in a folder of its own, and nowhere else"
 
 
 @pytest.fixture
