@@ -1,4 +1,4 @@
-"""`chronicled migrate`: what the log holds, and how it moves on. Each verb is a module, which imports late what is heavy."""
+"""`chronicled migrate`: what the log holds, and how it moves on. Each verb is a module of its own."""
 
 from __future__ import annotations
 
