@@ -71,6 +71,14 @@ class SecretStore:
                     )
         return records, broken
 
+    def find(self, key: SessionKey) -> SecretRecord | None:
+        """Return the session's record, None when there is none.
+
+        Raises:
+            SecretsUnavailable: it is there and cannot be read.
+        """
+        return self._record(key) if os.path.exists(os.path.join(self._folder(key), RECORD)) else None
+
     def _record(self, key: SessionKey) -> SecretRecord:
         try:
             return msgspec.json.decode(self._read(key, RECORD), type=SecretRecord)

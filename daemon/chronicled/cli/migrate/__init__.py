@@ -10,6 +10,7 @@ __all__ = ["VERBS", "configure"]
 
 VERBS: Final = {
     "status": "show the schema step of the database and the versions of its payloads",
+    "export": "write one session in another system's format",
 }
 
 
