@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import sys
 import time
@@ -28,6 +27,7 @@ from chronicled.runtimes.action_server import bootstrap, process_tree, settings
 from chronicled.runtimes.action_server.connection import Peer
 from chronicled.runtimes.action_server.frames import Transfer
 from chronicled.runtimes.action_server.process_tree import Process
+from chronicled.runtimes.removal import remove_tree
 from chronicled.runtimes.runtime import Handle, Report, RuntimeDefaults, SandboxDefaults, SandboxSpec
 
 __all__ = ["HINTS", "PATH_DEFAULT", "ProcessRuntime", "ProcessSandbox", "clean_environment", "import_paths"]
@@ -145,7 +145,7 @@ class ProcessRuntime(RuntimeDefaults):
                 await ProcessSandbox(folder, generation, process).kill()
         if await anyio.to_thread.run_sync(process_proof.is_locked, folder):
             raise SandboxUnreachable(f"sandbox {sandbox} is not known any more, but cannot be proven dead")
-        await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
+        await anyio.to_thread.run_sync(remove_tree, folder)
 
     async def sweep(self, known: Collection[str], head: int = 0) -> Sequence[str]:
         """Kill and remove every sandbox in the instance's folder that is not known; see `Runtime.sweep`.

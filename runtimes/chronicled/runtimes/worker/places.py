@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
+
+import structlog
 
 from chronicled.events.disk import Disk
+from chronicled.runtimes.removal import remove_tree
 from chronicled.runtimes.worker.settings import Directories
 
 __all__ = ["open_results", "prepare", "read_token", "remove", "restore"]
+
+_log = structlog.get_logger("chronicled.worker")
 
 
 def prepare(directories: Directories, disk: Disk, sandbox: str, generation: str, token: str) -> None:
@@ -56,14 +60,7 @@ def open_results(directories: Directories, disk: Disk, generation: str) -> int:
 
 
 def remove(path: str) -> None:
-    """Remove a directory and all below it, what its owner made unreadable too. Idempotent. Blocks."""
-
-    def open_up(_function: object, name: str, _error: object) -> None:
-        for closed in (os.path.dirname(name), name):
-            if not os.path.islink(closed) and os.path.isdir(closed):
-                os.chmod(closed, 0o700)
-
-    if os.path.lexists(path):
-        shutil.rmtree(path, onerror=open_up)
-    if os.path.lexists(path):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a directory and all below it, however deep, what its owner made unreadable too. Idempotent. Blocks."""
+    if not remove_tree(path):
+        # Of a user that is not ours (an engine with user ids of its own), or on a disk that fails.
+        _log.warning("files_left", path=path)

@@ -12,7 +12,7 @@ import anyio
 import structlog
 from anyio import CancelScope, to_thread
 
-from chronicled.events.errors import ChronicledError, SandboxUnreachable
+from chronicled.events.errors import SandboxUnreachable
 from chronicled.events.kinds.lifecycle import ImageProgress, SessionCreated
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.action_server.frames import Status, ToWorker
@@ -82,8 +82,9 @@ class WarmPool:
                 return
             try:
                 given = await _Wait(self._context, entry, runtime, self._waiting[entry]).run()
-            except (ChronicledError, OSError) as error:
-                _log.warning("warm_start_failed", image=entry.image, error=str(error), retry_seconds=wait)
+            except Exception as error:
+                # Whatever it was: nobody has asked for this sandbox, and those who ask for one need the worker.
+                _log.warning("warm_start_failed", image=entry.image, error=_words(error), retry_seconds=wait)
                 given = False
             if given:
                 wait = RETRY_SECONDS_MIN
@@ -182,19 +183,21 @@ class _Wait:
 
     async def _remove(self) -> None:
         directories = self._context.directories
-        with CancelScope(shield=True), anyio.move_on_after(REMOVE_SECONDS):
-            try:
-                await self._runtime.remove(self._sandbox_id)
-            except SandboxUnreachable as error:
-                # It stays unknown to the log, so that a sweep removes it.
-                _log.warning("removal_unproven", sandbox=self._sandbox_id, detail=error.detail)
-            for path in (
-                directories.generation_spool(self._generation_id),
-                directories.socket_directory(self._sandbox_id),
-                directories.sandbox(self._sandbox_id),
-            ):
-                await to_thread.run_sync(places.remove, path)
-        self._context.sandboxes.discard(self._sandbox_id)
+        try:
+            with CancelScope(shield=True), anyio.move_on_after(REMOVE_SECONDS):
+                try:
+                    await self._runtime.remove(self._sandbox_id)
+                except SandboxUnreachable as error:
+                    # It stays unknown to the log, so that a sweep removes it.
+                    _log.warning("removal_unproven", sandbox=self._sandbox_id, detail=error.detail)
+                for path in (
+                    directories.generation_spool(self._generation_id),
+                    directories.socket_directory(self._sandbox_id),
+                    directories.sandbox(self._sandbox_id),
+                ):
+                    await to_thread.run_sync(places.remove, path)
+        finally:
+            self._context.sandboxes.discard(self._sandbox_id)
 
 
 async def _taken_or_ended(warm: Warm) -> None:
@@ -207,6 +210,14 @@ async def _taken_or_ended(warm: Warm) -> None:
         race.start_soon(watch)
         await warm.taken.wait()
         race.cancel_scope.cancel()
+
+
+def _words(error: Exception) -> str:
+    """Return what went wrong: what a task group wraps is what counts, and its first error is the cause."""
+    first: Exception = error
+    while inner := getattr(first, "exceptions", ()):
+        first = inner[0]
+    return f"{type(first).__name__}: {first}"
 
 
 async def _nobody(_progress: ImageProgress) -> None:
