@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from chronicled.events.envelope import ACTION, OBSERVATION, Event
+from chronicled.events.kinds.lifecycle import IMPORTED
 from chronicled.events.registry import Registry
 from chronicled.events.worker_log import Claim, SessionKey
 
@@ -30,6 +31,11 @@ class _Named(msgspec.Struct, frozen=True):
     # The two ids by which sandbox events name what they are about; read leniently, whatever the version.
     sandbox: str = ""
     generation: str = ""
+
+
+class _Created(msgspec.Struct, frozen=True):
+    # Of a `session_created`, read leniently.
+    runtime: str = ""
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -66,6 +72,8 @@ class SessionFold:
         self.secret: Event | None = None
         """The newest `secret_registered`: without the session's secrets nothing of it may be published."""
         self.fence = 0
+        self.imported = False
+        """Whether it came from another system's log: closed from its first event, and no action of it is ever open."""
         self._registry = registry
         self._open: OrderedDict[str, Event] = OrderedDict()
         self._lanes: dict[str, OrderedDict[str, Event]] = {}
@@ -121,6 +129,8 @@ class SessionFold:
         if event.position <= self.position:
             return
         self.position = event.position
+        if self.imported:
+            return
         if event.category == ACTION:
             spec = self._registry.find_current(ACTION, event.kind)
             if spec is not None and spec.runnable:
@@ -162,6 +172,8 @@ class SessionFold:
                     self._awaiting.pop(event.cause or "", None)
         elif kind == "session_created":
             self.created = event
+            if _created(event).runtime == IMPORTED:
+                self.imported, self.closed = True, event
         elif kind == "session_closed":
             self.closed = event
         elif kind == "session_claimed":
@@ -294,6 +306,13 @@ def _named(event: Event) -> _Named:
         return msgspec.json.decode(event.payload, type=_Named)
     except msgspec.DecodeError:
         return _Named()
+
+
+def _created(event: Event) -> _Created:
+    try:
+        return msgspec.json.decode(event.payload, type=_Created)
+    except msgspec.DecodeError:
+        return _Created()
 
 
 def _said(event: Event) -> _Said:

@@ -45,6 +45,8 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     ├── DataDirectoryBusy            a second daemon on the same data
     ├── SchemaTooNew                 the database was written by a newer version
     ├── ConfigurationError           a setting is unknown or wrong
+    ├── ImportRefused                a source cannot be imported
+    │   └── SourceChanged            it is not any more what was imported
     ├── UnitBroken                   a third party's unit is not right
     ├── ProtocolError                the peer broke a wire protocol of ours
     │   └── ProtocolMismatch         no common protocol version
@@ -76,6 +78,7 @@ from chronicled.events.errors.operation import (
     ConfigurationError,
     CursorGone,
     DataDirectoryBusy,
+    ImportRefused,
     LogCorrupt,
     NotReachable,
     Overloaded,
@@ -83,6 +86,7 @@ from chronicled.events.errors.operation import (
     ProtocolMismatch,
     SchemaTooNew,
     SecretsUnavailable,
+    SourceChanged,
     StorageFull,
     StoreClosed,
     StoreFailed,
@@ -144,6 +148,7 @@ __all__ = [
     "ImageUnauthorized",
     "ImageUnfit",
     "ImageUnreachable",
+    "ImportRefused",
     "InvalidCursor",
     "InvalidName",
     "InvalidPayload",
@@ -172,6 +177,7 @@ __all__ = [
     "SessionClosed",
     "SessionExists",
     "SessionNotFound",
+    "SourceChanged",
     "StaleFence",
     "StorageFull",
     "StoreClosed",

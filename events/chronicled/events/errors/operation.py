@@ -8,6 +8,7 @@ __all__ = [
     "ConfigurationError",
     "CursorGone",
     "DataDirectoryBusy",
+    "ImportRefused",
     "LogCorrupt",
     "NotReachable",
     "Overloaded",
@@ -15,6 +16,7 @@ __all__ = [
     "ProtocolMismatch",
     "SchemaTooNew",
     "SecretsUnavailable",
+    "SourceChanged",
     "StorageFull",
     "StoreClosed",
     "StoreFailed",
@@ -135,3 +137,17 @@ class ProtocolMismatch(ProtocolError):
 
     code = "protocol-mismatch"
     title = "No common protocol version"
+
+
+class ImportRefused(ChronicledError):
+    """Raised when a source of an import cannot be read, or a session of its name is something else; nothing is written."""
+
+    code = "import-refused"
+    title = "This cannot be imported"
+
+
+class SourceChanged(ImportRefused):
+    """Raised when a source is not what was imported of it any more; names the first record. Nothing is written."""
+
+    code = "source-changed"
+    title = "The source has changed since it was imported"

@@ -9,12 +9,14 @@ from chronicled.events.kinds import former
 from chronicled.events.sandbox import SandboxRequest
 
 __all__ = [
+    "IMPORTED",
     "LIFECYCLE_KINDS",
     "BackgroundOutput",
     "CancelRequested",
     "DaemonStarted",
     "DaemonStopped",
     "EnvironmentChanged",
+    "EventsImported",
     "GenerationEnded",
     "GenerationStarted",
     "ImageProgress",
@@ -35,9 +37,15 @@ __all__ = [
     "SessionClaimed",
     "SessionClosed",
     "SessionCreated",
+    "SessionImported",
     "SessionKeptAlive",
     "SessionReleased",
 ]
+
+
+IMPORTED: Final = "imported"
+"""The runtime of a session that came from another system's log. There is no such runtime: the session is over from its
+first event, whatever it holds, so that nothing of it is ever claimed, sent or run again."""
 
 
 class DaemonStarted(Payload, frozen=True, kw_only=True):
@@ -272,6 +280,51 @@ class EnvironmentChanged(Payload, frozen=True, kw_only=True):
     removed: list[str] = []
 
 
+class SessionImported(Payload, frozen=True, kw_only=True):
+    """The session was brought in from another system's log: what it tells has happened there, and nothing runs here.
+
+    It follows `session_created` in the same commit, and the session is over from there on.
+    """
+
+    format: str
+    """What the source is, e.g. `openhands.v0`."""
+    source: str
+    """Where it stood, as whoever imported it named it."""
+    importer: str
+    """Which version of the importer began it."""
+    timezone: str | None = None
+    """How times without a zone were read; None: they were not."""
+
+
+class EventsImported(Payload, frozen=True, kw_only=True):
+    """What stands before it was made from these original records; it ends their commit, so an import goes on behind it.
+
+    The blob holds the records' original bytes, one after another, and behind them an index (JSON): of each record its
+    key, place, time, offset and size, from which shape it was read by which steps, the ids of the events that were made
+    of it, and what of it found no place in them.
+    """
+
+    first: int
+    """Number of the first of these records in the source, from 0."""
+    records: int
+    """How many."""
+    events: int
+    """How many events were made of them."""
+    opaque: int = 0
+    """How many of the records nobody could read."""
+    blob: str
+    """SHA-256 (hex) of the blob."""
+    originals_bytes: int
+    """Where in the blob the index begins."""
+    chain: str
+    """SHA-256 (hex) over the original bytes of every record of the source so far: by it a changed source is told."""
+    time_first: str | None = None
+    """The first of the records' times, as it was written there."""
+    time_last: str | None = None
+    complete: bool = False
+    """The source had no more."""
+
+
 LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("daemon_started", DaemonStarted),
     lifecycle("daemon_stopped", DaemonStopped),
@@ -303,4 +356,6 @@ LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("secret_registered", SecretRegistered),
     lifecycle("secrets_destroyed", SecretsDestroyed),
     lifecycle("environment_changed", EnvironmentChanged),
+    lifecycle("session_imported", SessionImported),
+    lifecycle("events_imported", EventsImported),
 )

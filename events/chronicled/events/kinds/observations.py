@@ -22,6 +22,7 @@ __all__ = [
     "DelegateObservation",
     "EditObservation",
     "LoopDetection",
+    "Notice",
     "Progress",
     "ReadObservation",
     "RecallObservation",
@@ -209,6 +210,16 @@ class LoopDetection(Payload, frozen=True, kw_only=True):
     content: str = ""
 
 
+class Notice(Payload, frozen=True, kw_only=True):
+    """Something that an agent was told, or told of itself, that is no runnable action's end: an error, a success."""
+
+    content: str
+    level: Literal["info", "success", "error"] = "info"
+    reason: str = ""
+    """Stable word for why, where there is one."""
+    blobs: Blobs = {}
+
+
 OBSERVATIONS: Final[tuple[KindSpec, ...]] = (
     observation("run", RunObservation, terminal=True),
     observation("run_ipython", RunIpythonObservation, terminal=True, parts=("result",)),
@@ -228,4 +239,5 @@ OBSERVATIONS: Final[tuple[KindSpec, ...]] = (
     observation("task_tracking", TaskTrackingObservation),
     observation("user_rejected", UserRejected),
     observation("loop_detection", LoopDetection),
+    observation("notice", Notice, parts=("content",)),
 )

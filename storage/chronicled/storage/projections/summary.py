@@ -9,7 +9,7 @@ import msgspec
 
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import Event
-from chronicled.events.kinds.lifecycle import SessionCreated
+from chronicled.events.kinds.lifecycle import IMPORTED, SessionCreated
 from chronicled.storage.projections.projection import Changes, Key
 
 __all__ = ["SandboxState", "SessionRow", "SessionSummary", "Summaries"]
@@ -134,6 +134,7 @@ class Summaries:
         if isinstance(payload, SessionCreated):
             row.runtime, row.image, row.isolated = payload.runtime, payload.image, payload.isolated
             row.labels = dict(payload.labels)
+            row.closed = payload.runtime == IMPORTED
         return row
 
     def _advance(self, row: SessionRow, event: Event) -> None:
