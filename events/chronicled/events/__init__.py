@@ -9,11 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from chronicled.events.codec import Codec, Opaque
+    from chronicled.events.codec import Codec
     from chronicled.events.cursor import Cursor
     from chronicled.events.envelope import ACTION, LIFECYCLE, OBSERVATION, Category, Draft, Event
     from chronicled.events.errors import ChronicledError
     from chronicled.events.kind import KindSpec, Payload, TerminalPayload, action, lifecycle, observation
+    from chronicled.events.opaque import Opaque
     from chronicled.events.outcome import Deadline, Effects, Outcome
     from chronicled.events.registry import Registry, builtin_registry
     from chronicled.events.store import Append, Appended, EventStore, Filter, Page
@@ -50,10 +51,7 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "codec": (
-        "Codec",
-        "Opaque",
-    ),
+    "codec": ("Codec",),
     "cursor": ("Cursor",),
     "envelope": (
         "ACTION",
@@ -72,6 +70,7 @@ _HOMES: Final = {
         "lifecycle",
         "observation",
     ),
+    "opaque": ("Opaque",),
     "outcome": (
         "Deadline",
         "Effects",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -12,6 +12,7 @@ from chronicled.events.envelope import Category, Draft, Event
 from chronicled.events.errors import InvalidPayload, PayloadTooLarge
 from chronicled.events.kind import KindSpec
 from chronicled.events.limits import PART_BYTES_MAX, PART_HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX
+from chronicled.events.opaque import ERASED, Opaque, Why
 from chronicled.events.parts import BLOBS, blobs_of, split
 from chronicled.events.redaction import IdentityRedaction, Redaction
 from chronicled.events.registry import Registry
@@ -24,23 +25,37 @@ encode_json: Callable[[Any], bytes] = _encoder.encode
 """Encode to compact UTF-8 JSON, fields in their declared order."""
 
 
-class Opaque(msgspec.Struct, frozen=True):
-    """A payload that cannot be read here: its kind is unknown, or its bytes do not fit. Nothing of it is lost."""
-
-    kind: str
-    version: int
-    reason: str
-    payload: bytes
+REASON_CHARACTERS_MAX: Final = 1000
 
 
 class UpcasterChain(Protocol):
     """Brings an old payload to its kind's current version; implemented in `chronicled.migrations`."""
 
-    def upcast(self, category: Category, kind: str, version: int, payload: Any) -> Any:
-        """Return the payload (plain JSON values) as the current version has it.
+    def straight(self, category: Category, kind: str, version: int) -> bool:
+        """Tell whether payloads of that version fit the current one as they are."""
+        ...
+
+    def upcast(
+        self, category: Category, kind: str, version: int, payload: Any, steps: int | None = None
+    ) -> tuple[str, int, Any]:
+        """Return the payload (plain JSON values) after so many steps, or all, and its kind and version then.
 
         Raises:
             LookupError: there is no path from that version.
+            Exception: whatever a step raises.
+        """
+        ...
+
+    def before(self, category: Category, kind: str, version: int) -> tuple[str, int] | None:
+        """Return the kind and version that a payload of that version can be brought back to; None: there is no way."""
+        ...
+
+    def downcast(self, category: Category, kind: str, version: int, payload: Any) -> tuple[str, int, Any]:
+        """Return the payload one version back, with the kind and version that it has then.
+
+        Raises:
+            LookupError: there is no way back.
+            Exception: whatever the step raises, for what the older version cannot say.
         """
         ...
 
@@ -64,9 +79,12 @@ class Codec:
     ) -> None:
         self.registry = registry
         self.payload_bytes_max = payload_bytes_max
-        self._upcasters = upcasters
+        self.upcasters = upcasters
+        self.told: Callable[[Opaque], None] = _nobody
+        """Hears of each payload that could not be read."""
         self.redaction = redaction or IdentityRedaction()
         self._decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
+        self._readers: dict[tuple[Category, str, int], Callable[[msgspec.Raw], Any]] = {}
 
     def validate(self, spec: KindSpec, payload: bytes) -> msgspec.Struct:
         """Return the payload that came from outside as its struct.
@@ -208,27 +226,116 @@ class Codec:
 
     def decode(self, event: Event) -> Any:
         """Return the event's payload as its kind's current struct, migrated; `Opaque` if that cannot be done. Total."""
-        raw = bytes(event.payload)
-        spec = self.registry.find_current(event.category, event.kind)
-        if spec is None:
-            return Opaque(event.kind, event.version, "the kind is not known here", raw)
+        reader = self._readers.get((event.category, event.kind, event.version)) or self._reader(event)
         try:
-            if spec.version == event.version:
-                return self._decoder(spec.payload).decode(raw)
-            if spec.version < event.version:
-                return Opaque(event.kind, event.version, f"newer than version {spec.version}, known here", raw)
-            if self._upcasters is None:
-                return Opaque(event.kind, event.version, f"no path to version {spec.version}", raw)
-            value = self._upcasters.upcast(event.category, event.kind, event.version, msgspec.json.decode(raw))
-            return msgspec.convert(value, spec.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, ValueError, RecursionError) as error:
-            return Opaque(event.kind, event.version, f"does not fit version {spec.version}: {error}", raw)
+            return reader(event.payload)
+        except Exception as error:  # an upcaster of anybody's may raise anything, and a read never ends for it
+            return self._opaque(event, error)
+
+    def read(self, event: Event) -> tuple[KindSpec, Any] | Opaque:
+        """Return the kind that the event is one of today, and its payload; `Opaque` as `decode`. Total."""
+        payload = self.decode(event)
+        if isinstance(payload, Opaque):
+            return payload
+        spec = self.registry.find_current(event.category, event.kind, event.version)
+        if spec is None or type(payload) is not spec.payload:
+            # The payload decided among several kinds: it is asked again, for this is rare.
+            assert self.upcasters is not None, "nothing else makes another kind of it"
+            value = msgspec.json.decode(event.payload)
+            kind, _, _ = self.upcasters.upcast(event.category, event.kind, event.version, value)
+            spec = self.registry.current(event.category, kind)
+        return spec, payload
+
+    def _reader(self, event: Event) -> Callable[[msgspec.Raw], Any]:
+        """Return what reads payloads of the event's kind and version; raises `_Unreadable` where nothing can."""
+        category, kind, version = key = event.category, event.kind, event.version
+        spec = self.registry.find(*key)
+        if spec is None:
+            known = self.registry.find_current(category, kind)
+            if known is None:
+                return _unreadable("unknown_kind", "the kind is not known here")
+            return _unreadable("newer_version", f"newer than version {known.version}, known here")
+        current = self.registry.find_current(*key)
+        assert current is not None, "what is registered is read as something"
+        reader: Callable[[msgspec.Raw], Any]
+        if current is spec:
+            reader = self._decoder(spec.payload).decode
+        elif self.upcasters is None:
+            return _unreadable("no_upcaster", f"no path to version {current.version}")
+        elif self.upcasters.straight(*key):
+            reader = self._decoder(current.payload).decode
+        else:
+            reader = self._migrator(category, kind, version)
+        self._readers[key] = reader
+        return reader
+
+    def _migrator(self, category: Category, kind: str, version: int) -> Callable[[msgspec.Raw], Any]:
+        assert self.upcasters is not None, "asked only where there is a path"
+        plain, upcast, current = msgspec.json.Decoder().decode, self.upcasters.upcast, self.registry.current
+        payloads: dict[str, type[msgspec.Struct]] = {}
+
+        def migrate(raw: msgspec.Raw) -> Any:
+            value = plain(raw)
+            try:
+                name, _, value = upcast(category, kind, version, value)
+            except LookupError as error:
+                raise _UnreadableError(_why(error), error) from error
+            except Exception as error:
+                raise _UnreadableError("upcaster_failed", error) from error
+            payload = payloads.get(name)
+            if payload is None:
+                payload = payloads[name] = current(category, name).payload
+            return msgspec.convert(value, payload)
+
+        return migrate
+
+    def _opaque(self, event: Event, error: Exception) -> Opaque:
+        raw = bytes(event.payload)
+        why: Why = "misfit"
+        current = self.registry.find_current(event.category, event.kind, event.version)
+        reason = f"does not fit version {0 if current is None else current.version}: {error}"
+        if isinstance(error, _UnreadableError):
+            why = error.why
+            reason = f"could not be migrated: {error}" if why == "upcaster_failed" else str(error)
+        elif raw == ERASED:
+            why, reason = "erased", "it was erased"
+        elif isinstance(error, UnicodeDecodeError | RecursionError) or (
+            isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError)
+        ):
+            why = "not_json"
+        opaque = Opaque(event.kind, event.version, reason[:REASON_CHARACTERS_MAX], raw, why)
+        self.told(opaque)
+        return opaque
 
     def _decoder(self, payload: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
         decoder = self._decoders.get(payload)
         if decoder is None:
             decoder = self._decoders[payload] = msgspec.json.Decoder(payload)
         return decoder
+
+
+class _UnreadableError(Exception):
+    # Never leaves the codec: it becomes an `Opaque`.
+    def __init__(self, why: Why, reason: object) -> None:
+        super().__init__(str(reason))
+        self.why: Why = why
+
+
+def _why(error: LookupError) -> Why:
+    # A chain without a path raises just that; anything narrower is a step's own failure.
+    return "no_upcaster" if type(error) is LookupError else "upcaster_failed"
+
+
+def _nobody(opaque: Opaque) -> None:
+    # Where nobody counts.
+    del opaque
+
+
+def _unreadable(why: Why, reason: str) -> Callable[[msgspec.Raw], Any]:
+    def read(raw: msgspec.Raw) -> Any:
+        raise _UnreadableError(why, reason)
+
+    return read
 
 
 def attachment_of(spec: KindSpec, payload: msgspec.Struct) -> tuple[str, ...]:

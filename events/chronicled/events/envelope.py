@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["ACTION", "CATEGORIES", "LIFECYCLE", "OBSERVATION", "Category", "Draft", "Event"]
+__all__ = ["ACTION", "CATEGORIES", "LIFECYCLE", "OBSERVATION", "Category", "Draft", "Event", "Stored"]
 
 Category = Literal["action", "observation", "lifecycle"]
 ACTION: Final[Category] = "action"
@@ -15,6 +15,13 @@ LIFECYCLE: Final[Category] = "lifecycle"
 
 CATEGORIES: Final[tuple[Category, ...]] = (ACTION, OBSERVATION, LIFECYCLE)
 """Index + 1 is the number that the leaf header and the database use for a category; the order never changes."""
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """As what an event stands in the log, where it is shown as something else."""
+
+    kind: str
+    version: int
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -33,7 +40,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """UUID, canonical text: the idempotency key for the life of the log, per tenant."""
     kind: str
     version: int
-    """Schema version of the payload as stored."""
+    """Schema version of the payload."""
     category: Category
     lane: str
     source: str
@@ -49,6 +56,11 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The id of the action that this event belongs to."""
     traceparent: str | None = None
     """W3C trace context, where it was given."""
+    stored: Stored | None = None
+    """Kind and version in the log, where it is shown in others: what `leaf` binds is not the payload shown then.
+    Only in what is shown."""
+    opaque: str | None = None
+    """Why the payload cannot be read here; it is then shown as it is stored. Only in what is shown."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):

@@ -50,6 +50,9 @@ class KindSpec(msgspec.Struct, frozen=True):
     upcaster that renames such a field renames it in `blobs` too."""
     attachment: str | None = None
     """Field of a runnable action that names a blob whose bytes the executor gets as a file beside the payload."""
+    becomes: tuple[tuple[str, int], ...] = ()
+    """Kind and version that payloads of this version go on as, where that is not the next version of the same kind: the
+    kind was renamed, or its payloads have several shapes and these go different ways. An upcaster leads to each."""
 
     @property
     def key(self) -> tuple[Category, str, int]:
@@ -65,9 +68,12 @@ def action(
     runnable: bool = False,
     parts: tuple[str, ...] = (),
     attachment: str | None = None,
+    becomes: tuple[tuple[str, int], ...] = (),
 ) -> KindSpec:
     """Describe an action kind."""
-    return KindSpec(ACTION, kind, version, payload, runnable=runnable, parts=parts, attachment=attachment)
+    return KindSpec(
+        ACTION, kind, version, payload, runnable=runnable, parts=parts, attachment=attachment, becomes=becomes
+    )
 
 
 def observation(
@@ -77,11 +83,14 @@ def observation(
     version: int = 1,
     terminal: bool = False,
     parts: tuple[str, ...] = (),
+    becomes: tuple[tuple[str, int], ...] = (),
 ) -> KindSpec:
     """Describe an observation kind; a terminal one has the kind of its action."""
-    return KindSpec(OBSERVATION, kind, version, payload, terminal=terminal, parts=parts)
+    return KindSpec(OBSERVATION, kind, version, payload, terminal=terminal, parts=parts, becomes=becomes)
 
 
-def lifecycle(kind: str, payload: type[msgspec.Struct], *, version: int = 1) -> KindSpec:
+def lifecycle(
+    kind: str, payload: type[msgspec.Struct], *, version: int = 1, becomes: tuple[tuple[str, int], ...] = ()
+) -> KindSpec:
     """Describe a lifecycle kind."""
-    return KindSpec(LIFECYCLE, kind, version, payload)
+    return KindSpec(LIFECYCLE, kind, version, payload, becomes=becomes)

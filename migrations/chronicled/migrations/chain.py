@@ -1,4 +1,4 @@
-"""Upcasters and the chain that they form: an old payload becomes a current one, step by step, on read."""
+"""Upcasters and downcasters, and the chain that they form: payloads change their version step by step, on read."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ from typing import Any
 import msgspec
 
 from chronicled.events.envelope import Category
+from chronicled.events.kind import KindSpec
 from chronicled.events.registry import Registry
 
-__all__ = ["Chain", "Downcaster", "Upcaster"]
+__all__ = ["Chain", "Downcaster", "Upcaster", "unchanged"]
+
+Key = tuple[Category, str, int]
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def unchanged(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return the payload as it is: the next version has more fields, or admits more, and defaults say what held before.
+
+    A path of such steps alone costs nothing: old bytes are read as the current version at once.
+    """
+    return payload
 
 
 class Upcaster(msgspec.Struct, frozen=True):
-    """Brings payloads of one kind from `version` to `version + 1`.
+    """Brings payloads of one kind from `version` to `version + 1`, or to `becomes`.
 
     `upgrade` is pure and total over what `version` allowed: plain JSON values in and out, no I/O, no clock. It may
     change the value that it is given.
@@ -23,60 +35,144 @@ class Upcaster(msgspec.Struct, frozen=True):
     category: Category
     kind: str
     version: int
-    upgrade: Callable[[dict[str, Any]], dict[str, Any]]
+    upgrade: Change
+    becomes: tuple[str, int] | None = None
+    """Kind and version that it leads to, where that is not the next of the same kind; the `KindSpec` says so too."""
+    when: Callable[[dict[str, Any]], bool] | None = None
+    """Where payloads of one version have several shapes: whether this is one of those that this step is for. The first
+    upcaster whose test holds is taken; the last one of a version has no test. Pure and total, changes nothing."""
 
 
 class Downcaster(msgspec.Struct, frozen=True):
-    """Brings payloads of one kind from `version + 1` back to `version`, for readers that know no newer one.
+    """Brings payloads of a kind from `version + 1`, or from `above`, back to `version`, for readers that know no newer.
 
-    `downgrade` is pure and total over what `version + 1` allows. It may change the value that it is given.
+    `downgrade` is pure. It may change the value that it is given, and raises `ValueError` for what `version` cannot
+    say: then that event is refused to such readers, never told wrongly.
     """
 
     category: Category
     kind: str
     version: int
-    downgrade: Callable[[dict[str, Any]], dict[str, Any]]
+    downgrade: Change
+    above: tuple[str, int] | None = None
+    """Kind and version that it begins with, where that is not the next of the same kind: the kind was renamed."""
 
 
 class Chain:
-    """All upcasters, by kind and version; implements the `UpcasterChain` protocol of the codec."""
+    """All steps, by kind and version; implements the `UpcasterChain` protocol of the codec.
 
-    def __init__(self, upcasters: Iterable[Upcaster] = ()) -> None:
-        self._steps: dict[tuple[Category, str, int], Upcaster] = {}
+    Raises:
+        ValueError: two steps would be taken for the same payload.
+    """
+
+    def __init__(self, upcasters: Iterable[Upcaster] = (), downcasters: Iterable[Downcaster] = ()) -> None:
+        self._up: dict[Key, list[Upcaster]] = {}
         for step in upcasters:
-            key = (step.category, step.kind, step.version)
-            if key in self._steps:
-                raise ValueError(f"{step.category} {step.kind}: two upcasters from version {step.version}")
-            self._steps[key] = step
+            steps = self._up.setdefault((step.category, step.kind, step.version), [])
+            if steps and steps[-1].when is None:
+                raise ValueError(
+                    f"{step.category} {step.kind}: two upcasters from version {step.version}, "
+                    "and the first one is for every payload"
+                )
+            steps.append(step)
+        self._down: dict[Key, Downcaster] = {}
+        for back in downcasters:
+            above = back.above or (back.kind, back.version + 1)
+            if (back.category, *above) in self._down:
+                raise ValueError(f"{back.category} {above[0]}: two downcasters from version {above[1]}")
+            self._down[back.category, *above] = back
 
     def check(self, registry: Registry) -> None:
         """Check that every kind has a path from each of its versions to its current one, and no step leads nowhere.
 
         Raises:
-            ValueError: a step is missing or superfluous; the message names it.
+            ValueError: a step is missing, superfluous, or leads elsewhere than the kinds say; the message names it.
         """
-        needed: set[tuple[Category, str, int]] = set()
+        needed: set[Key] = set()
         for spec in registry:
-            current = registry.current(spec.category, spec.kind)
-            if spec.version < current.version:
+            following = registry.following(spec)
+            if following:
                 needed.add(spec.key)
-        for category, kind, version in sorted(needed - self._steps.keys()):
-            raise ValueError(f"{category} {kind}: no upcaster from version {version} to {version + 1}")
-        for category, kind, version in sorted(self._steps.keys() - needed):
+                self._check_steps(spec, {(each.kind, each.version) for each in following})
+        for category, kind, version in sorted(self._up.keys() - needed):
             raise ValueError(f"{category} {kind}: an upcaster from version {version}, which is no old version")
+        for (category, above, version), back in sorted(self._down.items(), key=lambda item: item[0]):
+            start, target = registry.find(category, above, version), registry.find(category, back.kind, back.version)
+            if start is None or target is None or start not in registry.following(target):
+                raise ValueError(f"{category} {above}: a downcaster from version {version} that leads to no former one")
 
-    def upcast(self, category: Category, kind: str, version: int, payload: Any) -> Any:
-        """Apply every step from `version` on.
+    def _check_steps(self, spec: KindSpec, wanted: set[tuple[str, int]]) -> None:
+        steps = self._up.get(spec.key, [])
+        if steps and steps[-1].when is not None:
+            raise ValueError(
+                f"{spec.category} {spec.kind}: every upcaster from version {spec.version} has a test, and a payload "
+                "may fit none; let the last one have none"
+            )
+        found = {step.becomes or (step.kind, step.version + 1) for step in steps}
+        for kind, version in sorted(wanted - found):
+            raise ValueError(
+                f"{spec.category} {spec.kind}: no upcaster from version {spec.version} to {kind} {version}"
+                if kind != spec.kind
+                else f"{spec.category} {spec.kind}: no upcaster from version {spec.version} to {version}"
+            )
+        for kind, version in sorted(found - wanted):
+            raise ValueError(
+                f"{spec.category} {spec.kind}: an upcaster from version {spec.version} leads to {kind} {version}, and "
+                "`becomes` of that version does not say so"
+            )
+
+    def straight(self, category: Category, kind: str, version: int) -> bool:
+        """Tell whether payloads of that version fit the current one as they are."""
+        key = (category, kind, version)
+        for _ in range(len(self._up) + 1):
+            steps = self._up.get(key)
+            if steps is None:
+                return True
+            if len(steps) > 1 or steps[0].upgrade is not unchanged:
+                return False
+            key = (category, *(steps[0].becomes or (key[1], key[2] + 1)))
+        return False
+
+    def upcast(
+        self, category: Category, kind: str, version: int, payload: Any, steps: int | None = None
+    ) -> tuple[str, int, Any]:
+        """Return the payload after so many steps, or all, with the kind and version that it has then.
 
         Raises:
             LookupError: there is no step from that version.
             Whatever a step raises on a payload that its version did not allow.
         """
-        step = self._steps.get((category, kind, version))
-        if step is None:
+        known = self._up
+        found = known.get((category, kind, version))
+        if found is None and steps is None:
             raise LookupError(f"{category} {kind}: no upcaster from version {version}")
-        while step is not None:
+        while found is not None and steps != 0:
+            step = found[0]
+            if step.when is not None:
+                step = next(each for each in found if each.when is None or each.when(payload))
             payload = step.upgrade(payload)
-            version += 1
-            step = self._steps.get((category, kind, version))
-        return payload
+            if step.becomes is None:
+                version += 1
+            else:
+                kind, version = step.becomes
+            if steps is not None:
+                steps -= 1
+            found = known.get((category, kind, version))
+        return kind, version, payload
+
+    def before(self, category: Category, kind: str, version: int) -> tuple[str, int] | None:
+        """Return the kind and version that a payload of that version can be brought back to; None: there is no way."""
+        back = self._down.get((category, kind, version))
+        return None if back is None else (back.kind, back.version)
+
+    def downcast(self, category: Category, kind: str, version: int, payload: Any) -> tuple[str, int, Any]:
+        """Return the payload one version back, with the kind and version that it has then.
+
+        Raises:
+            LookupError: there is no step back.
+            Whatever the step raises for what the older version cannot say.
+        """
+        back = self._down.get((category, kind, version))
+        if back is None:
+            raise LookupError(f"{category} {kind}: no downcaster from version {version}")
+        return back.kind, back.version, back.downgrade(payload)

@@ -72,6 +72,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     def _kinds(self) -> Iterator[str]:
         steps: Iterable[Upcaster | Downcaster] = (*self.upcasters, *self.downcasters)
         yield from (spec.kind for spec in self.kinds)
+        yield from (kind for spec in self.kinds for kind, _ in spec.becomes)
         yield from (step.kind for step in steps)
 
     def _check_owned(self, name: str, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from chronicled.events.errors import InvalidName, UnitBroken
 from chronicled.events.kinds import BUILTIN
 from chronicled.events.registry import Registry
-from chronicled.migrations.builtin import UPCASTERS
+from chronicled.migrations.builtin import DOWNCASTERS, UPCASTERS
 from chronicled.migrations.chain import Chain
 from chronicled.migrations.unit import Unit
 
@@ -28,7 +28,7 @@ def vocabulary(units: Iterable[Unit] = ()) -> Vocabulary:
     Raises:
         UnitBroken: a unit is not right, alone or beside those before it; it names the unit and what is wrong.
     """
-    specs, upcasters = list(BUILTIN), list(UPCASTERS)
+    specs, upcasters, downcasters = list(BUILTIN), list(UPCASTERS), list(DOWNCASTERS)
     names: set[str] = set()
     for unit in units:
         try:
@@ -36,13 +36,15 @@ def vocabulary(units: Iterable[Unit] = ()) -> Vocabulary:
             if unit.name in names:
                 raise ValueError("another unit has the same name")
             # Alone first: what is wrong is then wrong with this one.
-            _checked(Registry([*BUILTIN, *unit.kinds]), Chain([*UPCASTERS, *unit.upcasters]))
+            chain = Chain([*UPCASTERS, *unit.upcasters], [*DOWNCASTERS, *unit.downcasters])
+            _checked(Registry([*BUILTIN, *unit.kinds]), chain)
         except (ValueError, InvalidName) as error:
             raise UnitBroken(f"The unit {unit.name!r} is not right: {error}.", unit=unit.name) from None
         names.add(unit.name)
         specs += unit.kinds
         upcasters += unit.upcasters
-    return _checked(Registry(specs), Chain(upcasters))
+        downcasters += unit.downcasters
+    return _checked(Registry(specs), Chain(upcasters, downcasters))
 
 
 def _checked(registry: Registry, chain: Chain) -> Vocabulary:

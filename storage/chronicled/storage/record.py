@@ -9,14 +9,13 @@ import msgspec
 
 from chronicled.events.clock import format_time
 from chronicled.events.envelope import CATEGORIES, LIFECYCLE, Category
+from chronicled.events.opaque import ERASED
 from chronicled.storage.leaf import NO_DIGEST
 
 __all__ = ["CATEGORY_NUMBERS", "ERASED", "Label", "LabelKey", "SessionState", "StoredEvent", "time_text"]
 
 CATEGORY_NUMBERS: Final[dict[Category, int]] = {name: number for number, name in enumerate(CATEGORIES, 1)}
 LIFECYCLE_NUMBER: Final = CATEGORY_NUMBERS[LIFECYCLE]
-ERASED: Final = b"null"
-"""What a reader gets for a payload that was erased."""
 
 
 class Label(NamedTuple):
@@ -81,7 +80,7 @@ class SessionState(msgspec.Struct, frozen=True, gc=False):
         if category == LIFECYCLE_NUMBER:
             if kind == "session_claimed":
                 fence = position
-            elif kind == "session_closed":
+            elif kind in {"session_closed", "session_imported"}:
                 closed = True
         client_sequence = sequence if source == "client" else self.client_sequence
         return SessionState(self.number, self.tenant, sequence, client_sequence, fence, closed, leaf)

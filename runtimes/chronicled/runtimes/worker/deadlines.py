@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from chronicled.events.clock import parse_time
-from chronicled.events.codec import Opaque
 from chronicled.events.envelope import OBSERVATION, Event
 from chronicled.events.kinds.lifecycle import SessionClosed
+from chronicled.events.opaque import Opaque
 from chronicled.events.outcome import Deadline, Outcome
 from chronicled.runtimes.worker.refusal import never_ran
 from chronicled.runtimes.worker.timers import Timer
