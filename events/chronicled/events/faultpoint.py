@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["ACTION_POINTS", "POINTS", "SECRET_POINTS", "arm", "reached"]
+__all__ = ["ACTION_POINTS", "MIGRATION_POINTS", "POINTS", "SECRET_POINTS", "arm", "reached"]
 
 ACTION_POINTS: Final = frozenset(
     {
@@ -31,7 +31,18 @@ SECRET_POINTS: Final = frozenset(
     }
 )
 """On the way of secrets."""
-POINTS: Final = ACTION_POINTS | SECRET_POINTS
+MIGRATION_POINTS: Final = frozenset(
+    {
+        "mid_backup",  # store: part of the copy is written
+        "backup_to_step",  # store: the copy is whole, nothing is changed
+        "step_to_commit",  # store: a step's statements are done, not committed
+        "batch_to_commit",  # store: a batch of a step's work is done, not committed
+        "between_batches",  # store: a batch is durable
+        "between_steps",  # store: a step and its work are durable
+    }
+)
+"""On the way of a database from step to step."""
+POINTS: Final = ACTION_POINTS | SECRET_POINTS | MIGRATION_POINTS
 
 _handler: Callable[[str], None] | None = None
 

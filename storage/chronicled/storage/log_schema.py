@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-__all__ = ["APPLICATION_ID", "LOG_STEPS", "Step"]
+from chronicled.storage import segments
+
+__all__ = ["APPLICATION_ID", "LOG_STEPS", "Step", "Work"]
 
 APPLICATION_ID: Final = 0x43_48_52_4F
 """`CHRO`, in the header of the database file: what `file` shows, and how a foreign database is told from ours."""
 
 
+class Work(msgspec.Struct, frozen=True):
+    """What a step must do to what is there already: in batches, so that neither memory nor a transaction grows."""
+
+    batch: Callable[[sqlite3.Connection, int], int | None]
+    """Does the next bit from the cursor on, 0 at first, within the transaction that is open; returns the next cursor,
+    None when all is done. The cursor is kept in the same transaction: after a crash no batch is done twice or left out.
+    """
+    total: str
+    """The statement that says how far the cursor has to go."""
+
+
 class Step(msgspec.Struct, frozen=True):
-    """One change of the schema, applied in one transaction."""
+    """One change of the schema, applied in one transaction; its work, if it has some, in further ones."""
 
     number: int
     name: str
     statements: tuple[str, ...]
+    work: Work | None = None
 
 
 def _append_only(table: str) -> tuple[str, str]:
@@ -95,5 +111,11 @@ LOG_STEPS: Final[tuple[Step, ...]] = (
             *_append_only("blob_reference"),
             *_append_only("tree_checkpoint"),
         ),
+    ),
+    Step(
+        2,
+        "what each segment holds, by label",
+        (segments.TABLE, *_append_only("segment_label")),
+        Work(segments.count_some, "SELECT coalesce(max(position), 0) FROM event"),
     ),
 )

@@ -20,7 +20,7 @@ from chronicled.storage.lock import DirectoryLock
 from chronicled.storage.log_store import LogStore
 from chronicled.storage.medium import LogState
 from chronicled.storage.reserve import RESERVE_BYTES, Reserve
-from chronicled.storage.schema import apply_steps
+from chronicled.storage.schema import BESIDE, Backup, Progress, apply_steps
 from chronicled.storage.sqlite_medium import SqliteMedium, load_log
 from chronicled.storage.sqlite_reader import SqliteReader, read_failure
 from chronicled.storage.verification import verify_file
@@ -70,6 +70,8 @@ class SqliteStore(LogStore):
         randomness: Randomness | None = None,
         lock: DirectoryLock | None = None,
         reserve_bytes: int = RESERVE_BYTES,
+        backup: Backup = BESIDE,
+        progress: Progress | None = None,
     ) -> SqliteStore:
         """Open the log at `path`, create it if there is none, and bring its schema to this version.
 
@@ -80,8 +82,11 @@ class SqliteStore(LogStore):
             randomness: Where salts come from.
             lock: The held lock on the file's directory; None takes it here and releases it at `aclose`.
             reserve_bytes: Room kept on the disk for what must be written when it is full.
+            backup: What becomes of the copy that is made before the schema changes.
+            progress: Told, in another thread, how a migration of the schema goes.
 
         Raises:
+            Refused: the schema must change, and there is no room for the copy.
             DataDirectoryBusy: another daemon has the directory.
             SchemaTooNew: a newer version wrote the log.
             LogCorrupt: the file is not a log of ours, or damaged where a start must read it.
@@ -95,7 +100,7 @@ class SqliteStore(LogStore):
         reserve = Reserve(path.with_name(RESERVE_NAME), reserve_bytes)
 
         def connect() -> sqlite3.Connection:
-            connection = _open_with_room(path, clock, incarnation, reserve)
+            connection = _open_with_room(path, clock, incarnation, reserve, backup, progress)
             loaded.append(load_log(connection))
             return connection
 
@@ -193,10 +198,12 @@ class SqliteStore(LogStore):
             raise read_failure(error) from None
 
 
-def _open_with_room(path: Path, clock: Clock, incarnation: str, reserve: Reserve) -> sqlite3.Connection:
+def _open_with_room(
+    path: Path, clock: Clock, incarnation: str, reserve: Reserve, backup: Backup, progress: Progress | None
+) -> sqlite3.Connection:
     while True:
         try:
-            return _open(path, clock, incarnation)
+            return _open(path, clock, incarnation, backup, progress)
         except sqlite3.Error as error:
             # After a crash SQLite makes its index in shared memory anew; nothing was promised, so it may be repeated.
             full = error.sqlite_errorcode in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
@@ -204,7 +211,7 @@ def _open_with_room(path: Path, clock: Clock, incarnation: str, reserve: Reserve
                 raise
 
 
-def _open(path: Path, clock: Clock, incarnation: str) -> sqlite3.Connection:
+def _open(path: Path, clock: Clock, incarnation: str, backup: Backup, progress: Progress | None) -> sqlite3.Connection:
     if not path.exists():
         # Made here for its mode; SQLite gives the same mode to the files that it puts beside it.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -216,7 +223,8 @@ def _open(path: Path, clock: Clock, incarnation: str) -> sqlite3.Connection:
     connection = open_writer(path)
     try:
         time = clock.now_us()
-        apply_steps(connection, path, time, {"incarnation": incarnation, "time": time})
+        values: dict[str, str | int] = {"incarnation": incarnation, "time": time}
+        apply_steps(connection, path, time, values, backup=backup, progress=progress)
         # What a crash left in the WAL may never have been synced: copied into the database file, it is.
         _copy_wal(connection)
     except BaseException:

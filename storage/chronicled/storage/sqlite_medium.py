@@ -15,6 +15,7 @@ from chronicled.storage.lookup import look_up
 from chronicled.storage.medium import Batch, Collision, Found, LogState, Wanted
 from chronicled.storage.record import LabelKey, StoredEvent
 from chronicled.storage.reserve import Reserve
+from chronicled.storage.segments import count_segment, segments_counted, segments_whole
 from chronicled.storage.tree import Frontier
 
 __all__ = ["COLUMNS", "SqliteMedium", "load_log"]
@@ -40,6 +41,8 @@ class SqliteMedium:
         """Pages in the WAL by estimate; what the last checkpoint really met corrects the next estimates."""
         self._estimate = 1.0
         self._checkpointing: asyncio.Task[None] | None = None
+        self._counted: int | None = None
+        """Segments that are counted, once that is known."""
 
     async def find(self, wanted: Wanted) -> Found:
         """Return what is known of the wanted."""
@@ -77,6 +80,7 @@ class SqliteMedium:
             await self._connection.close()
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        counted = self._counted
         try:
             if batch.is_bare and len(batch.rows) in INSERTS:
                 # A single statement is a transaction of its own.
@@ -95,10 +99,20 @@ class SqliteMedium:
                 connection.executemany("INSERT OR IGNORE INTO blob_reference VALUES (?, ?, ?)", batch.blobs)
             if batch.checkpoint is not None:
                 connection.execute("INSERT INTO tree_checkpoint VALUES (?, ?, ?)", batch.checkpoint)
+                counted = self._count_segments(connection, batch.checkpoint[0])
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise _refusal(connection, error) from None
+        self._counted = counted
         self._count(batch)
+
+    def _count_segments(self, connection: sqlite3.Connection, size: int) -> int:
+        """Count the segments that are whole with a log of that size; return how many are counted then."""
+        first = segments_counted(connection) if self._counted is None else self._counted
+        last = max(first, segments_whole(size))
+        for segment in range(first, last):
+            count_segment(connection, segment)
+        return last
 
     def _count(self, batch: Batch) -> None:
         # One page for each session's place in the index, the rows themselves, and a few that every commit touches.

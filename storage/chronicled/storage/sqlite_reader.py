@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from chronicled.events.envelope import Event
@@ -19,11 +21,10 @@ from chronicled.storage.event_row import (
     label_of,
 )
 from chronicled.storage.record import CATEGORY_NUMBERS
+from chronicled.storage.wanted import SCAN_EVENTS_MAX, WantedRows
 
 __all__ = ["SqliteReader", "read_failure"]
 
-SCAN_EVENTS_MAX: Final = 10_000
-"""Events looked at for one page, wanted or not: past them, a page is empty and its cursor advanced."""
 PAGE_BYTES_MAX: Final = 4 << 20
 """Payload bytes after which a page ends early."""
 NAMES_MAX: Final = 65_536
@@ -61,10 +62,12 @@ class SqliteReader:
             return Page((), head, True)
         if where.tenant is not None and where.session is not None:
             return self._session_page(connection, head, after, limit, where, tests, values)
-        last = min(head, after + SCAN_EVENTS_MAX) if tests else head
-        sql = f"SELECT {EVENT_COLUMNS} FROM event WHERE position > ? AND position <= ?{tests} ORDER BY position LIMIT ?"
-        cursor = connection.execute(sql, (after, last, *values, limit))
-        return self._collect(connection, cursor, head, last, limit)
+        if tests:
+            wanted = WantedRows(connection, EVENT_COLUMNS, tests, values)
+            rows = islice(wanted.behind(after, head), limit)
+            return self._collect(connection, rows, head, lambda: wanted.reached, limit)
+        sql = f"SELECT {EVENT_COLUMNS} FROM event WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+        return self._collect(connection, connection.execute(sql, (after, head, limit)), head, lambda: head, limit)
 
     def _session_page(
         self,
@@ -86,11 +89,12 @@ class SqliteReader:
             end = connection.execute(POSITION_AT, (session, first + SCAN_EVENTS_MAX - 1)).fetchone()
             last = head if end is None else min(head, end[0])
         sql = (
-            f"SELECT {EVENT_COLUMNS} FROM event WHERE session = ? AND sequence >= ? AND position <= ?{tests}"
+            f"SELECT {EVENT_COLUMNS} FROM event WHERE session = ? AND sequence >= ? AND position <= ?"
+            f"{tests.format('event')}"
             " ORDER BY sequence LIMIT ?"
         )
         cursor = connection.execute(sql, (session, first, last, *values, limit))
-        return self._collect(connection, cursor, head, last, limit)
+        return self._collect(connection, cursor, head, lambda: last, limit)
 
     def by_id(self, connection: sqlite3.Connection, tenant: str, id: bytes) -> Event | None:
         """Return the event of that id."""
@@ -116,13 +120,13 @@ class SqliteReader:
         return None if row is None else self._event(connection, row)
 
     def _tests(self, connection: sqlite3.Connection, where: Filter) -> tuple[str | None, list[Any]]:
-        """Return the conditions beyond the session as SQL; None when nothing can be wanted."""
+        """Return the conditions beyond the session as SQL, see `WantedRows`; None when nothing can be wanted."""
         tests, values = "", list[Any]()
         if where.tenant is not None and where.session is None:
             found = connection.execute("SELECT number FROM tenant WHERE name = ?", (where.tenant,)).fetchone()
             if found is None:
                 return None, values
-            tests += " AND tenant = ?"
+            tests += " AND {0}.tenant = ?"
             values += found
         categories = [CATEGORY_NUMBERS[name] for name in sorted(where.categories)]
         conditions: list[str] = []
@@ -135,26 +139,30 @@ class SqliteReader:
                 conditions.append(f"{column} IN ({', '.join('?' * len(wanted))})")
                 values += wanted
         if conditions:
-            tests += f" AND EXISTS (SELECT 1 FROM label WHERE number = event.label AND {' AND '.join(conditions)})"
+            joined = " AND ".join(conditions)
+            tests += f" AND EXISTS (SELECT 1 FROM label WHERE number = {{0}}.label AND {joined})"
         return tests, values
 
     def _collect(
-        self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, head: int, last: int, limit: int
+        self,
+        connection: sqlite3.Connection,
+        rows: Iterator[tuple[Any, ...]],
+        head: int,
+        reached: Callable[[], int],
+        limit: int,
     ) -> Page:
         events: list[Event] = []
         size = 0
         names, labels = self._names, self._labels
-        while rows := cursor.fetchmany(FETCH_ROWS):
-            for row in rows:
+        while chunk := list(islice(rows, FETCH_ROWS)):
+            for row in chunk:
                 label = labels.get(row[LABEL_COLUMN]) or self._label(connection, row[LABEL_COLUMN])
                 tenant, session = names.get(row[SESSION_COLUMN]) or self._name(connection, row[SESSION_COLUMN])
                 events.append(event_of(row, label, tenant, session))
                 size += len(row[PAYLOAD_COLUMN] or b"")
             if size >= PAGE_BYTES_MAX:
-                cursor.close()
                 return Page(tuple(events), events[-1].position, events[-1].position == head)
-        if len(events) == limit:
-            last = events[-1].position
+        last = events[-1].position if len(events) == limit else reached()
         return Page(tuple(events), last, last == head)
 
     def _event(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> Event:

@@ -12,7 +12,7 @@ from chronicled.events.errors import LogCorrupt
 from chronicled.storage.connection import open_reader
 from chronicled.storage.recomputation import FINDINGS_MAX, Checkpoint, Finding, Report, SessionName, Verification
 from chronicled.storage.record import Label, StoredEvent
-from chronicled.storage.schema import schema_status
+from chronicled.storage.schema import check_schema
 
 __all__ = ["Report", "verify_file"]
 
@@ -62,8 +62,9 @@ def verify_file(
     Raises:
         LogCorrupt: the file cannot be read as a database of ours at all.
         SchemaTooNew: a newer version wrote it.
+        Refused: a migration is at work there, or was interrupted.
     """
-    schema_status(path)
+    check_schema(path)
     try:
         connection = open_reader(path)
     except sqlite3.Error as error:
