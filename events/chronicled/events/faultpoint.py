@@ -42,7 +42,15 @@ MIGRATION_POINTS: Final = frozenset(
     }
 )
 """On the way of a database from step to step."""
-POINTS: Final = ACTION_POINTS | SECRET_POINTS | MIGRATION_POINTS
+IMPORT_POINTS: Final = frozenset(
+    {
+        "import_to_blob",  # importer: records are converted, nothing of them is written
+        "import_to_append",  # importer: the original bytes are a blob, their events are not in the log
+        "import_to_next",  # importer: the events are durable, nobody has been told
+    }
+)
+"""On the way of an import."""
+POINTS: Final = ACTION_POINTS | SECRET_POINTS | IMPORT_POINTS | MIGRATION_POINTS
 
 _handler: Callable[[str], None] | None = None
 

@@ -140,7 +140,7 @@ class ProtocolMismatch(ProtocolError):
 
 
 class ImportRefused(ChronicledError):
-    """Raised when a source of an import cannot be read, or a session of its name is something else; nothing is written."""
+    """Raised when a source cannot be read, or the session of its name is something else; nothing is written."""
 
     code = "import-refused"
     title = "This cannot be imported"

@@ -22,7 +22,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     key: str
     """What the source calls it; unique in the source and the same for ever."""
-    data: bytes | msgspec.Raw
+    data: bytes
     """Its bytes as they stood there."""
     place: str = ""
     """Where it stood, e.g. the file's name relative to the session's folder."""

@@ -1,0 +1,1 @@
+"""Records of OpenHands, all its generations, as events of ours."""

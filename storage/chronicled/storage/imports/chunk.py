@@ -1,0 +1,270 @@
+"""A chunk: up to 256 records of a source, as the events that one commit writes and the blob that keeps their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from chronicled.events.codec import Codec, encode_json
+from chronicled.events.envelope import LIFECYCLE, Draft
+from chronicled.events.errors import InvalidPayload, PayloadTooLarge
+from chronicled.events.kind import KindSpec
+from chronicled.events.kinds.lifecycle import EventsImported
+from chronicled.events.limits import PART_BYTES_MAX, PAYLOAD_BYTES_MAX
+from chronicled.events.parts import blobs_of
+from chronicled.migrations.conversion import OPAQUE, Converted, Course, Ids, Made
+from chronicled.storage.imports.originals import original
+from chronicled.storage.imports.source import Record
+
+__all__ = [
+    "CHUNK_BYTES_MAX",
+    "CHUNK_KEY",
+    "CHUNK_RECORDS_MAX",
+    "Chunk",
+    "ChunkIndex",
+    "Entry",
+    "Progress",
+    "Weaver",
+    "link",
+]
+
+CHUNK_RECORDS_MAX: Final = 256
+"""Most records of one chunk, and so of one commit."""
+CHUNK_BYTES_MAX: Final = 4 << 20
+"""Most original bytes of one chunk, unless a single record has more."""
+CHUNK_KEY: Final = "\x00chunk"
+"""Key from which the ids of `events_imported` are made; no record of a source has it."""
+SOURCE: Final = "import"
+ACTOR: Final = "import"
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What became of one record: a line of the report, and of the index behind the originals in a chunk's blob."""
+
+    key: str
+    shape: str
+    place: str = ""
+    offset: int = 0
+    """Where its original bytes begin in the blob."""
+    size: int = 0
+    time: str | None = None
+    """As the source wrote it."""
+    time_utc: str | None = None
+    """The same read in the time zone that the import was given, RFC 3339."""
+    steps: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    """Ids of the events that were made of it."""
+    kinds: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    """What found no place in them."""
+    opaque: str | None = None
+    """Why nobody could read it."""
+
+
+class ChunkIndex(msgspec.Struct, frozen=True):
+    """What stands behind the originals in a chunk's blob."""
+
+    entries: list[Entry]
+    state: msgspec.Raw
+    """What the course remembers behind this chunk."""
+
+
+class Progress(msgspec.Struct):
+    """How far an import is; all of it can be read back from the log."""
+
+    records: int = 0
+    chunks: int = 0
+    chain: str = ""
+
+
+class Chunk(msgspec.Struct):
+    """Ready to be written: first the blobs, then the drafts in one append."""
+
+    drafts: list[Draft]
+    blob: bytes
+    attached: dict[str, bytes]
+    entries: list[Entry]
+    imported: EventsImported
+
+
+class Weaver:
+    """Makes chunks of what a source yields. Blocks, and does all that costs: call it in a thread.
+
+    Args:
+        format: The source's format.
+        codec: Encodes payloads.
+        course: Converts records.
+        tenant: The session's tenant.
+        session: The session.
+        to_utc: Reads a time of the source as UTC, or None.
+    """
+
+    def __init__(
+        self,
+        format: str,
+        codec: Codec,
+        course: Course,
+        tenant: str,
+        session: str,
+        to_utc: Callable[[str], str | None] | None = None,
+    ) -> None:
+        self._opaque = f"{format}.{OPAQUE}"
+        self._codec = codec
+        self._course = course
+        self._tenant = tenant
+        self._session = session
+        self._to_utc = to_utc
+        self._ids = Ids(tenant, session)
+        self._specs: dict[tuple[str, str], KindSpec | None] = {}
+
+    def weave(self, records: Iterator[Record], progress: Progress) -> Chunk:
+        """Take the next records and return their chunk; `complete` when there are no more. Moves `progress` on."""
+        first, taken, size, complete = progress.records, list[Record](), 0, True
+        for record in records:
+            taken.append(record)
+            size += len(record.data)
+            if len(taken) >= CHUNK_RECORDS_MAX or size >= CHUNK_BYTES_MAX:
+                complete = False
+                break
+        drafts: list[Draft] = []
+        attached: dict[str, bytes] = {}
+        entries: list[Entry] = []
+        originals = [record.data for record in taken]
+        offset = 0
+        for number, (record, data) in enumerate(zip(taken, originals, strict=True), first):
+            converted = self._course.convert(original(record, number))
+            entries.append(self._take(record, converted, offset, len(data), drafts, attached))
+            offset += len(data)
+        if complete:
+            end = self._course.finish()
+            if end.made:
+                entries.append(self._take(Record("", b""), end, offset, 0, drafts, attached))
+        progress.chain = link(progress.chain, taken, originals)
+        index = encode_json(ChunkIndex(entries, msgspec.Raw(self._course.state())))
+        blob = b"".join((*originals, index))
+        times = [entry.time for entry in entries if entry.time is not None]
+        imported = EventsImported(
+            first=first,
+            records=len(taken),
+            events=len(drafts),
+            opaque=sum(entry.opaque is not None for entry in entries),
+            blob=hashlib.sha256(blob).hexdigest(),
+            originals_bytes=offset,
+            chain=progress.chain,
+            time_first=times[0] if times else None,
+            time_last=times[-1] if times else None,
+            complete=complete,
+        )
+        drafts.append(self._imported(imported, progress.chunks))
+        progress.records += len(taken)
+        progress.chunks += 1
+        return Chunk(drafts, blob, attached, entries, imported)
+
+    def _imported(self, payload: EventsImported, number: int) -> Draft:
+        return self._codec.draft(
+            LIFECYCLE,
+            "events_imported",
+            payload,
+            tenant=self._tenant,
+            session=self._session,
+            id=self._ids.of(CHUNK_KEY, number),
+            source=SOURCE,
+            actor=ACTOR,
+            blobs=(payload.blob,),
+        )
+
+    def _take(
+        self,
+        record: Record,
+        converted: Converted,
+        offset: int,
+        size: int,
+        drafts: list[Draft],
+        attached: dict[str, bytes],
+    ) -> Entry:
+        mark = len(drafts)
+        why: str | None = None
+        try:
+            for made in converted.made:
+                drafts.append(self._draft(made, attached))
+                if converted.opaque and why is None and isinstance(made.payload, dict):
+                    why = str(made.payload.get("reason", "opaque"))
+        except (InvalidPayload, PayloadTooLarge) as error:
+            # What was made of it is no event of ours after all: its original bytes are kept, and the reason.
+            del drafts[mark:]
+            why = error.detail
+            drafts.append(self._draft(self._unfit(converted, why), attached))
+        attached.update(converted.attached)
+        time = converted.time
+        return Entry(
+            key=record.key,
+            shape=converted.shape,
+            place=record.place,
+            offset=offset,
+            size=size,
+            time=time,
+            time_utc=self._to_utc(time) if time is not None and self._to_utc is not None else None,
+            steps=converted.steps,
+            events=tuple(draft.id for draft in drafts[mark:]),
+            kinds=tuple(draft.kind for draft in drafts[mark:]),
+            lost=converted.lost,
+            opaque=why,
+        )
+
+    def _unfit(self, converted: Converted, reason: str) -> Made:
+        first = converted.made[0]
+        payload = {"reason": reason, "kind": first.kind}
+        return Made(first.id, first.category, self._opaque, payload, first.cause, False, first.actor)
+
+    def _draft(self, made: Made, attached: dict[str, bytes]) -> Draft:
+        key = (made.category, made.kind)
+        try:
+            spec = self._specs[key]
+        except KeyError:
+            spec = self._specs[key] = self._codec.registry.find_current(made.category, made.kind)
+        payload: Any = made.payload
+        try:
+            data = encode_json(payload)
+        except (UnicodeEncodeError, RecursionError, TypeError) as error:
+            raise InvalidPayload(f"The payload of {made.kind} cannot be written: {error}.") from None
+        blobs = made.blobs
+        if len(data) > PART_BYTES_MAX and spec is not None and spec.parts:
+            payload, parts = self._codec.split(self._tenant, self._session, spec, payload)
+            attached.update(parts)
+            blobs = (*blobs, *blobs_of(payload).values())
+            data = encode_json(payload)
+        if len(data) > PAYLOAD_BYTES_MAX:
+            raise PayloadTooLarge(
+                f"The payload of {made.kind} has {len(data)} bytes; {PAYLOAD_BYTES_MAX} are allowed.",
+                bytes_max=PAYLOAD_BYTES_MAX,
+            )
+        return Draft(
+            self._tenant,
+            self._session,
+            made.id,
+            made.kind,
+            1 if spec is None else spec.version,
+            made.category,
+            data,
+            made.lane,
+            SOURCE,
+            made.actor,
+            made.cause,
+            made.terminal,
+            None,
+            True,
+            None,
+            blobs,
+        )
+
+
+def link(chain: str, records: list[Record], originals: list[bytes]) -> str:
+    """Return the chain behind these records: SHA-256 over what it was before, their keys and sizes, and their bytes."""
+    digest = hashlib.sha256(chain.encode())
+    digest.update(encode_json([(record.key, len(data)) for record, data in zip(records, originals, strict=True)]))
+    for data in originals:
+        digest.update(data)
+    return digest.hexdigest()
