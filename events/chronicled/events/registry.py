@@ -159,18 +159,27 @@ class Registry:
         action = self.find_current(ACTION, kind, version)
         return self.current(OBSERVATION, kind if action is None else action.kind)
 
+    def of_today(self, kinds: frozenset[str]) -> frozenset[str]:
+        """Return the kinds, with those that the former names among them stand for."""
+        names = self._former_names()
+        return kinds.union(*(names.get(kind, frozenset()) for kind in kinds)) if names else kinds
+
     def spellings(self, kinds: frozenset[str]) -> frozenset[str]:
         """Return every name under which events of those kinds may stand in a log: former names, and names of today."""
+        names = self._former_names()
+        if not names:
+            return kinds
+        wanted = self.of_today(kinds)
+        return wanted.union(former for former, today in names.items() if today & wanted)
+
+    def _former_names(self) -> dict[str, frozenset[str]]:
         if self._names is None:
             self._names = {}
             for spec in self:
                 if spec.becomes:
-                    for final in self._finals(spec):
-                        self._names[spec.kind] = self._names.get(spec.kind, frozenset()) | {final.kind}
-        if not self._names:
-            return kinds
-        wanted = kinds.union(*(self._names.get(kind, frozenset()) for kind in kinds))
-        return wanted.union(former for former, today in self._names.items() if today & wanted)
+                    today = {final.kind for final in self._finals(spec)} - {spec.kind}
+                    self._names[spec.kind] = self._names.get(spec.kind, frozenset()) | today
+        return self._names
 
     def __iter__(self) -> Iterator[KindSpec]:
         return iter(self._specs.values())

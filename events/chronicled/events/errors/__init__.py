@@ -13,6 +13,7 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     │   ├── SandboxRefused      422  valid, but not what the runtime can give
     │   ├── PayloadTooLarge     413
     │   ├── MethodNotAllowed    405
+    │   ├── VersionUnavailable  406
     │   ├── RequestTimeout      408
     │   ├── UnsupportedMedia    415
     │   └── RangeNotSatisfiable 416
@@ -114,6 +115,7 @@ from chronicled.events.errors.requests import (
     Unauthenticated,
     UnknownKind,
     UnsupportedMedia,
+    VersionUnavailable,
 )
 from chronicled.events.errors.root import (
     ChronicledError,
@@ -188,5 +190,6 @@ __all__ = [
     "UnitBroken",
     "UnknownKind",
     "UnsupportedMedia",
+    "VersionUnavailable",
     "errors_by_code",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "Unauthenticated",
     "UnknownKind",
     "UnsupportedMedia",
+    "VersionUnavailable",
 ]
 
 
@@ -77,6 +78,14 @@ class UnknownKind(InvalidRequest):
 
     code = "unknown-kind"
     title = "The kind is not known here"
+
+
+class VersionUnavailable(InvalidRequest):
+    """Raised when an event cannot be shown in the version of its kind that its reader declares; names the event."""
+
+    code = "version-unavailable"
+    title = "The event cannot be shown in that version"
+    status = 406
 
 
 class PayloadTooLarge(InvalidRequest):
