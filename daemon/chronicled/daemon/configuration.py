@@ -29,6 +29,7 @@ __all__ = [
     "LimitSettings",
     "LogSettings",
     "RuntimeSettings",
+    "UnitSettings",
     "load",
 ]
 
@@ -105,9 +106,9 @@ class RuntimeSettings(Section, frozen=True, kw_only=True):
 
     default: str = "process"
     """Runtime of a session that names none."""
-    offered: tuple[Literal["process", "docker"], ...] = ("process", "docker")
+    offered: tuple[str, ...] = ("process", "docker")
     """Runtimes that sessions may name; `docker` is left out where its engine's socket does not exist at the start and
-    there was never a container."""
+    there was never a container. A unit's own runtimes bear its name (`acme.box`)."""
     warm: tuple[WarmSettings, ...] = ()
     """Sandboxes kept waiting: `[{image = "debian:12", count = 2}]`; a session that asks for no more takes one."""
     starts_max: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
@@ -128,6 +129,17 @@ class RuntimeSettings(Section, frozen=True, kw_only=True):
     """Command deadline of an action that names none."""
 
 
+class UnitSettings(Section, frozen=True, kw_only=True):
+    """What of third parties is loaded. Nothing is that does not stand here."""
+
+    load: tuple[str, ...] = ()
+    """Names of entry points in group `chronicled.units`, or `package.module:Name`."""
+    skip_broken: bool = False
+    """Start without units that are broken, and end their actions `error`; otherwise the daemon does not start."""
+    policy_seconds: Seconds = 5.0
+    """How long a policy may take for an action; then it is rejected."""
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """What the daemon says of itself, on standard error."""
 
@@ -146,6 +158,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     docker: DockerSettings = DockerSettings()
     images: ImageSettings = ImageSettings()
     network: NetworkSettings = NetworkSettings()
+    units: UnitSettings = UnitSettings()
     log: LogSettings = LogSettings()
 
 

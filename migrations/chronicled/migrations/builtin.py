@@ -58,6 +58,10 @@ def _session_closed(payload: dict[str, Any]) -> dict[str, Any]:
     return payload
 
 
+def _generation_started_3(payload: dict[str, Any]) -> dict[str, Any]:
+    return _without(payload, "versions", "units", "missing")
+
+
 def _generation_started(payload: dict[str, Any]) -> dict[str, Any]:
     return _without(payload, "phases", "image_digest", "warm")
 
@@ -66,6 +70,7 @@ UPCASTERS: Final[tuple[Upcaster, ...]] = (
     Upcaster("action", "read", 1, unchanged),
     Upcaster("action", "run", 1, unchanged),
     Upcaster("lifecycle", "generation_started", 1, unchanged),
+    Upcaster("lifecycle", "generation_started", 2, unchanged),
     Upcaster("lifecycle", "session_closed", 1, unchanged),
     Upcaster("lifecycle", "session_created", 1, unchanged),
     Upcaster("observation", "edit", 1, unchanged),
@@ -76,6 +81,7 @@ DOWNCASTERS: Final[tuple[Downcaster, ...]] = (
     Downcaster("action", "read", 1, _read),
     Downcaster("action", "run", 1, _run),
     Downcaster("lifecycle", "generation_started", 1, _generation_started),
+    Downcaster("lifecycle", "generation_started", 2, _generation_started_3),
     Downcaster("lifecycle", "session_closed", 1, _session_closed),
     Downcaster("lifecycle", "session_created", 1, _session_created),
     Downcaster("observation", "edit", 1, _edit_observation),

@@ -13,14 +13,14 @@ import signal
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
 import msgspec
 
 import chronicled.events.outcome
-from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable
+from chronicled.events.errors import SandboxStartFailed, SandboxUnreachable, UnitBroken
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server import bootstrap, process_tree, settings
@@ -29,6 +29,9 @@ from chronicled.runtimes.action_server.frames import Transfer
 from chronicled.runtimes.action_server.process_tree import Process
 from chronicled.runtimes.removal import remove_tree
 from chronicled.runtimes.runtime import Handle, Report, RuntimeDefaults, SandboxDefaults, SandboxSpec
+
+if TYPE_CHECKING:
+    from chronicled.runtimes.delivery.delivery import Delivery
 
 __all__ = ["HINTS", "PATH_DEFAULT", "ProcessRuntime", "ProcessSandbox", "clean_environment", "import_paths"]
 
@@ -55,6 +58,7 @@ class ProcessRuntime(RuntimeDefaults):
         directory: Folder of the instance's sandboxes; each has a folder of its id in it, with its lock and its log.
         fault_point: Handed to action servers, for crash tests; None takes it from this process's environment.
         transfers: Ways of transfer that action servers offer to the worker.
+        delivery: Units of third parties, brought into every sandbox; None has none.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class ProcessRuntime(RuntimeDefaults):
         *,
         fault_point: str | None = None,
         transfers: Sequence[Transfer] = ("descriptors", "inband"),
+        delivery: Delivery | None = None,
     ) -> None:
+        self._delivery = delivery
         self._directory = os.path.abspath(directory)
         self._transfers = " ".join(transfers)
         self._fault_point = os.environ.get(FAULT_POINT_VARIABLE, "") if fault_point is None else fault_point
@@ -100,7 +106,7 @@ class ProcessRuntime(RuntimeDefaults):
             raise SandboxStartFailed("; ".join(reasons))
         try:
             pid, ready = await anyio.to_thread.run_sync(self._spawn, spec)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UnitBroken) as error:
             raise SandboxStartFailed(f"the sandbox's process could not be started: {error}") from error
         process = process_tree.identify(pid)
         sandbox = ProcessSandbox(self._folder(spec.sandbox), spec.generation, process[0] if process else (pid, 0))
@@ -197,7 +203,13 @@ class ProcessRuntime(RuntimeDefaults):
         told.working_directory = os.path.abspath(spec.working_directory)
         told.fault_point = self._fault_point
         told.transfers = self._transfers
-        told.import_paths = import_paths()
+        if self._delivery is None:
+            told.import_paths = import_paths()
+        else:
+            # Nothing of this process's own packages is seen then but what the units have named.
+            tree = self._delivery.tree()
+            told.import_paths, told.unit_paths = [tree.site], [tree.units]
+            told.executors += self._delivery.executors
         environment = clean_environment(told.working_directory, os.environ) | spec.environment
         environment[GENERATION_VARIABLE] = spec.generation
         told.environment = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from chronicled.events.kind import KindSpec, Payload, lifecycle
-from chronicled.events.kinds import former
+from chronicled.events.kinds import former, former_second
 from chronicled.events.sandbox import SandboxRequest
 
 __all__ = [
@@ -129,6 +129,12 @@ class GenerationStarted(Payload, frozen=True, kw_only=True):
     """What the image's name stood for."""
     warm: bool = False
     """It was started ahead of need, and taken from the pool."""
+    versions: dict[str, int] = {}
+    """Version of the payload that its executors take, for kinds of third parties."""
+    units: dict[str, str] = {}
+    """Units of third parties that were brought into it: release by owner."""
+    missing: dict[str, str] = {}
+    """By owner, why executors of a unit could not be loaded in it."""
 
 
 class LaneRestarted(Payload, frozen=True, kw_only=True):
@@ -336,7 +342,8 @@ LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("session_released", SessionReleased),
     lifecycle("sandbox_requested", SandboxRequested),
     lifecycle("generation_started", former.GenerationStarted),
-    lifecycle("generation_started", GenerationStarted, version=2),
+    lifecycle("generation_started", former_second.GenerationStarted, version=2),
+    lifecycle("generation_started", GenerationStarted, version=3),
     lifecycle("lane_restarted", LaneRestarted),
     lifecycle("generation_ended", GenerationEnded),
     lifecycle("sandbox_removed", SandboxRemoved),

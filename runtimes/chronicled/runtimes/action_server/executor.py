@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server.output import ActionOutput
 
-__all__ = ["EARLY_ITEMS_MAX", "Cause", "Context", "Ended", "Executor", "ExecutorTable", "LaneState", "Request", "error"]
+__all__ = [
+    "EARLY_ITEMS_MAX",
+    "Cause",
+    "Context",
+    "Ended",
+    "Executor",
+    "ExecutorTable",
+    "LaneState",
+    "Request",
+    "SandboxContext",
+    "error",
+]
 
 
 EARLY_ITEMS_MAX: Final = 64
@@ -139,12 +150,27 @@ class Context:
                 task.cancel()
 
 
+class SandboxContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What an executor of a third party is constructed with: where it is. It lives as long as the sandbox does."""
+
+    sandbox: str
+    generation: str
+    working_directory: str
+    """Where each lane starts."""
+    environment: Mapping[str, str]
+    """What every shell of the sandbox starts with: for programs that the executor runs."""
+
+
 class Executor(Protocol):
-    """Executes actions of some kinds. One action at a time per lane; lanes side by side."""
+    """Executes actions of some kinds. One action at a time per lane; lanes side by side.
+
+    A third party's is a class that takes a `SandboxContext`. All of it runs on the event loop of the action server:
+    what blocks belongs into `asyncio.to_thread`.
+    """
 
     @property
     def kinds(self) -> Collection[str]:
-        """Kinds of action that it executes."""
+        """Kinds of action that it executes; a third party's maps each to the version of the payload that it takes."""
         ...
 
     async def execute(self, request: Request, context: Context) -> Ended:
@@ -173,6 +199,16 @@ class ExecutorTable:
     def kinds(self) -> list[str]:
         """All kinds that can be executed, sorted."""
         return sorted(self._by_kind)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Version of the payload, for each kind whose executor names it."""
+        found: dict[str, int] = {}
+        for kind, executor in sorted(self._by_kind.items()):
+            named: object = executor.kinds
+            if isinstance(named, Mapping):
+                found[kind] = cast("Mapping[str, int]", named)[kind]
+        return found
 
     def add(self, executor: Executor) -> None:
         """Add an executor for all of its kinds.

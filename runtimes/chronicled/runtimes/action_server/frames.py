@@ -104,6 +104,12 @@ class Hello(Frame, frozen=True, kw_only=True):
     """Start time of the process, clock ticks since boot (`/proc/PID/stat`, field 22)."""
     kinds: list[str]
     """Kinds of action that it has an executor for."""
+    versions: dict[str, int] = {}
+    """Version of the payload that an executor takes, for kinds of third parties."""
+    units: dict[str, str] = {}
+    """Units of third parties that were brought here: release by owner."""
+    missing: dict[str, str] = {}
+    """By owner, why executors of it could not be loaded."""
     limits: dict[str, int] = {}
     transfers: tuple[str, ...] = ("descriptors",)
     """Ways of transfer that it can use, over this connection and with what its generation has used so far."""

@@ -13,7 +13,7 @@ from chronicled.events import faultpoint
 from chronicled.runtimes.action_server import frames, process_tree
 from chronicled.runtimes.action_server.backlog import SpillRoom
 from chronicled.runtimes.action_server.dial import Dialler
-from chronicled.runtimes.action_server.executor import ExecutorTable
+from chronicled.runtimes.action_server.executor import ExecutorTable, SandboxContext
 from chronicled.runtimes.action_server.files import FileExecutor
 from chronicled.runtimes.action_server.lane_shell import find_bash
 from chronicled.runtimes.action_server.lanes import LANES_MAX
@@ -56,7 +56,10 @@ async def _serve(settings: Settings, reaper: socket.socket, up: int) -> None:
     server.lanes.holds_state = run.holds_state
     table.add(run)
     table.add(FileExecutor(settings.environment))
-    line = _line(settings, server, lambda: _hello(settings, table, server))
+    units: dict[str, dict[str, str]] = {}
+    if settings.executors:
+        units = await _load_units(settings, table)
+    line = _line(settings, server, lambda: _hello(settings, table, server, **units))
     os.write(up, b"\n")
     os.close(up)
     dialling = loop.create_task(line.run())
@@ -80,7 +83,27 @@ def _line(settings: Settings, server: ActionServer, hello: Callable[[], frames.H
     return Dialler(server, settings.socket_directory, hello, settings.unclaimed_seconds_max)
 
 
-def _hello(settings: Settings, table: ExecutorTable, server: ActionServer) -> frames.Hello:
+async def _load_units(settings: Settings, table: ExecutorTable) -> dict[str, dict[str, str]]:
+    # Imported when there are any: a sandbox without them does not pay for it.
+    from chronicled.runtimes.action_server.unit_executors import load_executors
+
+    context = SandboxContext(
+        sandbox=settings.sandbox,
+        generation=settings.generation,
+        working_directory=settings.working_directory,
+        environment={os.fsdecode(name): os.fsdecode(value) for name, value in settings.environment.items()},
+    )
+    loaded = await load_executors(settings.executors, settings.unit_paths, table, context)
+    return {"units": loaded.units, "missing": loaded.missing}
+
+
+def _hello(
+    settings: Settings,
+    table: ExecutorTable,
+    server: ActionServer,
+    units: dict[str, str] | None = None,
+    missing: dict[str, str] | None = None,
+) -> frames.Hello:
     pid = os.getpid()
     known = process_tree.identify(pid)
     transfers = ("inband",) if settings.stdio is not None else tuple(settings.transfers.split())
@@ -96,6 +119,9 @@ def _hello(settings: Settings, table: ExecutorTable, server: ActionServer) -> fr
         pid=pid,
         start_ticks=known[0][1] if known is not None else 0,
         kinds=table.kinds,
+        versions=table.versions,
+        units=units or {},
+        missing=missing or {},
         limits={"open_actions_max": OPEN_ACTIONS_MAX, "lanes_max": LANES_MAX},
         transfers=transfers if server.transfer is None else (server.transfer,),
     )

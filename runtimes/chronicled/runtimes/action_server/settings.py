@@ -29,6 +29,10 @@ class Settings:
         self.unclaimed_seconds_max = 900.0
         self.import_paths: list[str] = []
         """Folders that the bootstrap puts in front of `sys.path`."""
+        self.executors: list[tuple[str, str, str]] = []
+        """Executors of third parties: owner, release, `package.module:Class`."""
+        self.unit_paths: list[str] = []
+        """Folders that have the executors and all that they need; they come after everything of ours."""
         self.environment: dict[bytes, bytes] = {}
         """The environment of every shell, complete."""
         self.stdio: tuple[int, int] | None = None
@@ -58,6 +62,8 @@ def encode(settings: Settings) -> bytes:
         records.append(f"egress_port={settings.egress_port}".encode())
     records.append(f"unclaimed_seconds_max={settings.unclaimed_seconds_max}".encode())
     records += [b"import_path=" + os.fsencode(path) for path in settings.import_paths]
+    records += [b"unit_path=" + os.fsencode(path) for path in settings.unit_paths]
+    records += [("executor=" + "\t".join(each)).encode() for each in settings.executors]
     records += [b"environment=" + name + b"=" + value for name, value in settings.environment.items()]
     if any(b"\0" in record for record in records):
         raise ValueError("a setting of the action server holds a NUL character")
@@ -78,6 +84,11 @@ def decode(data: bytes) -> Settings:
             settings.egress_port = int(value)
         elif text == "import_path":
             settings.import_paths.append(os.fsdecode(value))
+        elif text == "unit_path":
+            settings.unit_paths.append(os.fsdecode(value))
+        elif text == "executor":
+            owner, release, reference = value.decode().split("\t", 2)
+            settings.executors.append((owner, release, reference))
         elif text == "environment":
             variable, _, content = value.partition(b"=")
             settings.environment[variable] = content

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import anyio
 import structlog
 
 from chronicled.events.errors import ProtocolError, StaleFence
+from chronicled.events.registry import Registry
 from chronicled.runtimes.action_server.frames import Hello, Query, Status, ToServer, ToWorker
 from chronicled.runtimes.runtime import Sandbox
+from chronicled.runtimes.worker.ability import executable, unable
 from chronicled.runtimes.worker.handshake import Expected, shake_hands
 from chronicled.runtimes.worker.link import Link
+from chronicled.runtimes.worker.observation import Ending
 
 __all__ = ["Crew", "Generation"]
 
@@ -22,8 +24,9 @@ _log = structlog.get_logger("chronicled.worker")
 class Crew(Protocol):
     """Who acts on what a generation says. All of it on the event loop, none of it may raise."""
 
-    def known_kinds(self, kinds: Sequence[str]) -> Sequence[str]:
-        """Return those of the kinds that a server claims to run which this worker knows as runnable."""
+    @property
+    def registry(self) -> Registry:
+        """The kinds that this worker knows."""
         ...
 
     def on_frame(self, generation: Generation, frame: ToWorker) -> None:
@@ -78,6 +81,10 @@ class Generation:
         """Whether it can be sent actions."""
         return self.recorded and self.reconciled and self.link is not None
 
+    def unable(self, kind: str) -> Ending | None:
+        """Return how an action of that kind ends since it cannot be executed here; None if it can, or may."""
+        return None if self.hello is None else unable(self.hello, self._crew.registry, kind)
+
     def send(self, frame: ToServer, descriptor: int | None = None, content: int | None = None) -> None:
         """Send a frame if there is a link; without one it is lost, and the next status brings that to light."""
         if self.link is not None:
@@ -98,7 +105,7 @@ class Generation:
         if self.link is not None:
             self.link.close()
         self.link, self.hello = link, hello
-        self.kinds = frozenset(self._crew.known_kinds(hello.kinds))
+        self.kinds = frozenset(executable(hello, self._crew.registry))
         try:
             await self._converse(link)
         except ProtocolError as error:

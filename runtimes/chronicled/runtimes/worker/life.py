@@ -18,6 +18,7 @@ from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.action_server.frames import Environment
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
 from chronicled.runtimes.worker import places
+from chronicled.runtimes.worker.ability import clipped
 from chronicled.runtimes.worker.birth import (
     RETRY_SECONDS_MAX,
     RETRY_SECONDS_MIN,
@@ -251,6 +252,9 @@ class SandboxLife:
                 phases=_phases(slot.queued_seconds, sandbox.phases if warm is None else {}, seconds),
                 warm=warm is not None,
                 image_digest=sandbox.image_digest,
+                versions={kind: hello.versions[kind] for kind in generation.kinds if kind in hello.versions},
+                units=clipped(hello.units),
+                missing=clipped(hello.missing),
             )
             # Before its first dispatch: the journal says that it knows all that will be sent.
             context.journal.vouch(generation.id, session.publisher.fence)

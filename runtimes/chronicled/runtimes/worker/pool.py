@@ -14,6 +14,7 @@ from anyio import CancelScope, to_thread
 
 from chronicled.events.errors import SandboxUnreachable
 from chronicled.events.kinds.lifecycle import ImageProgress, SessionCreated
+from chronicled.events.registry import Registry
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.action_server.frames import Status, ToWorker
 from chronicled.runtimes.runtime import Runtime, SandboxSpec
@@ -227,8 +228,7 @@ async def _nobody(_progress: ImageProgress) -> None:
 class _NoCrew:
     """Acts on nothing: nothing is sent to a sandbox that waits, so it has nothing to say."""
 
-    def known_kinds(self, kinds: Sequence[str]) -> Sequence[str]:
-        return kinds
+    registry = Registry()
 
     def on_frame(self, generation: Generation, frame: ToWorker) -> None:
         pass

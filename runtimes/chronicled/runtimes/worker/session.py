@@ -18,7 +18,7 @@ from chronicled.events.envelope import ACTION, LIFECYCLE, Event
 from chronicled.events.errors import StorageFull
 from chronicled.events.kinds.lifecycle import BackgroundOutput, GenerationStarted, SessionCreated
 from chronicled.events.lanes import SessionFold
-from chronicled.events.outcome import Outcome
+from chronicled.events.registry import Registry
 from chronicled.events.worker_log import Claim, SessionKey
 from chronicled.runtimes.action_server.frames import (
     Background,
@@ -41,7 +41,7 @@ from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.life import SandboxLife
 from chronicled.runtimes.worker.observation import Ending
 from chronicled.runtimes.worker.publisher import Publisher
-from chronicled.runtimes.worker.refusal import never_ran, refusal
+from chronicled.runtimes.worker.refusal import refusal
 from chronicled.runtimes.worker.timers import Timer
 
 __all__ = ["SessionWorker"]
@@ -288,10 +288,8 @@ class SessionWorker:
             self.life.heed()
         elif not generation.ready:
             self._watch_absence(generation)
-        elif head.kind not in generation.kinds:
-            known = ", ".join(sorted(generation.kinds)) or "none"
-            message = f"The sandbox has no executor for {head.kind}; it has: {known[:1000]}."
-            self.end_unsent([(head, never_ran(Outcome.ERROR, "no_executor", message))])
+        elif (ending := generation.unable(head.kind)) is not None:
+            self.end_unsent([(head, ending)])
         elif self.dispatcher.has_parts(head):
             try:
                 self.dispatcher.send(generation, head)
@@ -309,10 +307,10 @@ class SessionWorker:
 
     # -- what the action server says -------------------------------------------------------------------------------
 
-    def known_kinds(self, kinds: Sequence[str]) -> Sequence[str]:
-        """Return those of the kinds that are runnable here."""
-        registry = self.context.codec.registry
-        return [kind for kind in kinds if (spec := registry.find_current(ACTION, kind)) is not None and spec.runnable]
+    @property
+    def registry(self) -> Registry:
+        """The kinds that are known here."""
+        return self.context.codec.registry
 
     def on_frame(self, generation: Generation, frame: ToWorker) -> None:
         """Take a frame of the generation; everything in it is checked."""

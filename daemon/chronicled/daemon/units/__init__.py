@@ -1,0 +1,1 @@
+"""Units of third parties in the daemon: found, loaded, asked."""
