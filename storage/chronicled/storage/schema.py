@@ -256,6 +256,7 @@ def _end(connection: sqlite3.Connection) -> object:
 
 def _check(connection: sqlite3.Connection, what: str, tell: Progress) -> None:
     """Have SQLite check the file from page to page, with its indexes: a second for each million events."""
+    tell(what, 0, 0)
     connection.set_progress_handler(lambda: tell(what, 0, 0), CHECK_INSTRUCTIONS)
     try:
         problems = [text for (text,) in connection.execute("PRAGMA integrity_check(3)")]
