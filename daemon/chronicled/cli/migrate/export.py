@@ -21,6 +21,9 @@ __all__ = ["configure"]
 FORMATS: Final = {
     "jsonl": ("events", "with-blobs"),
     "cloudevents": ("lines", "batch"),
+    "atif": ("trajectory",),
+    "openhands": ("trajectory",),
+    "asciicast": ("v3", "v2"),
 }
 """The variants of each format; the first is the default."""
 
@@ -32,6 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     variants = "; ".join(f"{name}: {', '.join(variants)}" for name, variants in FORMATS.items())
     parser.add_argument("--variant", metavar="NAME", help=f"which form, by default the first ({variants})")
     parser.add_argument("--tenant", metavar="NAME", default="default", help="the session's tenant")
+    parser.add_argument("--lane", metavar="NAME", help="asciicast: only this lane (default: all, side by side)")
+    parser.add_argument("--idle-limit", metavar="SECONDS", type=float, help="asciicast: longest silence when played")
     parser.add_argument("--after", metavar="N", type=int, default=0, help="only events behind this position")
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: standard output)")
     parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
@@ -73,9 +78,14 @@ def _writer(options: argparse.Namespace) -> Writer:
     if variant not in FORMATS[options.format]:
         known = ", ".join(FORMATS[options.format])
         raise InvalidRequest(f"{options.format} has no variant {variant!r}; it has {known}.")
-    from chronicled.migrations.formats import cloud_events, json_lines
+    from chronicled.migrations.formats import atif, cloud_events, json_lines, openhands_v0
+    from chronicled.migrations.formats.asciicast import asciicast
 
+    if options.format == "asciicast":
+        return asciicast(int(variant[1:]), lane=options.lane, idle_seconds=options.idle_limit)
     writers: dict[tuple[str, str], Writer] = {
+        ("atif", "trajectory"): atif.write,
+        ("openhands", "trajectory"): openhands_v0.write,
         ("jsonl", "events"): json_lines.write,
         ("jsonl", "with-blobs"): json_lines.write_with_blobs,
         ("cloudevents", "lines"): cloud_events.write_lines,
