@@ -17,6 +17,7 @@ __all__ = [
     "REFERENCE",
     "Reference",
     "built_name",
+    "is_reference",
     "owner_of",
     "parse_reference",
 ]
@@ -99,6 +100,15 @@ def parse_reference(text: str) -> Reference:
         path = f"library/{path}"
     tag = match["tag"] or (None if match["digest"] else "latest")
     return Reference(host.lower(), path, tag, match["digest"])
+
+
+def is_reference(text: str) -> bool:
+    """Return whether `parse_reference` takes the text."""
+    try:
+        parse_reference(text)
+    except InvalidRequest:
+        return False
+    return True
 
 
 def built_name(tenant: str, name: str) -> Reference:

@@ -11,6 +11,7 @@ import msgspec
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.docker import paths
 from chronicled.runtimes.docker.images_found import ResolvedImage
+from chronicled.runtimes.docker.images_reference import is_reference
 from chronicled.runtimes.docker.network_policy import NetworkGrant
 from chronicled.runtimes.docker.settings import DockerSettings
 
@@ -152,6 +153,8 @@ def refusals(
     reasons: list[str] = []
     if not (image or settings.image):
         reasons.append("image: none is named, and the configuration has no default")
+    elif image and not is_reference(image):
+        reasons.append(f"image: {image[:200]!r} is no name of an image")
     network = network_of(request, settings)
     if network not in networks:
         reasons.append(f"network: there is no policy {network!r}, only {', '.join(networks)}")
