@@ -77,9 +77,7 @@ def test_there_must_be_an_image() -> None:
     assert reasons(DockerSettings(), image="image:1") == []
 
 
-@pytest.mark.parametrize(
-    "image", ["FOO BAR", "Image:1", "-x", "a b", "a:", "http://r/x", "x" * 600, "sha256:12", "..", "a\n"]
-)
+@pytest.mark.parametrize("image", ["FOO BAR", "Image:1", "-x", "a b", "a:", "http://r/x", "x" * 600, "..", "a\n"])
 def test_an_image_has_a_name_that_images_can_have(image: str) -> None:
     """What can be the name of no image is refused when it is asked for, and not when a sandbox is to start."""
     assert reasons(image=image)[0].startswith("image: ")
