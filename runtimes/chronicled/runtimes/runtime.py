@@ -217,6 +217,9 @@ class Runtime(Protocol):
     async def attach(self, handle: Handle, spec: SandboxSpec) -> Sandbox | None:
         """Find a sandbox again. None is proof: it is dead, and no process of it lives (leftovers were killed first).
 
+        None too where it is another instance's, and this log a copy: it may well live, and is left alone; `epitaph`
+        says `another_instance` then.
+
         Raises:
             SandboxUnreachable: neither alive nor dead can be proven now.
         """

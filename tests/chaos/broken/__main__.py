@@ -51,7 +51,8 @@ def dedupe_off() -> None:
 
     async def forgetful(directory: Any, *arguments: Any) -> Any:
         whole = await mount(directory, *arguments)
-        return msgspec.structs.replace(whole, source=str(await asyncio.to_thread(_forgetful_copy, Path(whole.source))))
+        copy = await asyncio.to_thread(_forgetful_copy, Path(whole.source))
+        return msgspec.structs.replace(whole, source=str(copy), identity=None)
 
     broken.mount = forgetful
 

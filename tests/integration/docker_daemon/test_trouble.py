@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import stat
 
 from tests.engine.fixture import DEBIAN, Engine
 from tests.integration.daemon.process import DaemonProcess, until
@@ -41,3 +44,29 @@ async def test_what_commands_have_dug_goes_with_the_sandbox(daemon: DaemonProces
     await daemon.call("DELETE", session.path)
     await session.tells("sandbox_removed")
     assert not await asyncio.to_thread(home.parent.exists)
+
+
+async def test_a_copied_data_directory_touches_nothing_of_the_first(launch: LaunchDocker, engine: Engine) -> None:
+    """A daemon on a copy cannot know, says so, and has a sandbox of its own; what runs for the first one goes on."""
+    first = await launch(engine, "runtime.unreachable_seconds=1")
+    session = await Session.create(first, engine)
+    running = await session.begin("read go; echo went on")
+    await asyncio.to_thread(shutil.copytree, first.data, first.directory / "copy", ignore=_no_sockets)
+    copy = await launch(engine, "runtime.unreachable_seconds=1")
+    await copy.stop()
+    await asyncio.to_thread(shutil.rmtree, copy.data)
+    await asyncio.to_thread(shutil.move, first.directory / "copy", copy.data)
+    await copy.start()
+    copied = Session(copy, engine, "s")
+    ended = await copied.ended(running)
+    assert (ended["outcome"], ended["reason"]) == ("unknown", "another_instance"), ended
+    assert (await copied.run("echo another"))["output"] == "another\n"
+    await copy.call("DELETE", copied.path)
+    await copied.tells("sandbox_removed", 2)
+    assert await session.state() == "running"
+    await first.post(f"{session.path}/actions/{running}/input", {"data": "go\n"})
+    assert (await session.ended(running))["output"].endswith("went on\n")
+
+
+def _no_sockets(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if stat.S_ISSOCK(os.lstat(os.path.join(folder, name)).st_mode)]

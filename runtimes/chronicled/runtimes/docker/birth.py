@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
@@ -75,6 +75,7 @@ class Birth:
             )
         policy = policy_named(self._runtime.networks, network_of(spec.request, self._settings))
         with self._timed("carrier"):
+            await self._runtime.ground.check(image)
             carried = await self._carried(facts, image)
         self.begun = True
         with self._timed("network"):
@@ -97,7 +98,7 @@ class Birth:
             with self._timed("tell"):
                 await self._runtime.lines.tell(container, encode(self.told(plan)))
             self._runtime.lines.open(spec.socket_directory, container, spec.token)
-        life = Life(engine, facts.id, container, found.state.started_at)
+        life = Life(engine, facts.id, container, found.state.started_at, self._runtime.instance)
         return self._runtime.sandbox(life, spec, phases=self._phases, digest=image.pin)
 
     async def _create(self, plan: Plan) -> str:
@@ -159,7 +160,7 @@ class Birth:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(tell_if_slow)
-                mount = await self._runtime.carrier.mount(self._engine, facts, image.id)
+                mount = await self._runtime.carrier.mount(self._runtime.errands, facts, image.id)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # One of the two failed, and the other was cancelled for it.
@@ -271,7 +272,7 @@ class Birth:
         reasons = differences(plan, found, facts)
         if not reasons and found.state.running:
             seen = found.state.pid if self._engine.local and plan.runtime is None else None
-            reasons = await anyio.to_thread.run_sync(volumes.misled, plan.mounts, seen)
+            reasons = await anyio.to_thread.run_sync(_misled, plan.mounts, seen)
         if not reasons and plan.runtime is not None:
             reasons = await self._unkept(plan.runtime, found)
         if reasons:
@@ -285,6 +286,26 @@ class Birth:
         if await anyio.to_thread.run_sync(kernel_view.kept_in, found.state.pid, found.id):
             return []
         return [f"memory_bytes: {runtime} keeps no limits here (docker.limits_unkept_allowed)"]
+
+
+def _misled(mounts: Sequence[Mount], process: int | None) -> list[str]:
+    """Return what a container sees otherwise than planned, as far as a process in it shows. Blocks."""
+    reasons = volumes.misled(mounts, process)
+    if process is None:
+        return reasons
+    try:
+        # An image's links can lead other mounts over the carrier.
+        found = sorted(kernel_view.mounted_within(process, paths.CARRIER))
+        planned = sorted(mount.target for mount in mounts if paths.is_within(mount.target, paths.CARRIER))
+        if found != planned:
+            reasons.append(f"mounts: at {paths.CARRIER} are {found} instead of {planned}")
+    except PermissionError:
+        # Its view is not ours to see.
+        pass
+    except OSError as error:
+        reasons.append(f"mounts: what is at {paths.CARRIER} cannot be seen: {error.strerror}")
+    # Of one that has ended nothing can be seen, and nothing more can happen: its end says why.
+    return [] if reasons and kernel_view.is_over(process) else reasons
 
 
 def _profile(path: str) -> str:

@@ -1,36 +1,57 @@
-"""How the carrier comes to the engine: as a directory of this host, or as a volume that is filled through its API."""
+"""How the carrier comes to the engine: as a directory of this host, or as a volume that is filled through its API.
+
+What no sandbox of anybody has any more is collected: carriers that a newer one of ours has taken the place of.
+"""
 
 from __future__ import annotations
 
+import datetime
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final, Protocol
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
 
 import anyio
 import anyio.to_thread
 
-from chronicled.runtimes.carrier import Carrier, carrier_archive, ensure_carrier
-from chronicled.runtimes.docker import paths
+from chronicled.runtimes.carrier import Carrier, carrier_archive, carriers, ensure_carrier
+from chronicled.runtimes.carrier.place import remove_tree
+from chronicled.runtimes.docker import labels, paths
 from chronicled.runtimes.docker.engine import Engine
+from chronicled.runtimes.docker.errands import Errands
 from chronicled.runtimes.docker.facts import EngineFacts
 from chronicled.runtimes.docker.plan import Mount
 
-__all__ = ["CarrierDirectory", "CarrierSource", "CarrierVolume"]
+__all__ = ["UNUSED_SECONDS", "VOLUME_SECONDS", "CarrierDirectory", "CarrierSource", "CarrierVolume"]
 
 WHOLE: Final = "whole"
 """File of a volume that was filled to the end."""
+UNUSED_SECONDS: Final = 86400.0
+"""A directory from which a sandbox was started within so long is never collected."""
+VOLUME_SECONDS: Final = 7 * 86400.0
+"""A volume that was made within so long is never collected: another instance may use it, and would fill it again."""
 
 
 class CarrierSource(Protocol):
     """Whoever has the carrier mounted."""
 
-    async def mount(self, engine: Engine, facts: EngineFacts, image: str) -> Mount:
+    async def mount(self, errands: Errands, facts: EngineFacts, image: str) -> Mount:
         """Return what to mount. `image` is one that the engine has.
 
         Raises:
             SandboxError: it cannot be made.
+        """
+        ...
+
+    async def collect(self, engine: Engine) -> list[str]:
+        """Remove carriers that are not the present one, and that no container and no process has; return them.
+
+        Raises:
+            SandboxError: what is in use cannot be told; then nothing was removed.
+            OSError: one cannot be looked at.
         """
         ...
 
@@ -47,10 +68,12 @@ class CarrierDirectory:
         self._made: dict[str, Carrier] = {}
         self._making = anyio.Lock()
 
-    async def mount(self, engine: Engine, facts: EngineFacts, image: str) -> Mount:
+    async def mount(self, errands: Errands, facts: EngineFacts, image: str) -> Mount:
         """Return the carrier's directory to bind; see `CarrierSource.mount`."""
         carrier = await self.carrier(facts.architecture)
-        return Mount(source=carrier.path, target=paths.CARRIER, read_only=True)
+        # What the sandbox finds at the target must be this very directory: the image may have a link there.
+        identity = await anyio.to_thread.run_sync(_used, carrier.path)
+        return Mount(source=carrier.path, target=paths.CARRIER, read_only=True, identity=identity)
 
     async def carrier(self, architecture: str) -> Carrier:
         """Return the carrier of an architecture, made by one of all who ask.
@@ -59,17 +82,30 @@ class CarrierDirectory:
             CarrierFailed, CarrierCorrupt: it cannot be made.
         """
         async with self._making:
-            if architecture not in self._made:
+            made = self._made.get(architecture)
+            if made is None or await anyio.to_thread.run_sync(_used, made.path) is None:
                 # Not abandoned when cancelled: the thread ends by itself, and the next to ask finds what it made.
-                self._made[architecture] = await anyio.to_thread.run_sync(ensure_carrier, self._directory, architecture)
-            return self._made[architecture]
+                made = await anyio.to_thread.run_sync(ensure_carrier, self._directory, architecture)
+                self._made[architecture] = made
+            return made
+
+    async def collect(self, engine: Engine) -> list[str]:
+        """Remove directories; see `CarrierSource.collect`."""
+        present = {carrier.path for carrier in self._made.values()}
+        before = time.time() - UNUSED_SECONDS
+        async with self._making:
+            old = await anyio.to_thread.run_sync(_unused_since, self._directory, before)
+            if not (old := [path for path in old if path not in present]):
+                return []
+            mounted = await engine.mounted()
+            return await anyio.to_thread.run_sync(_remove_unseen, [path for path in old if path not in mounted])
 
 
 class CarrierVolume:
     """Carriers in named volumes of the engine, for one that cannot see this host's folders.
 
     A volume is named by its carrier's digest and filled once, through the engine's archive API. Its last file says that
-    it is whole: what a crash left half filled is filled again.
+    it is whole: what a crash left half filled is filled again. Nothing of an image gets into it.
 
     Args:
         directory: Where the carriers are kept that the volumes are filled from.
@@ -77,48 +113,101 @@ class CarrierVolume:
 
     def __init__(self, directory: CarrierDirectory) -> None:
         self._directory = directory
-        self._filled: dict[tuple[str, str], str] = {}
+        self._filled: set[tuple[str, str]] = set()
         self._filling = anyio.Lock()
+        self._present: set[str] = set()
+        """Names of the volumes of carriers that this process has asked for."""
 
-    async def mount(self, engine: Engine, facts: EngineFacts, image: str) -> Mount:
+    async def mount(self, errands: Errands, facts: EngineFacts, image: str) -> Mount:
         """Return the volume to mount; see `CarrierSource.mount`.
 
         Raises:
             EngineRefused, EngineUnreachable: it could not be filled.
         """
         carrier = await self._directory.carrier(facts.architecture)
-        key = facts.id, carrier.digest
+        name = f"chronicled-carrier-{carrier.digest.removeprefix('sha256-')[:32]}"
+        marks = {labels.CARRIER: carrier.digest}
         async with self._filling:
-            if key not in self._filled:
-                name = f"chronicled-carrier-{carrier.digest.removeprefix('sha256-')[:32]}"
-                await _fill(engine, name, carrier, image)
-                self._filled[key] = name
-            return Mount(source=self._filled[key], target=paths.CARRIER, read_only=True, type="volume")
+            self._present.add(name)
+            # Somebody may have removed it: mounted then, it would come into being again, empty and without its label.
+            known = (facts.id, name) in self._filled and await errands.engine.volume_labels(name) == marks
+            if not known:
+                await errands.engine.make_volume(name, marks)
+                await _fill(errands, name, carrier, image)
+                self._filled.add((facts.id, name))
+        return Mount(source=name, target=paths.CARRIER, read_only=True, type="volume")
+
+    async def collect(self, engine: Engine) -> list[str]:
+        """Remove volumes, and directories that they were filled from; see `CarrierSource.collect`."""
+        removed = await self._directory.collect(engine)
+        before = time.time() - VOLUME_SECONDS
+        for name, made in (await engine.volumes(labels.CARRIER)).items():
+            # One that a container has, running or not, the engine keeps.
+            if name not in self._present and _moment(made) < before and await engine.remove_volume(name):
+                removed.append(name)
+        return removed
 
 
-async def _fill(engine: Engine, volume: str, carrier: Carrier, image: str) -> None:
-    # Never started: the engine's archive API reaches into a container that was only made.
-    body: dict[str, Any] = {
-        "Image": image,
-        "Cmd": ["/"],
-        "NetworkDisabled": True,
-        "HostConfig": {
-            "Mounts": [{"Type": "volume", "Source": volume, "Target": paths.CARRIER}],
-            "NetworkMode": "none",
-        },
-    }
-    name = f"{volume}-{os.urandom(4).hex()}"
-    container = ""
+def _used(folder: str) -> tuple[int, int] | None:
+    """Note that a carrier is used, so that it is not collected soon, and return its inode; None where it is gone."""
     try:
-        with anyio.CancelScope(shield=True):
-            container = await engine.create(name, body)
-        if not await engine.has_path(container, f"{paths.CARRIER}/{WHOLE}"):
-            await engine.put_archive(container, paths.CARRIER, _in_threads(carrier_archive(carrier.path)))
-            await engine.put_archive(container, paths.CARRIER, _whole())
-    finally:
-        if container:
-            with anyio.CancelScope(shield=True):
-                await engine.remove(container)
+        os.utime(folder)
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+def _unused_since(directory: str, before: float) -> list[str]:
+    return [carrier.path for carrier in carriers(directory) if os.stat(carrier.path).st_mtime < before]
+
+
+def _remove_unseen(folders: Iterable[str]) -> list[str]:
+    removed: list[str] = []
+    for folder in sorted(set(folders) - _seen(folders)):
+        # At once under another name: half of a carrier must never be mounted.
+        aside = Path(folder).with_name(f".work-{os.urandom(4).hex()}")
+        os.rename(folder, aside)
+        os.chmod(aside, 0o700)
+        remove_tree(aside)
+        removed.append(folder)
+    return removed
+
+
+def _seen(folders: Iterable[str]) -> set[str]:
+    """Return the folders that a process of this machine has as its carrier, whichever engine it is of."""
+    identities: dict[tuple[int, int], str] = {}
+    for folder in folders:
+        status = os.stat(folder)
+        identities[status.st_dev, status.st_ino] = folder
+    found: set[str] = set()
+    for process in os.listdir("/proc"):
+        if process.isdigit():
+            try:
+                status = os.stat(f"/proc/{process}/root{paths.CARRIER}")
+            except OSError:
+                continue
+            here = identities.get((status.st_dev, status.st_ino))
+            if here is not None:
+                found.add(here)
+    return found
+
+
+def _moment(written: str) -> float:
+    """Return a time as the engine writes it, in Unix seconds; now where it is none: nothing is old then."""
+    try:
+        return datetime.datetime.fromisoformat(f"{written[:19]}+00:00").timestamp()
+    except ValueError:
+        return time.time()
+
+
+async def _fill(errands: Errands, volume: str, carrier: Carrier, image: str) -> None:
+    # Never started: the engine's archive API reaches into a container that was only made.
+    async with errands.run(image, volume, paths.CARRIER) as container:
+        if not await errands.engine.has_path(container, f"{paths.CARRIER}/{WHOLE}"):
+            pieces = carrier_archive(carrier.path)
+            await errands.engine.put_archive(container, paths.CARRIER, _in_threads(pieces))
+            await errands.engine.put_archive(container, paths.CARRIER, _whole())
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

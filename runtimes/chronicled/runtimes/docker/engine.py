@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import anyio
 import msgspec
 
-from chronicled.runtimes.docker.connections import Connections, address
+from chronicled.runtimes.docker.connections import address
 from chronicled.runtimes.docker.container import Container
+from chronicled.runtimes.docker.engine_volumes import EngineVolumes
 from chronicled.runtimes.docker.facts import EngineFacts, facts_of
 from chronicled.runtimes.docker.failure import EngineUnreachable
 
@@ -28,7 +29,7 @@ WAIT_SECONDS: Final = 300.0
 Document = dict[str, Any]
 
 
-class Engine(Connections):
+class Engine(EngineVolumes):
     """One engine. Every call raises `EngineRefused` where it answers no, and `EngineUnreachable` where it does not.
 
     Close it with `aclose`; what is called after that connects anew.
@@ -112,17 +113,6 @@ class Engine(Connections):
         """Return the engine's inspection of an image, None when it is not there."""
         return await self.find("inspect an image", lambda client: client.images.inspect(name))
 
-    async def volume_device(self, name: str) -> str:
-        """Return what a named volume is mounted from, empty where that is the engine's own or it is not there yet."""
-
-        async def ask(client: aiodocker.Docker) -> Document:
-            volumes: Any = client.volumes
-            return cast("Document", await (await volumes.get(name)).show())
-
-        found = await self.find("inspect a volume", ask) or {}
-        options = cast("dict[str, str]", found.get("Options") or {})
-        return options.get("device", "")
-
     # -- containers ------------------------------------------------------------------------------------------------
 
     async def create(self, name: str, body: Document) -> str:
@@ -195,7 +185,10 @@ class Engine(Connections):
             containers: Any = client.containers
             found: list[Any] = await containers.list(all=1, filters=filters)
             return [
-                {"Id": each.id, **{name: each[name] for name in ("Labels", "Names", "State") if name in each}}
+                {
+                    "Id": each.id,
+                    **{name: each[name] for name in ("ImageID", "Labels", "Names", "State") if name in each},
+                }
                 for each in found
             ]
 
@@ -211,6 +204,29 @@ class Engine(Connections):
             await _container(client, container).put_archive(path, cast("Any", data))
 
         await self.call("fill a volume", ARCHIVE_SECONDS, ask, waits=True)
+
+    async def peek(self, container: str, path: str, bytes_max: int) -> bytes | None:
+        """Return the beginning of the tar archive of what a container, which need not run, has at a path.
+
+        None where it has nothing there. A link at the path is not followed. Raises as `create`.
+        """
+
+        async def ask(client: aiodocker.Docker) -> bytes:
+            if client.api_version == "auto":
+                await client.version()
+            url = f"{client.docker_host}/{client.api_version}/containers/{container}/archive"
+            # The library's own call reads the archive to its end, however much that is.
+            async with client.session.get(url, params={"path": path}) as answer:
+                data = b""
+                while len(data) < bytes_max and (piece := await answer.content.read(bytes_max - len(data))):
+                    data += piece
+                if answer.status >= 400:
+                    from aiodocker import DockerError
+
+                    raise DockerError(answer.status, data.decode(errors="replace"))
+                return data
+
+        return await self.find("look into an image", ask)
 
     async def has_path(self, container: str, path: str) -> bool:
         """Return whether a container, which need not run, has a small file. Raises as `create`."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["CAPABILITIES", "KernelView", "kept_in", "look"]
+__all__ = ["CAPABILITIES", "KernelView", "is_over", "kept_in", "look", "mounted_within"]
 
 CAPABILITIES: Final = (
     *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
@@ -72,6 +72,24 @@ def look(process: int, masked: Iterable[str], read_only: Iterable[str]) -> Kerne
         masked=frozenset(path for path in masked if _is(path, mounts, process, _masks)),
         read_only=frozenset(path for path in read_only if _is(path, mounts, process, _keeps)),
     )
+
+
+def mounted_within(process: int, path: str) -> list[str]:
+    """Return the places at or below a path at which something is mounted in a process's own view, one by one.
+
+    Raises:
+        OSError: it is gone, or not ours to see.
+    """
+    points = [line.split()[4] for line in _read(process, "mountinfo").splitlines()]
+    return [point for point in points if point == path or point.startswith(path + "/")]
+
+
+def is_over(process: int) -> bool:
+    """Return whether a process of this machine has ended: nothing of its view is left to be seen."""
+    try:
+        return _read(process, "stat").rpartition(")")[2].split()[0] in {"Z", "X"}
+    except OSError:
+        return True
 
 
 def kept_in(process: int, container: str) -> bool:

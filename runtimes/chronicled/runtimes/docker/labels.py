@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-__all__ = ["INSTANCE", "SANDBOX", "Owner", "container_name", "labels_of", "owner_of"]
+__all__ = ["CARRIER", "ERRAND", "INSTANCE", "SANDBOX", "Owner", "container_name", "labels_of", "owner_of"]
 
 INSTANCE: Final = "chronicled.instance"
 WORKER: Final = "chronicled.worker"
 SANDBOX: Final = "chronicled.sandbox"
 POSITION: Final = "chronicled.position"
 GENERATION: Final = "chronicled.generation"
+ERRAND: Final = "chronicled.errand"
+"""On containers that are no sandboxes and never run."""
+CARRIER: Final = "chronicled.carrier"
+"""On volumes that hold a carrier; its digest."""
 _ALL: Final = (INSTANCE, WORKER, SANDBOX, POSITION, GENERATION)
 
 

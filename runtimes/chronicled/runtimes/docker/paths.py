@@ -23,6 +23,7 @@ __all__ = [
     "HostPath",
     "identity_within",
     "is_host_path",
+    "is_within",
     "misplaced",
     "normal",
     "protected_paths",
@@ -76,7 +77,7 @@ def unlisted(volumes: Iterable[Volume], allowed: Sequence[str]) -> list[str]:
     for volume in volumes:
         source = volume.source
         if is_host_path(source):
-            if not any(_within(normal(source), normal(entry)) for entry in allowed if is_host_path(entry)):
+            if not any(is_within(normal(source), normal(entry)) for entry in allowed if is_host_path(entry)):
                 reasons.append(f"volumes: {source} is not below any path of docker.volumes_allowed")
         elif not _VOLUME_NAME.fullmatch(source) or source not in allowed:
             reasons.append(f"volumes: the volume {source[:128]!r} is not in docker.volumes_allowed")
@@ -91,7 +92,7 @@ def misplaced(volumes: Sequence[str], tmpfs: Sequence[str]) -> list[str]:
         place = normal(target)
         if place != target:
             reasons.append(f"{field}: {target} is not a plain absolute path")
-        elif place in {"/", _OWN} or any(_within(place, reserved) for reserved in _RESERVED):
+        elif place in {"/", _OWN} or any(is_within(place, reserved) for reserved in _RESERVED):
             reasons.append(f"{field}: nothing can be mounted at {target}")
         elif place in seen:
             reasons.append(f"{field}: {target} is named twice")
@@ -128,13 +129,13 @@ def resolve(source: str, allowed: Sequence[str], protected: Sequence[HostPath]) 
         raise SandboxStartFailed(f"volumes: {source} cannot be mounted: {error.strerror}") from None
     if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
         raise SandboxStartFailed(f"volumes: {source} is neither a directory nor a regular file")
-    if not any(_within(real, os.path.realpath(entry)) for entry in allowed if is_host_path(entry)):
+    if not any(is_within(real, os.path.realpath(entry)) for entry in allowed if is_host_path(entry)):
         raise SandboxStartFailed(f"volumes: {source} leads to {real}, which docker.volumes_allowed does not allow")
     identity = (status.st_dev, status.st_ino)
     # What is above it counts too: a directory has the inode of what is mounted on it.
     above = _identities(real)
     for each in protected:
-        if _within(each.path, real) or (each.path != "/" and (_within(real, each.path) or each.identity in above)):
+        if is_within(each.path, real) or (each.path != "/" and (is_within(real, each.path) or each.identity in above)):
             raise SandboxStartFailed(f"volumes: {source} would show {each.path}, which no sandbox may see")
     return HostPath(real, identity)
 
@@ -173,6 +174,6 @@ def _identities(real: str) -> set[tuple[int, int]]:
     return found
 
 
-def _within(path: str, root: str) -> bool:
-    """Return whether the path is the root or below it."""
+def is_within(path: str, root: str) -> bool:
+    """Return whether a path is the root, or below it, both as text."""
     return path == root or root == "/" or path.startswith(root + "/")

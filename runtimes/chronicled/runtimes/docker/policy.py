@@ -112,4 +112,7 @@ def _mount(mount: Mount) -> dict[str, Any]:
     if mount.type == "bind":
         # Without what is mounted below it: that is another file system, which nobody has allowed.
         written["BindOptions"] = {"Propagation": "rprivate", "NonRecursive": True}
+    elif mount.target == paths.CARRIER:
+        # Whatever becomes of it, what an image has there does not get into what other images are given.
+        written["VolumeOptions"] = {"NoCopy": True}
     return written

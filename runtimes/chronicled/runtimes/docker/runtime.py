@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -24,8 +24,12 @@ from chronicled.runtimes.docker.attach_link import AttachLines
 from chronicled.runtimes.docker.birth import Birth
 from chronicled.runtimes.docker.carriage import CarrierSource
 from chronicled.runtimes.docker.engine import Engine
+from chronicled.runtimes.docker.errands import Errands
 from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
+from chronicled.runtimes.docker.ground import Ground
 from chronicled.runtimes.docker.images import ImageStore
+from chronicled.runtimes.docker.images_found import resolved
+from chronicled.runtimes.docker.images_reference import parse_reference
 from chronicled.runtimes.docker.network_policy import NetworkPolicy, NoNetwork
 from chronicled.runtimes.docker.notices import MemoryNotices
 from chronicled.runtimes.docker.peers import is_of
@@ -40,6 +44,8 @@ __all__ = ["DockerRuntime"]
 
 REMOVE_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 0.1
+COLLECT_SECONDS: Final = 3600.0
+"""How often carriers that nobody has any more are looked for."""
 ABORT_SECONDS: Final = 60.0
 """How long a start that failed waits for the proof that nothing of it is left."""
 
@@ -90,7 +96,10 @@ class DockerRuntime:
         """By sandbox, the container whose processes may dial for it; None for any process of this host."""
         self.lines = AttachLines(self.engine)
         """How sandboxes are reached whose directory cannot be shared."""
+        self.errands = Errands(self.engine, instance)
+        self.ground = Ground(self.errands)
         self.notices = MemoryNotices(self.engine, instance)
+        self._collect_at = 0.0
         self.limits = limits_here()
         self.uid, self.gid = os.geteuid(), os.getegid()
 
@@ -224,6 +233,7 @@ class DockerRuntime:
             str(handle.get("engine", "")),
             str(handle.get("container", "")),
             str(handle.get("started_at", "")),
+            self.instance,
         )
 
     def _rebooted(self, handle: Handle) -> bool:
@@ -280,18 +290,44 @@ class DockerRuntime:
                 await policy.sweep(known, head)
             except SandboxError as error:
                 trouble = SandboxUnreachable(f"Something of networks is left: {error.detail}")
+        try:
+            await self.errands.sweep()
+        except SandboxError as error:
+            trouble = SandboxUnreachable(f"Something of errands is left: {error.detail}")
+        await self._collect_carriers()
         if trouble is not None:
             raise trouble
         return removed
+
+    async def _collect_carriers(self) -> None:
+        if time.monotonic() < self._collect_at:
+            return
+        self._collect_at = time.monotonic() + COLLECT_SECONDS
+        try:
+            if removed := await self.carrier.collect(self.engine):
+                _log.info("carriers_collected", carriers=removed)
+        except (SandboxError, OSError) as error:
+            # They only take up room; the next time comes.
+            _log.warning("carriers_not_collected", detail=getattr(error, "detail", str(error)))
 
     async def _containers(self, *further: str) -> dict[str, labels.Owner]:
         """Return the containers that are ours by all of their labels."""
         found: dict[str, labels.Owner] = {}
         for entry in await self.engine.containers(f"{labels.INSTANCE}={self.instance}", *further):
             owner = labels.owner_of(entry.get("Labels") or {})
-            if owner is not None and owner.instance == self.instance:
+            if owner is not None and owner.instance == self.instance and not await self._inherited(entry, owner):
                 found[entry["Id"]] = owner
         return found
+
+    async def _inherited(self, entry: Mapping[str, Any], owner: labels.Owner) -> bool:
+        """Return whether somebody made it from an image that was made of one of ours: that has all of its labels."""
+        if f"/{labels.container_name(owner.sandbox)}" in (entry.get("Names") or ()):
+            return False
+        image = await self.engine.image(str(entry.get("ImageID")))
+        if image is None:
+            return False
+        found = resolved(parse_reference(str(image["Id"])), image)
+        return found.labels.get(labels.SANDBOX) == owner.sandbox
 
     async def _remove(self, container: str) -> None:
         await self.engine.remove(container)

@@ -11,7 +11,7 @@ import structlog
 
 from chronicled.events.errors import SandboxError, SandboxUnreachable
 from chronicled.runtimes.action_server import reaper
-from chronicled.runtimes.docker import premises
+from chronicled.runtimes.docker import labels, premises
 from chronicled.runtimes.docker.container import Container, State
 from chronicled.runtimes.docker.engine import Engine
 from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
@@ -21,6 +21,8 @@ from chronicled.runtimes.runtime import Handle
 __all__ = ["DockerSandbox", "Life", "ending_of", "moment_of"]
 
 END_SECONDS: Final = 25.0
+ANOTHERS: Final = "another_instance"
+"""End of a sandbox, as far as this instance can tell, that is another's: this log is a copy of that one's."""
 RETRY_SECONDS_MIN: Final = 0.05
 RETRY_SECONDS_MAX: Final = 2.0
 COMPLAIN_SECONDS: Final = 60.0
@@ -41,13 +43,15 @@ class Life:
         engine_id: Id of the engine that started it.
         container: Id of the container.
         started_at: When it was started, as the engine says: a container that was started again is another generation.
+        instance: Whose it must be: a copy of a log knows of containers that are not its own.
     """
 
-    def __init__(self, engine: Engine, engine_id: str, container: str, started_at: str) -> None:
+    def __init__(self, engine: Engine, engine_id: str, container: str, started_at: str, instance: str) -> None:
         self.engine = engine
         self.engine_id = engine_id
         self.container = container
         self.started_at = started_at
+        self.instance = instance
 
     async def ended(self) -> State | None:
         """Return the state that proves that nothing of it lives, None while it lasts.
@@ -68,6 +72,9 @@ class Life:
 
     def _judge(self, found: Container) -> State | None:
         state = found.state
+        if found.labels.get(labels.INSTANCE) != self.instance:
+            # Nothing is known of its life that would be this log's to tell, and nothing of it is ever touched.
+            return State(status=ANOTHERS)
         if state.running and state.started_at == self.started_at:
             return None
         if state.running or state.status == "restarting":
@@ -78,7 +85,7 @@ class Life:
 
 def ending_of(state: State, shortage: Shortage | None = None) -> str:
     """Return why a generation ended, from its container's last state and what is known of its want of memory."""
-    if state.status in {"removed", "removing", "restarted"}:
+    if state.status in {"removed", "removing", "restarted", ANOTHERS}:
         return "removed" if state.status == "removing" else state.status
     reason = reaper.ending(state.exit_code)
     by_kernel = state.exit_code == _SIGKILL_STATUS or reason == "server-signal-9"
@@ -221,9 +228,15 @@ class DockerSandbox:
             if state is None:
                 return False
             if state.status == "restarted":
-                await self._life.engine.remove(self._life.container)
+                await self._remove_restarted()
             self._reason = self._reason or ending_of(state, self._shortage)
         return True
+
+    async def _remove_restarted(self) -> None:
+        try:
+            await self._life.engine.remove(self._life.container)
+        except EngineRefused as error:
+            raise SandboxUnreachable(f"Somebody started it again, and it cannot be removed: {error.detail}") from error
 
     async def pause(self) -> None:
         """Freeze every process of it; see `Sandbox.pause`."""

@@ -29,6 +29,7 @@ OUT_OF_MEMORY: Final = "out_of_memory"
 """Reason in the observation of an action that the kernel killed for want of memory."""
 BY_KERNEL: Final = "oom_killed"
 BY_SOMEBODY: Final = "killed"
+BY_ANOTHER: Final = "another_instance"
 """Ends of a sandbox that a runtime proves (`Sandbox.wait_ended`), and that say more than that it was lost."""
 
 _log = structlog.get_logger("chronicled.worker")
@@ -86,6 +87,9 @@ def _epitaph(generation: Generation, flight: Flight, why: str, *, known: bool) -
     if not known:
         outcome, reason = Outcome.UNKNOWN, "journal_lost"
         message = "The sandbox is gone, and whether this action was sent to it is not on record any more."
+    elif why == BY_ANOTHER:
+        outcome, reason = Outcome.UNKNOWN, BY_ANOTHER
+        message = "The sandbox is another instance's, of whose log this one is a copy: there stands what became of it."
     elif why == BY_KERNEL:
         outcome, reason = Outcome.OOM_KILLED, OUT_OF_MEMORY
         message = "The sandbox ran out of memory, and the kernel ended it."
