@@ -274,6 +274,7 @@ class Host(RuntimeDefaults):
         self.boot_id = "boot"
         self.dedupes = True
         self.starts_fail = 0
+        self.start_failure: Exception = SandboxStartFailed("The script says so.")
         self.alive: dict[str, Server] = {}
         self.effects: Counter[str] = Counter()
         self.started: list[str] = []
@@ -315,7 +316,7 @@ class Host(RuntimeDefaults):
         await asyncio.sleep(0)
         if self.starts_fail:
             self.starts_fail -= 1
-            raise SandboxStartFailed("The script says so.")
+            raise self.start_failure
         server = self.alive[spec.sandbox] = Server(self, spec)
         return ScriptedSandbox(server)
 

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.worker.world import World, running
 
 from chronicled.events.clock import SystemClock
+from chronicled.events.errors import InvalidRequest, SandboxStartFailed
 from chronicled.events.kinds.actions import Browse
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
 
@@ -168,10 +169,13 @@ async def test_a_kind_without_executor_is_an_error_that_says_so(tmp_path: Path) 
         assert "run" in ended.message
 
 
-async def test_a_sandbox_that_cannot_start_ends_what_waits(tmp_path: Path) -> None:
-    """After the last attempt all that waits ends `error`; the next action tries again."""
+@pytest.mark.parametrize(
+    "failure", [SandboxStartFailed("no room"), InvalidRequest("no name"), KeyError("Id"), RuntimeError("defect")]
+)
+async def test_a_sandbox_that_cannot_start_ends_what_waits(tmp_path: Path, failure: Exception) -> None:
+    """After the last attempt all that waits ends `error`, whatever the runtime raised; the next action tries again."""
     async with World.open(tmp_path) as world:
-        world.host.starts_fail = 2
+        world.host.starts_fail, world.host.start_failure = 2, failure
         async with world.working(start_attempts=2):
             await world.create()
             first, second = await world.submit(), await world.submit()

@@ -8,7 +8,13 @@ import anyio
 import structlog
 from anyio import CancelScope
 
-from chronicled.events.errors import SandboxError, SandboxStartFailed, SandboxUnreachable
+from chronicled.events.errors import (
+    ChronicledError,
+    InvalidRequest,
+    SandboxError,
+    SandboxStartFailed,
+    SandboxUnreachable,
+)
 from chronicled.runtimes.runtime import Runtime, Sandbox, SandboxSpec
 from chronicled.runtimes.worker.generation import Generation
 from chronicled.runtimes.worker.start_slot import StartSlot
@@ -36,7 +42,7 @@ async def start(runtime: Runtime, spec: SandboxSpec, generation: Generation, slo
     died = ""
     try:
         with slot.deadline:
-            sandbox = await runtime.start(spec, slot.report)
+            sandbox = await _started(runtime, spec, slot)
             died = await _greeted_or_dead(sandbox, generation)
             if not died:
                 return sandbox
@@ -49,6 +55,21 @@ async def start(runtime: Runtime, spec: SandboxSpec, generation: Generation, slo
     if sandbox is not None:
         await abort(sandbox)
     raise SandboxStartFailed(f"It did not report in within the start deadline of {slot.seconds} s.", deadline=True)
+
+
+async def _started(runtime: Runtime, spec: SandboxSpec, slot: StartSlot) -> Sandbox:
+    try:
+        return await runtime.start(spec, slot.report)
+    except (ChronicledError, BaseExceptionGroup) as error:
+        # What a runtime may raise, and what the log says to its reports. A request that it calls wrong is neither.
+        if not isinstance(error, InvalidRequest):
+            raise
+        detail = error.detail
+    except Exception as error:
+        # A defect of the runtime, or an engine that answers like no other: told once, and not tried for ever.
+        _log.exception("start_broken", session=spec.session)
+        detail = f"{runtime.name} failed in a way that it does not know ({error!r})."
+    raise SandboxStartFailed(detail)
 
 
 async def come_over(warm: Warm, generation: Generation, seconds: float) -> Sandbox:
