@@ -32,6 +32,7 @@ from chronicled.daemon.loop_monitor import watch_loop
 from chronicled.daemon.metrics import Metrics
 from chronicled.daemon.registration import Registration
 from chronicled.daemon.submission import Submission
+from chronicled.daemon.units.parts import UnitParts
 from chronicled.daemon.vault import Vault
 from chronicled.daemon.waits import Waits
 from chronicled.events.clock import SystemClock
@@ -41,7 +42,6 @@ from chronicled.events.ids import SystemIds
 from chronicled.events.secret_redaction import SecretRedaction
 from chronicled.events.store import EventStore
 from chronicled.events.worker_log import SessionKey
-from chronicled.migrations.vocabulary import vocabulary
 from chronicled.runtimes.news import News
 from chronicled.runtimes.process import ProcessRuntime
 from chronicled.runtimes.runtime import Runtime
@@ -109,7 +109,8 @@ class Application:
     def __init__(self, settings: Configuration, stack: AsyncExitStack) -> None:
         self._settings = settings
         self._stack = stack
-        self._registry, chain = vocabulary()
+        self._units = UnitParts(settings.units, settings.data.directory)
+        self._registry, chain = self._units.vocabulary
         self._redaction = SecretRedaction()
         redact_logs(self._redaction.everywhere)
         self._codec = Codec(self._registry, chain, self._redaction)
@@ -135,12 +136,14 @@ class Application:
         self._unix = stack.enter_context(UnixListener(settings.http.socket))
         directories = self._make_directories(data)
         self._runtimes: dict[str, Runtime] = {}
+        delivery = await self._units.delivery()
         if "process" in settings.runtime.offered:
-            self._runtimes["process"] = ProcessRuntime(directories.sandboxes)
+            self._runtimes["process"] = ProcessRuntime(directories.sandboxes, delivery=delivery)
         self._store = GuardedStore(await self._open_store(data, lock), stop_now)
         instance = load_instance(str(data), fresh=self._store.head == 0)
         if "docker" in settings.runtime.offered and engine_is_here(settings):
             await self._open_docker(instance)
+        self._runtimes |= self._units.open_runtimes(settings.runtime.offered, instance.instance, delivery)
         self._check_isolation()
         self._stream = LogStream(self._store)
         stack.push_async_callback(self._stream.aclose)

@@ -10,7 +10,14 @@ from typing import Any, Final, NoReturn
 import structlog
 
 from chronicled.events import faultpoint
-from chronicled.events.errors import ChronicledError, ConfigurationError, DataDirectoryBusy, Refused, SchemaTooNew
+from chronicled.events.errors import (
+    ChronicledError,
+    ConfigurationError,
+    DataDirectoryBusy,
+    Refused,
+    SchemaTooNew,
+    UnitBroken,
+)
 
 __all__ = ["EXIT_FAILED", "arm_fault_point", "exit_code", "stop_now"]
 
@@ -31,7 +38,7 @@ def stop_now(error: BaseException) -> NoReturn:
 
 def exit_code(error: ChronicledError) -> int:
     """Return the exit code for an error that ends `serve`."""
-    if isinstance(error, ConfigurationError):
+    if isinstance(error, ConfigurationError | UnitBroken):
         return EXIT_USAGE
     if isinstance(error, DataDirectoryBusy | Refused | SchemaTooNew):
         return EXIT_REFUSED

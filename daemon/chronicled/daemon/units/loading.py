@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-from collections.abc import Iterable, Sequence
-from importlib.metadata import Distribution, EntryPoint
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from chronicled.events.errors import ChronicledError, UnitBroken
 from chronicled.migrations.unit import ENTRY_POINT_GROUP, REFERENCE, Unit
 from chronicled.migrations.vocabulary import vocabulary
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
 
 __all__ = ["Broken", "Loaded", "LoadedUnits", "entry_points", "load_unit", "load_units", "resolve"]
 
@@ -65,15 +66,21 @@ class LoadedUnits(NamedTuple):
 
 def entry_points() -> list[EntryPoint]:
     """Return what is installed in group `chronicled.units`, by name; nothing of it is imported."""
+    # A daemon without units does not pay for it.
+    import importlib.metadata
+
     return sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda each: (each.name, each.value))
 
 
-def load_units(asked: Iterable[str], *, skip_broken: bool = False) -> LoadedUnits:
+def load_units(
+    asked: Iterable[str], *, skip_broken: bool = False, judge: Callable[[Loaded], None] = lambda _: None
+) -> LoadedUnits:
     """Load units in this order. Each is judged beside those before it, and a broken one leaves nothing behind.
 
     Args:
         asked: Names of entry points, or `package.module:Name`.
         skip_broken: Go on without those that are broken.
+        judge: Raises `UnitBroken` for what is not right of a unit for other reasons.
 
     Raises:
         UnitBroken: one of them is broken; names all of them, and what is wrong with each.
@@ -84,6 +91,7 @@ def load_units(asked: Iterable[str], *, skip_broken: bool = False) -> LoadedUnit
         try:
             found = load_unit(name)
             vocabulary([*(each.unit for each in loaded), found.unit])
+            judge(found)
         except UnitBroken as error:
             broken.append(Broken(name, error.detail))
         else:
@@ -142,6 +150,8 @@ def _owner(point: EntryPoint) -> str:
 
 def _distribution_of(reference: str) -> Distribution | None:
     """Return the distribution that has the module, whose entry points name it or whose files have it."""
+    import importlib.metadata
+
     for point in entry_points():
         if point.value.replace(" ", "") == reference:
             return point.dist

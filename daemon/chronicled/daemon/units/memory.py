@@ -1,0 +1,106 @@
+"""What is remembered of kinds of units: so that a log can be served while a unit that it needs is not loaded.
+
+Its events read as Opaque then, and its actions that are open end `error` instead of standing in their lanes for ever.
+The file has no authority: without it such actions are only recorded, until the unit is loaded again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from chronicled.daemon.units.loading import LoadedUnits
+from chronicled.events.envelope import OBSERVATION, Category
+from chronicled.events.kind import KindSpec, TerminalPayload
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.events.registry import Registry
+from chronicled.migrations.unit import Unit
+
+__all__ = ["KindMemory", "StandIn"]
+
+NAME: Final = "units.json"
+FILE_BYTES_MAX: Final = 8 << 20
+
+
+class _Known(msgspec.Struct, frozen=True):
+    category: Category
+    kind: str
+    version: int
+    runnable: bool
+    terminal: bool
+
+
+class StandIn(msgspec.Struct, frozen=True):
+    """Base of the payloads of kinds whose unit is not loaded: nothing fits them."""
+
+
+class _Ending(TerminalPayload, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """An end that is told of an action whose unit is not loaded; what its kind would add, its defaults will say."""
+
+    outcome: Outcome
+    effects: Effects
+
+
+class KindMemory:
+    """The file of all kinds of units that were ever loaded on this data directory.
+
+    Args:
+        directory: The data directory.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._path = Path(directory) / NAME
+
+    def keep(self, units: Iterable[Unit]) -> None:
+        """Remember the kinds of these units, beside those of units before. Blocks.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        known = self._read()
+        after = known | {
+            unit.name: [
+                _Known(spec.category, spec.kind, spec.version, spec.runnable, spec.terminal) for spec in unit.kinds
+            ]
+            for unit in units
+        }
+        if after == known:
+            return
+        work = self._path.with_suffix(".new")
+        work.write_bytes(msgspec.json.encode(after))
+        os.chmod(work, 0o600)
+        os.rename(work, self._path)
+
+    def stand_in(self, registry: Registry, found: LoadedUnits) -> None:
+        """Register stand-ins for the kinds of units that are known and not loaded."""
+        loaded = {unit.name for unit in found.units}
+        reasons = {each.asked: each.reason for each in found.broken}
+        for owner, kinds in self._read().items():
+            if owner in loaded:
+                continue
+            reason = reasons.get(owner) or f"the unit {owner!r} is not loaded (units.load)"
+            refusing = _refusing(reason)
+            for known in sorted(kinds, key=lambda each: (each.category, each.kind, each.version)):
+                ends = known.category == OBSERVATION and known.terminal
+                payload: type[msgspec.Struct] = _Ending if ends else refusing
+                registry.register(
+                    KindSpec(known.category, known.kind, known.version, payload, known.runnable, known.terminal)
+                )
+
+    def _read(self) -> dict[str, list[_Known]]:
+        try:
+            data = self._path.read_bytes()[:FILE_BYTES_MAX]
+            return msgspec.json.decode(data, type=dict[str, list[_Known]])
+        except (OSError, msgspec.MsgspecError):
+            return {}
+
+
+def _refusing(reason: str) -> type[msgspec.Struct]:
+    def refuse(_: object) -> None:
+        raise ValueError(reason)
+
+    return msgspec.defstruct("NotLoaded", (), bases=(StandIn,), namespace={"__post_init__": refuse}, frozen=True)

@@ -1,0 +1,1 @@
+"""An example unit for chronicled: `acme.tally` counts words, and remembers."""
