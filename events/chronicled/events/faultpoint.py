@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["ACTION_POINTS", "MIGRATION_POINTS", "POINTS", "SECRET_POINTS", "arm", "reached"]
+__all__ = ["ACTION_POINTS", "MIGRATION_POINTS", "POINTS", "REWRITE_POINTS", "SECRET_POINTS", "arm", "reached"]
 
 ACTION_POINTS: Final = frozenset(
     {

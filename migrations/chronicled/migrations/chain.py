@@ -11,7 +11,7 @@ from chronicled.events.envelope import Category
 from chronicled.events.kind import KindSpec
 from chronicled.events.registry import Registry
 
-__all__ = ["Chain", "Downcaster", "Upcaster", "unchanged"]
+__all__ = ["Chain", "Downcaster", "Further", "Upcaster", "unchanged"]
 
 Key = tuple[Category, str, int]
 Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -23,6 +23,15 @@ def unchanged(payload: dict[str, Any]) -> dict[str, Any]:
     A path of such steps alone costs nothing: old bytes are read as the current version at once.
     """
     return payload
+
+
+class Further(msgspec.Struct, frozen=True):
+    """An event that a rewrite puts behind the one it comes from: of no runnable kind, and no terminal one."""
+
+    category: Category
+    kind: str
+    payload: dict[str, Any]
+    """As the kind's current version has it."""
 
 
 class Upcaster(msgspec.Struct, frozen=True):
@@ -41,6 +50,10 @@ class Upcaster(msgspec.Struct, frozen=True):
     when: Callable[[dict[str, Any]], bool] | None = None
     """Where payloads of one version have several shapes: whether this is one of those that this step is for. The first
     upcaster whose test holds is taken; the last one of a version has no test. Pure and total, changes nothing."""
+    further: Callable[[dict[str, Any]], list[Further]] | None = None
+    """Where one event of this version says what later ones say in several: those that come behind what `upgrade` makes
+    of it. Asked only where positions are new, by a rewrite of the log; a reader gets what `upgrade` gives. Pure, changes
+    nothing."""
 
 
 class Downcaster(msgspec.Struct, frozen=True):
@@ -75,6 +88,7 @@ class Chain:
                     "and the first one is for every payload"
                 )
             steps.append(step)
+        self._multiplies = any(step.further for steps in self._up.values() for step in steps)
         self._down: dict[Key, Downcaster] = {}
         for back in downcasters:
             above = back.above or (back.kind, back.version + 1)
@@ -159,6 +173,24 @@ class Chain:
                 steps -= 1
             found = known.get((category, kind, version))
         return kind, version, payload
+
+    def further(self, category: Category, kind: str, version: int, payload: bytes) -> list[Further]:
+        """Return the events that a rewrite puts behind the one of that version and stored payload; mostly none.
+
+        Raises:
+            Exception: whatever a step raises on a payload that its version did not allow.
+        """
+        if not self._multiplies:
+            return []
+        events: list[Further] = []
+        value = msgspec.json.decode(payload)
+        while found := self._up.get((category, kind, version)):
+            step = next(each for each in found if each.when is None or each.when(value))
+            if step.further is not None:
+                events += step.further(value)
+            value = step.upgrade(value)
+            kind, version = step.becomes or (kind, version + 1)
+        return events
 
     def before(self, category: Category, kind: str, version: int) -> tuple[str, int] | None:
         """Return the kind and version that a payload of that version can be brought back to; None: there is no way."""

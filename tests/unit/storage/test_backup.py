@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.golden.databases import golden_databases, unpack
@@ -51,7 +52,7 @@ def test_without_room_nothing_is_written(path: Path) -> None:
 
 async def test_a_start_without_room_is_refused_and_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon's start that would have to migrate says so, and the log stays at its step."""
-    monkeypatch.setattr("chronicled.storage.backup._free", lambda _: 1 << 20)
+    monkeypatch.setattr("chronicled.storage.backup._free", Mock(return_value=1 << 20))
     with pytest.raises(Refused, match="free; nothing was changed"):
         await SqliteStore.open(path)
     assert schema_status(path).current == 1

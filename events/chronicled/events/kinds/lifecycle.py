@@ -17,6 +17,7 @@ __all__ = [
     "DaemonStopped",
     "EnvironmentChanged",
     "EventsImported",
+    "FormerLog",
     "GenerationEnded",
     "GenerationStarted",
     "ImageProgress",
@@ -24,6 +25,7 @@ __all__ = [
     "InterruptRequested",
     "LaneRestarted",
     "LateResult",
+    "LogRewritten",
     "NetworkDenied",
     "PauseRequested",
     "RestartRequested",
@@ -62,6 +64,33 @@ class DaemonStopped(Payload, frozen=True, kw_only=True):
     """The daemon ended in order; its sandboxes live on."""
 
     reason: str = "signal"
+
+
+class FormerLog(Payload, frozen=True, kw_only=True):
+    """Where a log ended that was written anew."""
+
+    incarnation: str
+    size: int
+    """How many events it had."""
+    root: str
+    """The tree's root over them, hex: whoever kept the former log, or a root of it, can check that it is this one."""
+    leaf: str
+    """Of its last event, hex; empty when it had none."""
+    verified: bool
+    """Whether all of it verified just before."""
+    problem: str | None = None
+    """What did not, the first bad position."""
+
+
+class LogRewritten(Payload, frozen=True, kw_only=True):
+    """The log was written anew from a former one: its first event. What follows was carried over, positions are new."""
+
+    version: str
+    """Of the program that wrote it."""
+    rewritten: str
+    """When, RFC 3339. The event's own time is that of the event that it stands before, since times never fall."""
+    incarnation: str
+    former: FormerLog
 
 
 class SessionCreated(Payload, frozen=True, kw_only=True):
@@ -334,6 +363,7 @@ class EventsImported(Payload, frozen=True, kw_only=True):
 LIFECYCLE_KINDS: Final[tuple[KindSpec, ...]] = (
     lifecycle("daemon_started", DaemonStarted),
     lifecycle("daemon_stopped", DaemonStopped),
+    lifecycle("log_rewritten", LogRewritten),
     lifecycle("session_created", former.SessionCreated),
     lifecycle("session_created", SessionCreated, version=2),
     lifecycle("session_closed", former.SessionClosed),
