@@ -58,6 +58,7 @@ from chronicled.storage.writer import SWITCH_SECONDS
 
 if TYPE_CHECKING:
     from chronicled.daemon.image_jobs import ImageJobs
+    from chronicled.runtimes.delivery.delivery import Delivery
 
 __all__ = ["serve"]
 
@@ -142,7 +143,7 @@ class Application:
         self._store = GuardedStore(await self._open_store(data, lock), stop_now)
         instance = load_instance(str(data), fresh=self._store.head == 0)
         if "docker" in settings.runtime.offered and engine_is_here(settings):
-            await self._open_docker(instance)
+            await self._open_docker(instance, delivery)
         self._runtimes |= self._units.open_runtimes(settings.runtime.offered, instance.instance, delivery)
         self._check_isolation()
         self._stream = LogStream(self._store)
@@ -162,9 +163,15 @@ class Application:
         stack.enter_context(self._news.listen(self._worker.tell))
         self._add_gauges()
 
-    async def _open_docker(self, instance: Instance) -> None:
+    async def _open_docker(self, instance: Instance, delivery: Delivery | None) -> None:
         self._runtimes["docker"], images = await open_containers(
-            self._settings, self._stack, SystemClock(), self._news, instance=instance.instance, worker=WORKER
+            self._settings,
+            self._stack,
+            SystemClock(),
+            self._news,
+            instance=instance.instance,
+            worker=WORKER,
+            delivery=delivery,
         )
         from chronicled.daemon.image_jobs import ImageJobs
         from chronicled.daemon.image_stream import ImageStream

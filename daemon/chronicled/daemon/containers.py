@@ -15,6 +15,7 @@ from chronicled.runtimes.docker.engine import Engine, address
 from chronicled.runtimes.news import News
 
 if TYPE_CHECKING:
+    from chronicled.runtimes.delivery.delivery import Delivery
     from chronicled.runtimes.docker.images import Images
     from chronicled.runtimes.docker.runtime import DockerRuntime
 
@@ -59,7 +60,14 @@ def instance_label(instance: str, directory: str) -> str:
 
 
 async def open_containers(
-    settings: Configuration, stack: AsyncExitStack, clock: Clock, news: News, *, instance: str, worker: str
+    settings: Configuration,
+    stack: AsyncExitStack,
+    clock: Clock,
+    news: News,
+    *,
+    instance: str,
+    worker: str,
+    delivery: Delivery | None = None,
 ) -> tuple[DockerRuntime, Images]:
     """Return the docker runtime and its images. The engine is not asked anything yet: it may come and go.
 
@@ -70,6 +78,7 @@ async def open_containers(
         news: Takes what is to be told of sandboxes when nobody asks, e.g. what their network policy denied.
         instance: Id in the data directory.
         worker: Name of the worker.
+        delivery: Units of third parties, to be brought into every sandbox.
 
     Raises:
         ConfigurationError: the engine's address, or a network policy, cannot be used.
@@ -90,7 +99,7 @@ async def open_containers(
     stack.push_async_callback(engine.aclose)
     egress = await stack.enter_async_context(open_egress())
     label = instance_label(instance, data)
-    carriers = CarrierDirectory(os.path.join(data, CARRIERS_NAME))
+    carriers = CarrierDirectory(os.path.join(data, CARRIERS_NAME), delivery)
     runtime = DockerRuntime(
         settings.docker,
         instance=label,
@@ -99,6 +108,7 @@ async def open_containers(
         carrier=CarrierVolume(carriers) if settings.docker.carrier == "volume" else carriers,
         images=images,
         engine=engine,
+        delivery=delivery,
         protected=(data, settings.data.runtime_directory, os.path.dirname(settings.http.socket)),
     )
     return runtime, images

@@ -25,8 +25,9 @@ from chronicled.runtimes.carrier.failure import CarrierFailed
 from chronicled.runtimes.carrier.listing import entries_of
 from chronicled.runtimes.carrier.place import remove_tree, temporary_folder
 from chronicled.runtimes.carrier.recipe import MOUNT_PATH, Architecture
+from chronicled.runtimes.carrier.unit_bytecode import compile_units
 
-__all__ = ["Cache", "Layer", "cache_directory"]
+__all__ = ["UNITS_PATH", "Cache", "Layer", "cache_directory"]
 
 LOCK_SECONDS: Final = 900.0
 UNUSED_SECONDS: Final = 30 * 86400.0
@@ -34,6 +35,8 @@ UNUSED_SECONDS: Final = 30 * 86400.0
 _TREE: Final = "tree"
 _CONTENT: Final = "content.json"
 _SITE: Final = "lib/site"
+UNITS_PATH: Final = "lib/units"
+"""Where units of third parties are, below the carrier."""
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -111,13 +114,36 @@ class Cache:
             content = Base(packages={}, wheels={}, entries=entries_of(made / _TREE))
             return _keep(key, made, content, folder, replace=False)
 
+    def units(self, files: Sources, below: Layer, architecture: Architecture) -> Layer:
+        """Return the layer of units of third parties, made if need be.
+
+        Raises:
+            CarrierFailed: it cannot be made.
+        """
+        key = _code_key(files, below)
+        folder = self._directory / f"units-{key}"
+        if (layer := _read(key, folder)) is not None:
+            return layer
+        self._forget_unused()
+        with temporary_folder(self._directory) as work:
+            made = work / "layer"
+            site = made / _TREE / UNITS_PATH
+            site.mkdir(parents=True)
+            for path, data in files.items():
+                (site / path).parent.mkdir(parents=True, exist_ok=True)
+                (site / path).write_bytes(data)
+            compile_units(site, f"{MOUNT_PATH}/{UNITS_PATH}", below.tree, architecture)
+            close_modes(made / _TREE)
+            content = Base(packages={}, wheels={}, entries=entries_of(made / _TREE))
+            return _keep(key, made, content, folder, replace=False)
+
     def drop(self, *layers: Layer) -> None:
         """Forget layers that turned out broken."""
         for layer in layers:
             remove_tree(layer.tree.parent)
 
     def _forget_unused(self) -> None:
-        for pattern in ("base-*/", "code-*/"):
+        for pattern in ("base-*/", "code-*/", "units-*/"):
             for folder in self._directory.glob(pattern):
                 with contextlib.suppress(OSError):
                     if folder.stat().st_mtime < time.time() - UNUSED_SECONDS:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
+from chronicled.events.errors import UnitBroken
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.carrier.cache import Cache, Layer, cache_directory
-from chronicled.runtimes.carrier.closure import closure
+from chronicled.runtimes.carrier.closure import ROOTS, UNIT_ROOTS, Sources, closure
 from chronicled.runtimes.carrier.failure import CarrierCorrupt, CarrierFailed
 from chronicled.runtimes.carrier.listing import (
     MANIFEST_NAME,
@@ -24,7 +26,7 @@ from chronicled.runtimes.carrier.listing import (
     verify,
 )
 from chronicled.runtimes.carrier.place import link_tree, remove_tree, temporary_folder
-from chronicled.runtimes.carrier.recipe import architecture_of
+from chronicled.runtimes.carrier.recipe import Architecture, architecture_of
 
 __all__ = ["Carrier", "carriers", "ensure_carrier"]
 
@@ -51,6 +53,7 @@ def ensure_carrier(
     *,
     cache: str | os.PathLike[str] | None = None,
     fresh: bool = False,
+    units: Callable[[Architecture], Sources] | None = None,
 ) -> Carrier:
     """Return the carrier of the installed action server, made in `directory` if it is not there.
 
@@ -63,6 +66,7 @@ def ensure_carrier(
         architecture: Of the engine's processors: `amd64`, `arm64`, or as the kernel says.
         cache: Where the layers are kept from which carriers are made; a cache directory of the user's by default.
         fresh: Fetch the packages again, for their latest versions.
+        units: Returns the files of units of third parties for an architecture; None brings none.
 
     Raises:
         CarrierFailed: it cannot be made; the detail says what to do.
@@ -70,19 +74,24 @@ def ensure_carrier(
     """
     target = architecture_of(architecture)
     store = Cache(cache_directory(os.environ, Path(directory) / _LAYERS_NAME) if cache is None else Path(cache))
-    sources = closure()
     try:
+        sources = closure(ROOTS if units is None else UNIT_ROOTS)
+        brought = {} if units is None else units(target)
         for attempt in range(2):
             base = store.base(target, fresh=fresh or attempt > 0)
-            code = store.code(sources, base, target)
+            layers = [base, store.code(sources, base, target)]
+            if brought:
+                layers.append(store.units(brought, base, target))
             try:
-                return _assemble(Path(directory), target.name, base, code)
+                return _assemble(Path(directory), target.name, layers)
             except (CarrierCorrupt, FileNotFoundError):
                 # A damaged cache, or one that was cleaned meanwhile.
                 if attempt:
                     raise
-                store.drop(base, code)
+                store.drop(*layers)
         raise AssertionError("unreachable")
+    except UnitBroken as error:
+        raise CarrierFailed(error.detail) from error
     except OSError as error:
         name = error.filename or directory
         raise CarrierFailed(f"The carrier cannot be written: {error.strerror} ({name}).") from error
@@ -99,8 +108,8 @@ def carriers(directory: str | os.PathLike[str]) -> list[Carrier]:
     return found
 
 
-def _assemble(directory: Path, architecture: str, base: Layer, code: Layer) -> Carrier:
-    entries = _all_entries(base, code)
+def _assemble(directory: Path, architecture: str, layers: Sequence[Layer]) -> Carrier:
+    entries, base = _all_entries(*layers), layers[0]
     manifest = Manifest(
         architecture=architecture,
         build=importlib.metadata.version("chronicled"),
@@ -114,8 +123,8 @@ def _assemble(directory: Path, architecture: str, base: Layer, code: Layer) -> C
     if _is_sound(path):
         return _carrier(path, manifest)
     with temporary_folder(directory.absolute()) as work:
-        link_tree(base.tree, work)
-        link_tree(code.tree, work)
+        for layer in layers:
+            link_tree(layer.tree, work)
         (work / MANIFEST_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted")) + b"\n")
         os.chmod(work / MANIFEST_NAME, 0o444)
         for folder, _, _ in os.walk(work, topdown=False):

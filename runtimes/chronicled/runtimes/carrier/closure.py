@@ -12,12 +12,14 @@ from typing import Final
 
 from chronicled.runtimes.carrier.failure import CarrierFailed
 
-__all__ = ["ROOTS", "Sources", "closure"]
+__all__ = ["ROOTS", "UNIT_ROOTS", "Sources", "closure"]
 
 Sources = dict[str, bytes]
 """Content by path below a source root, e.g. `chronicled/events/codec.py`."""
 
 ROOTS: Final = ("chronicled.runtimes.action_server",)
+UNIT_ROOTS: Final = (*ROOTS, "chronicled.events", "chronicled.migrations")
+"""The same with all that modules of units import of ours: plain data and functions."""
 _NAMESPACE: Final = "chronicled"
 _PARSING: Final = threading.Lock()
 # Python 3.11 counts the depth of syntax trees for all threads together, and fails when two build one at a time.

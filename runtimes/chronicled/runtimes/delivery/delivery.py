@@ -10,18 +10,16 @@ from typing import Final, NamedTuple
 
 from chronicled.events.errors import UnitBroken
 from chronicled.runtimes.action_server.unit_executors import NamedExecutor
-from chronicled.runtimes.carrier.closure import ROOTS, closure
+from chronicled.runtimes.carrier.closure import UNIT_ROOTS, closure
 from chronicled.runtimes.delivery.contents import Files, files_of, files_of_module
 from chronicled.runtimes.delivery.distributions import normal_name, release_of, required
 from chronicled.runtimes.delivery.target import Target, own_target
 from chronicled.runtimes.delivery.tree import place_tree
 
-__all__ = ["UNIT_ROOTS", "Delivery", "ImportTree", "UnitParcel"]
+__all__ = ["Delivery", "ImportTree", "UnitParcel"]
 
 BYTES_MAX: Final = 256 << 20
 """Of all files of all units."""
-UNIT_ROOTS: Final = (*ROOTS, "chronicled.events", "chronicled.migrations")
-"""Our packages that modules of units import; all of them plain data and functions."""
 SITE: Final = "site"
 UNITS: Final = "units"
 
@@ -70,15 +68,12 @@ class Delivery:
         self._directory = directory
         self._parcels = tuple(parcel for parcel in parcels if parcel.executors)
         self._tree: ImportTree | None = None
-
-    @property
-    def executors(self) -> list[NamedExecutor]:
-        """What an action server is told to load."""
-        return [
+        self.executors = [
             NamedExecutor(parcel.owner, parcel.release, reference)
             for parcel in self._parcels
             for reference in parcel.executors
         ]
+        """What an action server is told to load."""
 
     def contents(self, target: Target) -> dict[str, bytes]:
         """Return the units' files for an interpreter, by path below an import root. Blocks.

@@ -15,6 +15,7 @@ from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server.settings import Settings, encode
+from chronicled.runtimes.carrier.cache import UNITS_PATH
 from chronicled.runtimes.docker import environment, kernel_view, labels, paths, podman, premises, volumes
 from chronicled.runtimes.docker.container import Container
 from chronicled.runtimes.docker.facts import EngineFacts
@@ -251,6 +252,9 @@ class Birth:
         told.fault_point = self._runtime.fault_point
         told.egress_port = plan.grant.egress_port
         told.import_paths = [f"{paths.CARRIER}/lib/site"]
+        if self._runtime.delivery is not None:
+            told.unit_paths = [f"{paths.CARRIER}/{UNITS_PATH}"]
+            told.executors += self._runtime.delivery.executors
         told.environment = environment.commands_environment(
             environment.variables(plan.image.environment), plan.grant.environment, spec.environment
         )

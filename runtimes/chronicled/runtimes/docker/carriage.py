@@ -10,20 +10,25 @@ import io
 import os
 import tarfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 import anyio.to_thread
 
 from chronicled.runtimes.carrier import Carrier, carrier_archive, carriers, ensure_carrier
 from chronicled.runtimes.carrier.place import remove_tree
+from chronicled.runtimes.carrier.recipe import Architecture
 from chronicled.runtimes.docker import labels, paths
 from chronicled.runtimes.docker.engine import Engine
 from chronicled.runtimes.docker.errands import Errands
 from chronicled.runtimes.docker.facts import EngineFacts
 from chronicled.runtimes.docker.plan import Mount
+
+if TYPE_CHECKING:
+    from chronicled.runtimes.delivery.delivery import Delivery
 
 __all__ = ["UNUSED_SECONDS", "VOLUME_SECONDS", "CarrierDirectory", "CarrierSource", "CarrierVolume"]
 
@@ -61,10 +66,12 @@ class CarrierDirectory:
 
     Args:
         directory: Where they are kept.
+        delivery: Units of third parties that go into them; None has none.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, delivery: Delivery | None = None) -> None:
         self._directory = directory
+        self._make = partial(ensure_carrier, units=_units_of(delivery))
         self._made: dict[str, Carrier] = {}
         self._making = anyio.Lock()
 
@@ -85,7 +92,7 @@ class CarrierDirectory:
             made = self._made.get(architecture)
             if made is None or await anyio.to_thread.run_sync(_used, made.path) is None:
                 # Not abandoned when cancelled: the thread ends by itself, and the next to ask finds what it made.
-                made = await anyio.to_thread.run_sync(ensure_carrier, self._directory, architecture)
+                made = await anyio.to_thread.run_sync(self._make, self._directory, architecture)
                 self._made[architecture] = made
             return made
 
@@ -146,6 +153,14 @@ class CarrierVolume:
             if name not in self._present and _moment(made) < before and await engine.remove_volume(name):
                 removed.append(name)
         return removed
+
+
+def _units_of(delivery: Delivery | None) -> Callable[[Architecture], dict[str, bytes]] | None:
+    if delivery is None:
+        return None
+    from chronicled.runtimes.delivery.target import carried_target
+
+    return lambda architecture: delivery.contents(carried_target(architecture))
 
 
 def _used(folder: str) -> tuple[int, int] | None:

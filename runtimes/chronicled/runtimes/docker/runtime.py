@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
@@ -40,6 +40,9 @@ from chronicled.runtimes.process import FAULT_POINT_VARIABLE
 from chronicled.runtimes.runtime import Handle, Report, SandboxSpec
 from chronicled.runtimes.worker.link import Listen
 
+if TYPE_CHECKING:
+    from chronicled.runtimes.delivery.delivery import Delivery
+
 __all__ = ["DockerRuntime"]
 
 REMOVE_SECONDS: Final = 30.0
@@ -64,6 +67,7 @@ class DockerRuntime:
         engine: The engine; None is that of the settings. Closed when `run` ends.
         networks: Network policies by name; `none` alone by default.
         protected: Paths of this host that no sandbox may see, whatever the settings allow: the data directory, ...
+        delivery: Units of third parties, which the carrier has; None has none.
         fault_point: Handed to action servers, for crash tests; None takes it from this process's environment.
 
     Raises:
@@ -81,8 +85,10 @@ class DockerRuntime:
         engine: Engine | None = None,
         networks: Mapping[str, NetworkPolicy] | None = None,
         protected: Sequence[str] = (),
+        delivery: Delivery | None = None,
         fault_point: str | None = None,
     ) -> None:
+        self.delivery = delivery
         self.settings = settings
         self.instance = instance
         self.engine = engine or Engine(settings.host, settings.tls_directory)
