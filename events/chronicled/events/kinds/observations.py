@@ -23,6 +23,7 @@ __all__ = [
     "EditObservation",
     "LoopDetection",
     "Notice",
+    "OutputFields",
     "Progress",
     "ReadObservation",
     "RecallObservation",

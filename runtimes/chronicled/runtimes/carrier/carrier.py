@@ -14,7 +14,7 @@ import msgspec
 from chronicled.events.errors import UnitBroken
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.carrier.cache import Cache, Layer, cache_directory
-from chronicled.runtimes.carrier.closure import ROOTS, UNIT_ROOTS, Sources, closure
+from chronicled.runtimes.carrier.closure import UNIT_ROOTS, Sources, closure
 from chronicled.runtimes.carrier.failure import CarrierCorrupt, CarrierFailed
 from chronicled.runtimes.carrier.listing import (
     MANIFEST_NAME,
@@ -75,7 +75,7 @@ def ensure_carrier(
     target = architecture_of(architecture)
     store = Cache(cache_directory(os.environ, Path(directory) / _LAYERS_NAME) if cache is None else Path(cache))
     try:
-        sources = closure(ROOTS if units is None else UNIT_ROOTS)
+        sources = closure() if units is None else closure(UNIT_ROOTS)
         brought = {} if units is None else units(target)
         for attempt in range(2):
             base = store.base(target, fresh=fresh or attempt > 0)
