@@ -8,6 +8,8 @@ from typing import Final
 import msgspec
 from anyio import to_thread
 
+from chronicled.daemon.action_request import ActionRequest
+from chronicled.daemon.former_requests import FormerRequests
 from chronicled.daemon.secret_changes import Secret, with_secrets
 from chronicled.daemon.vault import Vault
 from chronicled.events.blobs import BlobStore
@@ -18,9 +20,12 @@ from chronicled.events.errors import (
     ActionNotFound,
     BlobNotFound,
     ChronicledError,
+    IdReused,
     InvalidName,
+    InvalidPayload,
     InvalidRequest,
     SessionNotFound,
+    UnknownKind,
 )
 from chronicled.events.ids import IdSource, check_name, id_of_key, normal_id
 from chronicled.events.kind import KindSpec
@@ -48,20 +53,10 @@ class Submitter(msgspec.Struct, frozen=True):
     traceparent: str | None = None
 
 
-class ActionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One action as a client asks for it; the payload is not validated yet."""
-
-    kind: str
-    payload: bytes
-    lane: str = "main"
-    id: str | None = None
-    expected_sequence: int | None = None
-
-
 class _Creation(msgspec.Struct, frozen=True, kw_only=True):
     """All that tells one creation from another."""
 
-    payload: SessionCreated
+    payload: msgspec.Struct
     secrets: Sequence[Secret]
 
 
@@ -86,6 +81,7 @@ class Submission:
         self._ids = ids
         self._request_key = request_key
         self._vault = vault
+        self._former = FormerRequests(store, codec, request_key)
 
     async def prepare(
         self,
@@ -120,7 +116,15 @@ class Submission:
         drafts: list[Draft] = []
         attachments: set[str] = set()
         for index, request in enumerate(requests):
-            drafts.append(await self._draft(by, session, request, key, index, parts, attachments))
+            try:
+                drafts.append(await self._draft(by, session, request, key, index, parts, attachments))
+            except (InvalidPayload, UnknownKind):
+                # It may be the retry of what an older version took, and was taken by it.
+                id = _id_of(by, session, request, key, index)
+                known = id and await self._former.repeat(by.tenant, session, id, request.lane, request)
+                if not known:
+                    raise
+                drafts.append(known)
         if len({draft.id for draft in drafts}) != len(drafts):
             raise InvalidRequest("Two actions of one request have the same id.")
         foreign = attachments.difference(received)
@@ -148,13 +152,8 @@ class Submission:
         spec = self._codec.registry.current(ACTION, request.kind)
         if index and request.expected_sequence is not None:
             raise InvalidRequest("Only the first action of a request may carry expected_sequence.")
-        if key is not None and request.id is not None:
-            raise InvalidRequest("Give either Idempotency-Key or the action's own id, not both.")
-        fresh = key is None and request.id is None
-        if key is not None:
-            id = id_of_key(by.tenant, session, key, index)
-        else:
-            id = self._ids.new() if request.id is None else normal_id(request.id)
+        known = _id_of(by, session, request, key, index)
+        id = known or self._ids.new()
         lane = self._check_lane(by, session, request.lane)
         payload = whole = self._codec.validate(spec, request.payload)
         digest = canonical_request(
@@ -176,7 +175,7 @@ class Submission:
             lane=lane,
             source="client",
             actor=by.actor,
-            fresh=fresh,
+            fresh=known is None,
             request=digest,
             traceparent=by.traceparent,
         )
@@ -207,16 +206,28 @@ class Submission:
         key = SessionKey(draft.tenant, draft.session)
         await self._vault.keep_original(key, action, draft.id, draft.payload, encode_json(payload))
 
-    async def append(self, append: Append) -> Appended:
-        """Append what `prepare` has made. Raises as `EventStore.append`; then nothing is kept of it."""
+    async def append(self, append: Append, requests: Sequence[ActionRequest] = ()) -> Appended:
+        """Append what `prepare` has made of the requests. Raises as `EventStore.append`; then nothing is kept of it.
+
+        A retry of what was accepted under an older version of its kind gets the earlier answer.
+        """
         try:
-            return await self._store.append(append)
+            return await self._append(append, requests)
         except ChronicledError:
             first = append.drafts[0]
             # Under an id that the log knows stands another request: what is kept is that one's.
             refused = [draft.id for draft in append.drafts if await self._store.find(draft.tenant, draft.id) is None]
             await self._vault.drop_originals(SessionKey(first.tenant, first.session), refused)
             raise
+
+    async def _append(self, append: Append, requests: Sequence[ActionRequest]) -> Appended:
+        try:
+            return await self._store.append(append)
+        except IdReused:
+            former = await self._former.repeated(append, requests)
+            if former is None:
+                raise
+            return await self._store.append(former)
 
     async def create_session(
         self,
@@ -244,8 +255,11 @@ class Submission:
         # The tail of a UUIDv7 is its random part, that of a UUIDv5 is hash.
         session = name or f"s-{id.replace('-', '')[-16:]}"
         spec = self._codec.registry.current(LIFECYCLE, "session_created")
-        asked: msgspec.Struct = _Creation(payload=payload, secrets=secrets) if secrets else payload
-        digest = canonical_request(self._request_key, session, spec.kind, spec.version, asked, "main", None)
+
+        def asked(payload: msgspec.Struct) -> msgspec.Struct:
+            return _Creation(payload=payload, secrets=secrets) if secrets else payload
+
+        digest = canonical_request(self._request_key, session, spec.kind, spec.version, asked(payload), "main", None)
 
         def request() -> Append:
             draft = self._lifecycle(by, session, spec.kind, payload, id=id, fresh=key is None, request=digest)
@@ -260,6 +274,22 @@ class Submission:
                 )
             return Append(tuple(drafts), create=True)
 
+        try:
+            return await self._create_session(by, session, payload, secrets, request)
+        except IdReused:
+            former = await self._former.recreated(request(), payload, asked)
+            if former is None:
+                raise
+            return await self._store.append(former)
+
+    async def _create_session(
+        self,
+        by: Submitter,
+        session: str,
+        payload: SessionCreated,
+        secrets: Sequence[Secret],
+        request: Callable[[], Append],
+    ) -> Appended:
         if not secrets:
             return await self._store.append(request())
         record = with_secrets(SecretRecord(variables=dict(payload.environment)), secrets)
@@ -311,10 +341,10 @@ class Submission:
         """
         request = self._lifecycle(by, action.session, "cancel_requested", payload, cause=action.id, lane=action.lane)
         if head is not None and head.id != action.id:
-            spec = self._codec.registry.current(OBSERVATION, action.kind)
+            spec = self._codec.registry.terminal_of(action.kind, action.version)
             end = self._codec.draft(
                 OBSERVATION,
-                action.kind,
+                spec.kind,
                 spec.payload(outcome=Outcome.CANCELLED, effects=Effects.NONE, message="Cancelled before it ran."),
                 tenant=by.tenant,
                 session=action.session,
@@ -360,7 +390,7 @@ class Submission:
 
     def runnable(self, action: Event) -> bool:
         """Tell whether the action goes to a sandbox."""
-        spec = self._codec.registry.find_current(ACTION, action.kind)
+        spec = self._codec.registry.find_current(ACTION, action.kind, action.version)
         return spec is not None and spec.runnable
 
     def _lifecycle(
@@ -391,3 +421,12 @@ class Submission:
             request=request,
             traceparent=by.traceparent,
         )
+
+
+def _id_of(by: Submitter, session: str, request: ActionRequest, key: str | None, index: int) -> str | None:
+    """Return the id that the client gave, itself or by its key; None: a new one is to be made."""
+    if key is not None and request.id is not None:
+        raise InvalidRequest("Give either Idempotency-Key or the action's own id, not both.")
+    if key is not None:
+        return id_of_key(by.tenant, session, key, index)
+    return None if request.id is None else normal_id(request.id)

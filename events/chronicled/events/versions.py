@@ -12,10 +12,11 @@ from chronicled.events.errors import InvalidRequest
 
 __all__ = ["CURRENT", "STORED", "VERSIONS_PATTERN", "Versions"]
 
-KINDS_MAX: Final = 256
-VERSIONS_PATTERN: Final = r"^(stored|[a-z][a-z0-9_.]*=[1-9][0-9]{0,8}(\s*,\s*[a-z][a-z0-9_.]*=[1-9][0-9]{0,8})*)$"
+KINDS_MAX: Final = 64
+ONE: Final = r"[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){0,3}=[1-9][0-9]{0,8}"
+VERSIONS_PATTERN: Final = f"^(stored|{ONE}(, ?{ONE}){{0,{KINDS_MAX - 1}}})$"
 
-_ONE: Final = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*)=([1-9][0-9]{0,8})", re.ASCII)
+_ONE: Final = re.compile(ONE, re.ASCII)
 
 
 class Versions(msgspec.Struct, frozen=True):
@@ -28,21 +29,19 @@ class Versions(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Versions:
-        """Return what `stored`, or `run=1, read=2`, says.
+        """Return what `stored`, or `run=1, read=2`, says; of two versions of one kind the lower counts.
 
         Raises:
-            InvalidRequest: it is neither, names a kind twice, or too many.
+            InvalidRequest: it is neither, or names too many kinds.
         """
-        if text.strip() == "stored":
+        if text.strip(" ") == "stored":
             return STORED
         newest: dict[str, int] = {}
         for each in text.split(","):
-            found = _ONE.fullmatch(each.strip())
-            if found is None:
+            if _ONE.fullmatch(each.strip(" ")) is None:
                 raise InvalidRequest(f"Say `stored`, or versions as in `run=1, read=2`, not {text[:100]!r}.")
-            if found[1] in newest:
-                raise InvalidRequest(f"The kind {found[1]} has two versions.")
-            newest[found[1]] = int(found[2])
+            kind, _, version = each.strip(" ").partition("=")
+            newest[kind] = min(int(version), newest.get(kind, int(version)))
         if len(newest) > KINDS_MAX:
             raise InvalidRequest(f"Versions of {len(newest)} kinds are declared; {KINDS_MAX} are allowed.")
         return cls(newest=tuple(sorted(newest.items())))

@@ -156,7 +156,7 @@ def load(served: Served, mode: schemathesis.GenerationMode) -> Any:
     schema.config.update(base_url=served.base)
     # What is valid may still meet another state than it was written for: a sequence, a key, an end, a cursor.
     accepted = schema.config.checks.positive_data_acceptance
-    accepted.expected_statuses = [*accepted.expected_statuses, "410", "412", "416", "422"]
+    accepted.expected_statuses = [*accepted.expected_statuses, "406", "410", "412", "416", "422"]
 
     def map_path_parameters(context: Any, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
         if parameters and "session" in parameters and len(str(parameters["session"])) % 2 == 0:

@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
+from chronicled.daemon.action_request import ActionRequest
 from chronicled.daemon.http.bodies import (
     ActionBody,
     ActionRecorded,
@@ -25,11 +26,19 @@ from chronicled.daemon.http.bodies import (
     ActionEnded as ActionEndedView,
 )
 from chronicled.daemon.http.call import Call, json_response
-from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, submitter, wait_seconds
+from chronicled.daemon.http.parameters import (
+    KEY_PATTERN,
+    AcceptVersion,
+    VersionHeaders,
+    idempotency_key,
+    submitter,
+    versions,
+    wait_seconds,
+)
 from chronicled.daemon.http.route import Answer, Handler, Route
 from chronicled.daemon.metrics import outcome_of
-from chronicled.daemon.submission import ActionRequest, Submission
-from chronicled.daemon.waits import Wait, Waits
+from chronicled.daemon.submission import Submission
+from chronicled.daemon.waits import Waits
 from chronicled.events.envelope import Event
 from chronicled.events.errors import (
     ActionEnded,
@@ -45,9 +54,12 @@ from chronicled.events.errors import (
     SessionNotFound,
     StorageFull,
     UnknownKind,
+    VersionUnavailable,
 )
 from chronicled.events.kinds.lifecycle import CancelRequested, InputSent, InterruptRequested
+from chronicled.events.presentation import Presentation
 from chronicled.events.store import Append, Appended, EventStore
+from chronicled.events.versions import CURRENT, Versions
 from chronicled.storage.projections import Projections
 
 __all__ = ["ActionRoutes"]
@@ -62,6 +74,7 @@ class SubmitHeaders(msgspec.Struct, frozen=True):
     """Makes a retry safe: the same key gives the same action."""
     prefer: str | None = None
     """`wait=SECONDS`: answer when the action has ended, or after so long. Other preferences are left alone."""
+    accept_version: AcceptVersion | None = None
 
 
 class ActionRoutes:
@@ -72,6 +85,7 @@ class ActionRoutes:
         store: Answers for actions that have ended.
         projections: Tells what is open, and in which order.
         waits: Tells of ends as they come.
+        presentation: Shows events in the versions that the caller understands.
         wait_seconds_max: Longest wait.
         actions_max: Most actions in one request.
     """
@@ -82,6 +96,7 @@ class ActionRoutes:
         store: EventStore,
         projections: Projections,
         waits: Waits,
+        presentation: Presentation,
         wait_seconds_max: float,
         actions_max: int,
     ) -> None:
@@ -89,6 +104,7 @@ class ActionRoutes:
         self._store = store
         self._projections = projections
         self._waits = waits
+        self._presentation = presentation
         self._wait_seconds_max = wait_seconds_max
         self._actions_max = actions_max
         self._bodies: msgspec.json.Decoder[ActionBody | list[ActionBody]]
@@ -100,7 +116,7 @@ class ActionRoutes:
     def routes(self) -> tuple[Route, ...]:
         """Return the rows of the route table."""
         action = "/v1/sessions/{session}/actions/{id}"
-        absent = (SessionNotFound, ActionNotFound, InvalidName)
+        absent = (SessionNotFound, ActionNotFound, InvalidName, VersionUnavailable)
         return (
             Route(
                 method="POST",
@@ -116,7 +132,7 @@ class ActionRoutes:
                 },
                 problems=(
                     *(SessionNotFound, BlobNotFound, InvalidName, SessionClosed, UnknownKind, InvalidPayload),
-                    *(IdReused, SequenceMismatch, StorageFull),
+                    *(IdReused, SequenceMismatch, StorageFull, VersionUnavailable),
                 ),
                 writes=True,
             ),
@@ -126,6 +142,7 @@ class ActionRoutes:
                 name="show_action",
                 summary="Show an action, its status and its end",
                 handler=self.show,
+                headers=VersionHeaders,
                 answers={200: Answer("The action.", {JSON: (ActionView,)})},
                 problems=absent,
             ),
@@ -172,46 +189,62 @@ class ActionRoutes:
             for each in bodies
         ]
         seconds = wait_seconds(call, self._wait_seconds_max)
+        shown = self._versions(call)
         append = await self._submission.prepare(submitter(call), call.path["session"], requests, idempotency_key(call))
-        return await self.answer(append, seconds, single=single)
+        return await self.answer(append, requests, seconds, single=single, shown=shown)
 
-    async def answer(self, append: Append, seconds: float | None, *, single: bool) -> web.Response:
+    def _versions(self, call: Call) -> Versions:
+        """Return the versions to answer in, checked before anything is done that could not be told of then."""
+        shown = versions(call)
+        self._presentation.check(shown, self._store.head)
+        return shown
+
+    async def answer(
+        self,
+        append: Append,
+        requests: Sequence[ActionRequest],
+        seconds: float | None,
+        *,
+        single: bool,
+        shown: Versions = CURRENT,
+    ) -> web.Response:
         """Make the append and answer with it, or wait for the actions' ends for so long and answer with them."""
         if seconds is None:
-            appended = await self._submission.append(append)
-            return await self._answer(appended, single)
-        return await self._submit_and_wait(append, seconds, single)
+            appended, found = await self._submission.append(append, requests), dict[str, Event]()
+            if appended.repeated:
+                found = await self._ends_of(appended.events)
+        else:
+            appended, found = await self._submit_and_wait(append, requests, seconds)
+        return self._ends(appended.events, found, single, shown)
 
-    async def _submit_and_wait(self, append: Append, seconds: float, single: bool) -> web.Response:
+    async def _submit_and_wait(
+        self, append: Append, requests: Sequence[ActionRequest], seconds: float
+    ) -> tuple[Appended, dict[str, Event]]:
         tenant = append.drafts[0].tenant
         with self._waits.open(tenant, [draft.id for draft in append.drafts]) as wait:
-            appended = await self._submission.append(append)
+            appended = await self._submission.append(append, requests)
             for event in appended.events:
                 if not self._submission.runnable(event):
                     wait.drop(tenant, event.id)
             if appended.repeated:
-                await self._feed_ends(wait, appended.events)
+                for end in (await self._ends_of(appended.events)).values():
+                    wait.feed(end)
             await wait.ended(seconds)
-            return self._ends(appended.events, wait.found, single)
+            return appended, wait.found
 
-    async def _feed_ends(self, wait: Wait, events: Sequence[Event]) -> None:
-        for event in events:
-            end = await self._store.terminal(event.tenant, event.id)
-            if end is not None:
-                wait.feed(end)
+    async def _ends_of(self, events: Sequence[Event]) -> dict[str, Event]:
+        ends = {event.id: await self._store.terminal(event.tenant, event.id) for event in events}
+        return {id: end for id, end in ends.items() if end is not None}
 
-    async def _answer(self, appended: Appended, single: bool) -> web.Response:
-        found: dict[str, Event] = {}
-        if appended.repeated:
-            for event in appended.events:
-                end = await self._store.terminal(event.tenant, event.id)
-                if end is not None:
-                    found[event.id] = end
-        return self._ends(appended.events, found, single)
-
-    def _ends(self, events: tuple[Event, ...], found: dict[str, Event], single: bool) -> web.Response:
+    def _ends(
+        self, stored: tuple[Event, ...], ends: dict[str, Event], single: bool, versions: Versions
+    ) -> web.Response:
+        # What is done is told, whatever of it the caller's versions can say.
+        show = self._presentation.show_all
+        events = tuple(show(stored, versions, refuses=False))
+        found = dict(zip(ends, show(list(ends.values()), versions, refuses=False), strict=True))
         # Only recorded ones have no end to tell: a request of nothing else is answered 202, at once.
-        ended = bool(found) and all(event.id in found or not self._submission.runnable(event) for event in events)
+        ended = bool(found) and all(event.id in found or not self._submission.runnable(event) for event in stored)
         if single:
             event = events[0]
             if ended:
@@ -224,7 +257,8 @@ class ActionRoutes:
 
     async def show(self, call: Call) -> web.Response:
         """Show an action."""
-        action = await self._find(call)
+        stored, shown = await self._find(call), versions(call)
+        action = self._presentation.show(stored, shown)
         fold = self._projections.find(action.tenant, action.session)
         opened = None if fold is None else fold.status(action.id)
         if opened is not None and fold is not None:
@@ -232,9 +266,10 @@ class ActionRoutes:
             return json_response(ActionView(action=action, status=opened, needs_input=awaits))
         observation = await self._store.terminal(action.tenant, action.id)
         if observation is None:
-            status = "queued" if self._submission.runnable(action) else "recorded"
+            status = "queued" if self._submission.runnable(stored) else "recorded"
             return json_response(ActionView(action=action, status=status))
-        return json_response(ActionView(action=action, status=outcome_of(observation), observation=observation))
+        told = self._presentation.show(observation, shown)
+        return json_response(ActionView(action=action, status=outcome_of(observation), observation=told))
 
     async def cancel(self, call: Call) -> web.Response:
         """Cancel an action."""

@@ -10,13 +10,16 @@ from aiohttp import web
 from chronicled.daemon.http.bodies import EventPage
 from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.follow import Follower
+from chronicled.daemon.http.parameters import AcceptVersion, versions
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Category
-from chronicled.events.errors import CursorGone, InvalidCursor, InvalidName, SessionNotFound
+from chronicled.events.errors import CursorGone, InvalidCursor, InvalidName, SessionNotFound, VersionUnavailable
 from chronicled.events.ids import check_name
 from chronicled.events.limits import PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX
+from chronicled.events.presentation import Presentation
 from chronicled.events.store import EventStore, Filter
+from chronicled.events.versions import Versions
 
 __all__ = ["EventRoutes"]
 
@@ -37,6 +40,7 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_EVENTS_MAX)] = PAGE_EVENTS_DEFAULT
     """Most events of a page; a page of large events may hold fewer. A stream has no end."""
     kind: tuple[KindName, ...] = ()
+    """Under a kind's name of today, or a former one, come its events under every name that it ever had."""
     category: tuple[Category, ...] = ()
     source: tuple[Annotated[str, msgspec.Meta(pattern="^(client|worker|daemon)$")], ...] = ()
 
@@ -46,6 +50,7 @@ class EventHeaders(msgspec.Struct, frozen=True):
 
     last_event_id: CursorText | None = None
     """Cursor of a stream that is taken up again; it wins over `after`."""
+    accept_version: AcceptVersion | None = None
 
 
 class EventRoutes:
@@ -54,10 +59,12 @@ class EventRoutes:
     Args:
         store: The log.
         follower: Follows it as server-sent events.
+        presentation: Shows events in the versions that a reader understands.
     """
 
-    def __init__(self, store: EventStore, follower: Follower) -> None:
+    def __init__(self, store: EventStore, follower: Follower, presentation: Presentation) -> None:
         self._store = store
+        self._presentation = presentation
         self._follower = follower
 
     def routes(self) -> tuple[Route, ...]:
@@ -79,7 +86,7 @@ class EventRoutes:
                 query=EventQuery,
                 headers=EventHeaders,
                 answers=answers,
-                problems=(SessionNotFound, InvalidName, InvalidCursor, CursorGone),
+                problems=(SessionNotFound, InvalidName, InvalidCursor, CursorGone, VersionUnavailable),
             ),
             Route(
                 method="GET",
@@ -90,7 +97,7 @@ class EventRoutes:
                 query=EventQuery,
                 headers=EventHeaders,
                 answers=answers,
-                problems=(InvalidCursor, CursorGone),
+                problems=(InvalidCursor, CursorGone, VersionUnavailable),
             ),
         )
 
@@ -106,34 +113,37 @@ class EventRoutes:
         return await self._read(call, None if call.caller.operator else call.caller.tenant, None)
 
     async def _read(self, call: Call, tenant: str | None, session: str | None) -> web.StreamResponse:
-        query = call.query(EventQuery)
-        after = self._after(call, query)
+        query, shown = call.query(EventQuery), versions(call)
+        after, kinds = self._after(call, query), frozenset(query.kind)
         where = Filter(
             tenant=tenant,
             session=session,
-            kinds=frozenset(query.kind),
+            kinds=self._presentation.codec.registry.spellings(kinds),
             categories=frozenset(query.category),
             sources=frozenset(query.source),
         )
         if "text/event-stream" in call.request.headers.get("Accept", ""):
-            return await self._follower.follow(call, after, where)
-        return await self._page(call, after, query.limit, where)
+            return await self._follower.follow(call, after, where, shown, kinds)
+        return await self._page(call, after, query.limit, where, shown, kinds)
 
     def _after(self, call: Call, query: EventQuery) -> int:
         cursor = Cursor.parse(query.after)
         text = call.header("Last-Event-ID")
         return (cursor if text is None else Cursor.parse(text)).resolve(self._store.incarnation, self._store.head)
 
-    async def _page(self, call: Call, after: int, limit: int, where: Filter) -> web.Response:
+    async def _page(
+        self, call: Call, after: int, limit: int, where: Filter, versions: Versions, kinds: frozenset[str]
+    ) -> web.Response:
         # The store cuts a page by bytes and by what it looks at; one that found nothing yet looks on for a while.
         page = await self._store.read(after, limit, where)
         for _ in range(EMPTY_READS_MAX):
             if page.events or page.at_end:
                 break
             page = await self._store.read(page.next, limit, where)
+        events = tuple(self._presentation.show_all(page.events, versions, kinds))
         incarnation = self._store.incarnation
         path = call.request.raw_path.partition("?")[0]
         return json_response(
-            EventPage(events=page.events, next=page.next, at_end=page.at_end, incarnation=incarnation),
+            EventPage(events=events, next=page.next, at_end=page.at_end, incarnation=incarnation),
             headers={"Link": f'<{path}?after={page.next}@{incarnation}&limit={limit}>; rel="next"'},
         )

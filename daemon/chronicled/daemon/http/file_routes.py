@@ -11,13 +11,14 @@ from typing import Annotated, Final, Literal
 import msgspec
 from aiohttp import web
 
+from chronicled.daemon.action_request import ActionRequest
 from chronicled.daemon.http.action_routes import ActionRoutes
 from chronicled.daemon.http.blob_routes import BlobRoutes
 from chronicled.daemon.http.bodies import ActionEnded, ActionRecorded, Name
 from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, submitter, wait_seconds
 from chronicled.daemon.http.route import Answer, Route
-from chronicled.daemon.submission import ActionRequest, Submission
+from chronicled.daemon.submission import Submission
 from chronicled.daemon.waits import Waits
 from chronicled.events.blobs import BlobRef, BlobStore
 from chronicled.events.codec import Codec, Opaque, encode_json
@@ -197,8 +198,8 @@ class FileRoutes:
             content_bytes=blob.size,
             mode=query.mode,
         )
-        append = await self._prepare(call, session, "upload", payload, query.lane, key, (blob.digest,))
-        return await self._actions.answer(append, seconds, single=True)
+        append, request = await self._prepare(call, session, "upload", payload, query.lane, key, (blob.digest,))
+        return await self._actions.answer(append, [request], seconds, single=True)
 
     async def _receive(self, call: Call, session: str) -> BlobRef:
         chunks = call.chunks(self._upload_bytes_max)
@@ -223,8 +224,8 @@ class FileRoutes:
         session = check_name(call.path["session"], "session name")
         key, seconds = idempotency_key(call), wait_seconds(call, self._wait_seconds_max)
         payload = Download(path=query.path, form=query.form)
-        append = await self._prepare(call, session, "download", payload, query.lane, key)
-        action, end = await self._ended(append, self._wait_seconds_max if seconds is None else seconds)
+        append, request = await self._prepare(call, session, "download", payload, query.lane, key)
+        action, end = await self._ended(append, request, self._wait_seconds_max if seconds is None else seconds)
         if end is None:
             location = {"Location": f"/v1/sessions/{session}/actions/{action.id}"}
             return json_response(ActionRecorded(action=action), 202, location)
@@ -239,9 +240,9 @@ class FileRoutes:
         lane: str,
         key: str | None,
         received: tuple[str, ...] = (),
-    ) -> Append:
+    ) -> tuple[Append, ActionRequest]:
         request = ActionRequest(kind=kind, payload=encode_json(payload), lane=lane)
-        return await self._submission.prepare(submitter(call), session, [request], key, received)
+        return await self._submission.prepare(submitter(call), session, [request], key, received), request
 
     async def _known_session(self, call: Call) -> str:
         # Before the body is received: what belongs to no session could never be named.
@@ -250,10 +251,10 @@ class FileRoutes:
             raise SessionNotFound(f"There is no session {session!r}.")
         return session
 
-    async def _ended(self, append: Append, seconds: float) -> tuple[Event, Event | None]:
+    async def _ended(self, append: Append, request: ActionRequest, seconds: float) -> tuple[Event, Event | None]:
         draft = append.drafts[0]
         with self._waits.open(draft.tenant, [draft.id]) as wait:
-            appended = await self._submission.append(append)
+            appended = await self._submission.append(append, [request])
             action = appended.events[0]
             if appended.repeated and (end := await self._store.terminal(action.tenant, action.id)) is not None:
                 wait.feed(end)

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from chronicled.daemon.http.call import Call
 from chronicled.daemon.submission import Submitter
 from chronicled.events.errors import InvalidRequest
+from chronicled.events.versions import CURRENT, VERSIONS_PATTERN, Versions
 
-__all__ = ["KEY_PATTERN", "idempotency_key", "submitter", "traceparent", "wait_seconds"]
+__all__ = [
+    "KEY_PATTERN",
+    "AcceptVersion",
+    "VersionHeaders",
+    "idempotency_key",
+    "submitter",
+    "traceparent",
+    "versions",
+    "wait_seconds",
+]
+
+AcceptVersion = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=VERSIONS_PATTERN,
+        description="The newest version of each kind that the caller knows (`run=1, read=2`; other kinds come in their "
+        "current versions), or `stored`: everything as it stands in the log.",
+    ),
+]
+
+
+class VersionHeaders(msgspec.Struct, frozen=True):
+    """Headers of what answers with events."""
+
+    accept_version: AcceptVersion | None = None
+
 
 KEY_PATTERN: Final = r"^[!-~]{1,255}$"
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -38,6 +66,16 @@ def idempotency_key(call: Call) -> str | None:
     if value is not None and KEY.fullmatch(value) is None:
         raise InvalidRequest("Idempotency-Key is 1 to 255 visible ASCII characters.", header="Idempotency-Key")
     return value
+
+
+def versions(call: Call) -> Versions:
+    """Return which versions of payloads the caller understands (`Accept-Version`).
+
+    Raises:
+        InvalidRequest: it is neither `stored` nor a list of kinds and versions.
+    """
+    value = call.header("Accept-Version")
+    return CURRENT if value is None else Versions.parse(value)
 
 
 def wait_seconds(call: Call, seconds_max: float) -> float | None:

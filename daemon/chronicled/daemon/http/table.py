@@ -25,6 +25,7 @@ from chronicled.daemon.submission import Submission
 from chronicled.daemon.waits import Waits
 from chronicled.events.blobs import BlobStore
 from chronicled.events.codec import Codec
+from chronicled.events.presentation import Presentation
 from chronicled.events.store import EventStore
 from chronicled.events.stream import EventStream
 from chronicled.runtimes.runtime import Runtime
@@ -75,6 +76,7 @@ def _images(parts: Parts) -> tuple[Route, ...]:
 def route_table(parts: Parts) -> tuple[Route, ...]:
     """Return every route, bound to the parts."""
     limits = parts.limits
+    presentation = Presentation(parts.codec)
     seconds = limits.write_seconds_max
     sessions = SessionRoutes(parts.submission, parts.projections, parts.runtimes, parts.runtime_default)
     actions = ActionRoutes(
@@ -82,12 +84,13 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
         parts.store,
         parts.projections,
         parts.waits,
+        presentation,
         limits.wait_seconds_max,
         limits.actions_per_request_max,
     )
     secrets = SecretRoutes(parts.registration)
     outputs = OutputRoutes(parts.submission, parts.store, parts.outputs, parts.blobs, parts.subscribers, seconds)
-    events = EventRoutes(parts.store, Follower(parts.stream, parts.subscribers, seconds))
+    events = EventRoutes(parts.store, Follower(parts.stream, parts.subscribers, presentation, seconds), presentation)
     blobs = BlobRoutes(parts.store, parts.blobs, seconds)
     files = FileRoutes(
         parts.submission,
