@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.unit.worker.stream_log import StreamWorkerLog
 from tests.unit.worker.world import World, running
 
-from chronicled.events.envelope import Draft, Event
+from chronicled.events.envelope import OBSERVATION, Draft, Event
 from chronicled.events.errors import StorageFull
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.events.worker_log import SessionKey
@@ -34,6 +36,33 @@ class FullLog(StreamWorkerLog):
             self.refusals -= 1
             raise StorageFull("No room.")
         return await super().publish(key, fence, drafts)
+
+
+class ForestalledLog(StreamWorkerLog):
+    """A log in which somebody else ends one of several actions just before they are ended together."""
+
+    async def publish(self, key: SessionKey, fence: int, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Publish, after the other has."""
+        if len(drafts) > 1 and drafts[0].terminal:
+            await super().publish(key, fence, [msgspec.structs.replace(drafts[0], id=drafts[0].id[::-1])])
+        return await super().publish(key, fence, drafts)
+
+
+async def test_ends_that_come_together_are_one_each(tmp_path: Path) -> None:
+    """What somebody else has ended meanwhile stays as it is; the others and their generation end all the same."""
+    async with World.open(tmp_path) as world:
+        log = ForestalledLog(world.store, world.stream, world.blobs, world.codec, "tester")
+        async with running(world.worker(log)):
+            await world.create()
+            flying = [await world.submit("hang", lane=lane) for lane in "abc"]
+            for action in flying:
+                await world.until(partial(_ran, world, action))
+            next(iter(world.host.alive.values())).die("killed")
+            assert [(await world.ended(action)).outcome for action in flying] == ["killed"] * 3
+            await world.until(lambda: _kind(world, "sandbox_removed", "s"))
+            ends = [event.cause for event in await world.events("run") if event.category == OBSERVATION]
+            assert sorted(map(str, ends)) == sorted(action.id for action in flying)
+            assert len(await world.events("generation_ended")) == 1
 
 
 async def test_a_result_outlives_a_full_disk(tmp_path: Path) -> None:
@@ -153,7 +182,8 @@ async def test_leftovers_of_a_burial_are_cleared_at_the_next_start(tmp_path: Pat
         async with world.working():
             await world.create()
             await world.ended(await world.submit())
-            assert len(os.listdir(world.directories.spool)) == 1
+            generation = (await world.events("generation_started"))[0]
+            await world.until(lambda: _spools_are(world, {world.codec.decode(generation).generation}))
 
 
 async def test_a_half_started_sandbox_is_cleared_up_and_no_other(tmp_path: Path) -> None:
@@ -170,6 +200,10 @@ async def test_a_half_started_sandbox_is_cleared_up_and_no_other(tmp_path: Path)
             await world.ask(flying)
             assert (await world.ended(flying)).outcome == "cancelled"
             assert not await world.events("generation_ended")
+
+
+async def _spools_are(world: World, generations: set[str]) -> bool:
+    return set(os.listdir(world.directories.spool)) == generations
 
 
 async def _kind(world: World, kind: str, session: str) -> bool:

@@ -8,6 +8,7 @@ import anyio
 import structlog
 from anyio import to_thread
 
+from chronicled.events.envelope import Draft
 from chronicled.events.errors import SandboxUnreachable
 from chronicled.events.kinds.lifecycle import GenerationEnded, SandboxRemoved
 from chronicled.events.outcome import Deadline, Effects, Outcome
@@ -39,15 +40,16 @@ async def bury(session: SessionWorker, runtime: Runtime | None, generation: Gene
     """Close the books of a generation of which no process lives.
 
     In this order, so that a crash in between leaves nothing undecided: every action that was sent to it gets its
-    terminal observation (from the spool where there is a result), `generation_ended` is appended, its files are
-    removed, `sandbox_removed` is appended. Raises as `Publisher`.
+    terminal observation (from the spool where there is a result), with the last of them `generation_ended` is appended,
+    its files are removed, `sandbox_removed` is appended. Raises as `Publisher`.
     """
     context = session.context
     generation.reconciled = False
     generation.hang_up()
-    await _end_flights(session, generation, reason)
+    lost = await _end_flights(session, generation, reason)
     payload = GenerationEnded(sandbox=generation.sandbox_id, generation=generation.id, reason=reason)
-    events = await session.publisher.publish([session.publisher.lifecycle("generation_ended", payload)])
+    over = session.publisher.lifecycle("generation_ended", payload)
+    events = await session.collector.lose_all(generation, lost, over)
     # What was accepted before this position and never ran is refused; nothing is sent before the fold says so.
     session.floor = max(session.floor, events[-1].position)
     session.generation = None
@@ -55,8 +57,14 @@ async def bury(session: SessionWorker, runtime: Runtime | None, generation: Gene
     await remove_sandbox(session, runtime, generation.sandbox_id, generation.id, reason)
 
 
-async def _end_flights(session: SessionWorker, generation: Generation, reason: str) -> None:
+async def _end_flights(session: SessionWorker, generation: Generation, reason: str) -> list[tuple[Flight, Draft]]:
+    """End what has a result; return the others with what is to be said of them."""
     context = session.context
+    lost: list[tuple[Flight, Draft]] = []
+
+    async def lose(flight: Flight, ending: Ending) -> None:
+        lost.append((flight, await session.collector.lost(flight, ending)))
+
     spooled = await to_thread.run_sync(spooled_results, context.directories.results(generation.id))
     vouched = context.journal.vouches(generation.id)
     async with anyio.create_task_group() as endings:
@@ -78,7 +86,8 @@ async def _end_flights(session: SessionWorker, generation: Generation, reason: s
                 endings.start_soon(session.collector.collect, generation, flight, spooled[event.id])
             else:
                 ending = _epitaph(generation, flight, reason, known=verdict == "lost")
-                endings.start_soon(session.collector.lose, generation, flight, ending)
+                endings.start_soon(lose, flight, ending)
+    return lost
 
 
 def _epitaph(generation: Generation, flight: Flight, why: str, *, known: bool) -> Ending:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from chronicled.events import faultpoint
 from chronicled.events.blobs import BlobRef
-from chronicled.events.envelope import OBSERVATION, Draft
+from chronicled.events.envelope import OBSERVATION, Draft, Event
 from chronicled.events.errors import ActionEnded
 from chronicled.events.kinds.lifecycle import LaneRestarted, SessionClosed
 from chronicled.events.outcome import Deadline, Effects, Outcome
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from chronicled.runtimes.worker.session import SessionWorker
 
 __all__ = ["Collector"]
+
+LOST_AT_ONCE_MAX: Final = 100
+"""Most ends of one append."""
 
 
 class Collector:
@@ -61,13 +65,44 @@ class Collector:
         self._free(generation, flight)
 
     async def lose(self, generation: Generation, flight: Flight, ending: Ending) -> None:
-        """End the flight without a result, keeping what it printed; its generation is over. Raises as `Publisher`."""
-        output = await self._output(flight, None, 0)
-        draft = await self._session.publisher.terminal(flight.event, self._named(ending), output)
-        faultpoint.reached("spool_to_append")
-        with contextlib.suppress(ActionEnded):
-            await self._session.publisher.publish([draft])
+        """End the flight without a result, keeping what it printed. Raises as `Publisher`."""
+        await self._publish_lost([await self.lost(flight, ending)])
         self._free(generation, flight)
+
+    async def lost(self, flight: Flight, ending: Ending) -> Draft:
+        """Return the draft of its end without a result, with what it printed. Raises as `Publisher`."""
+        output = await self._output(flight, None, 0)
+        return await self._session.publisher.terminal(flight.event, self._named(ending), output)
+
+    async def lose_all(
+        self, generation: Generation, lost: Sequence[tuple[Flight, Draft]], over: Draft
+    ) -> tuple[Event, ...]:
+        """End the flights of a generation that is over, and the generation with the last of them, in one append.
+
+        Who sees such an end also sees that the state is gone: what he submits next was accepted after the loss. Raises
+        as `Publisher`.
+        """
+        drafts = [draft for _, draft in lost]
+        while len(drafts) >= LOST_AT_ONCE_MAX:
+            await self._publish_lost(drafts[:LOST_AT_ONCE_MAX])
+            del drafts[:LOST_AT_ONCE_MAX]
+        events = await self._publish_lost(drafts, over)
+        for flight, _ in lost:
+            self._free(generation, flight)
+        return events
+
+    async def _publish_lost(self, drafts: Sequence[Draft], *over: Draft) -> tuple[Event, ...]:
+        if drafts:
+            faultpoint.reached("spool_to_append")
+        publish = self._session.publisher.publish
+        try:
+            return await publish([*drafts, *over])
+        except ActionEnded:
+            # Somebody else has ended one of them.
+            for draft in drafts:
+                with contextlib.suppress(ActionEnded):
+                    await publish([draft])
+            return await publish(over) if over else ()
 
     def _named(self, ending: Ending) -> Ending:
         # An action that a session's life deadline ended was cancelled by us: name the deadline.
