@@ -65,7 +65,10 @@ class Session:
                         return b"begun" in await response.content.readany()
             return False
 
-        await until(begun, END_SECONDS)
+        try:
+            await until(begun, END_SECONDS)
+        except (AssertionError, TimeoutError) as error:
+            raise AssertionError(f"{action} did not begin: {await self.story()}") from error
         return action
 
     async def ended(self, action: str, seconds: float = END_SECONDS) -> dict[str, Any]:
@@ -84,6 +87,13 @@ class Session:
     async def run(self, command: str, lane: str = "main", **payload: Any) -> dict[str, Any]:
         """Submit a command and wait for its end."""
         return await self.ended(await self.submit(command, lane, **payload))
+
+    async def story(self) -> str:
+        """Return all that can be told of the session: its log, its containers, and what daemon and engine said."""
+        found = await self.daemon.events(f"{self.path}/events")
+        events = [(each["kind"], each["time"], each["payload"]) for each in found]
+        containers = await self.docker("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Status}} {{.Labels}}")
+        return f"{events}\n{containers}\n{self.daemon.log_text()}"
 
     # -- what the log says -----------------------------------------------------------------------------------------
 

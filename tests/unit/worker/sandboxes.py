@@ -1,8 +1,8 @@
 """Scripted sandboxes in memory: an action server that keeps the protocol's promises and counts every effect.
 
 What an action does is its command: `ok`, `fail`, `say TEXT`, `talk TEXT` (and go on for a while), `hang` (until it is
-cancelled), `deaf` (hang, and do not answer a cancel), `slow N` (yields N times), `restart` (ok, but the lane's shell is
-lost), `die` (the server dies over it).
+cancelled), `deaf` (hang, and do not answer a cancel), `stay` (until a later worker has asked what runs), `slow N`
+(yields N times), `restart` (ok, but the lane's shell is lost), `die` (the server dies over it).
 """
 
 # The protocols say what each method promises; repeated here it would be noise.
@@ -78,6 +78,7 @@ class Server:
         self.results: dict[str, frames.Result] = {}
         self.known: set[str] = set()
         self.settled: set[str] = set()
+        self.asked = asyncio.Event()
         self.link: Pipe | None = None
         self.spool: int | None = None
         self.ended = asyncio.Event()
@@ -136,6 +137,7 @@ class Server:
                 if not self.host.dedupes:
                     running, done = [], []
                 link.send(frames.Status(running=running, done=done))
+                self.asked.set()
             case frames.Dispatch():
                 self._dispatch(frame, descriptor)
             case frames.Cancel():
@@ -181,6 +183,9 @@ class Server:
                 if command == "deaf":
                     self.host.deaf.add(frame.action)
                 await asyncio.Event().wait()
+            elif command == "stay":
+                self.host.staying.set()
+                await self.asked.wait()
             elif command == "restart":
                 lost = True
             elif command == "die":
@@ -279,6 +284,7 @@ class Host(RuntimeDefaults):
         self.effects: Counter[str] = Counter()
         self.started: list[str] = []
         self.deaf: set[str] = set()
+        self.staying = asyncio.Event()
         self.fields: dict[str, dict[str, Any]] = {}
         self.requests: defaultdict[str, list[Any]] = defaultdict(list)
         self.accepts: dict[str, Accept] = {}

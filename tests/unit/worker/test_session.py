@@ -134,7 +134,7 @@ async def test_a_dead_server_loses_its_action_and_the_queue_its_state(tmp_path: 
     ("why", "outcome"), [("killed", "killed"), ("oom_killed", "oom_killed"), ("removed", "sandbox_lost")]
 )
 async def test_the_proven_end_of_a_sandbox_is_the_outcome(tmp_path: Path, why: str, outcome: str) -> None:
-    """A sandbox that somebody or the kernel killed, as its runtime proves, says so; effects are possible each time."""
+    """Who killed a sandbox, as its runtime proves, is said; who sees that sees the loss too, and may go on at once."""
     async with World.open(tmp_path) as world, world.working():
         await world.create()
         hanging = await world.submit("hang")
@@ -142,6 +142,7 @@ async def test_the_proven_end_of_a_sandbox_is_the_outcome(tmp_path: Path, why: s
         next(iter(world.host.alive.values())).die(why)
         ended = await world.ended(hanging)
         assert (ended.outcome, ended.effects) == (outcome, "possible")
+        assert await world.events("generation_ended")
         assert (await world.ended(await world.submit("ok"))).outcome == "ok"
 
 
