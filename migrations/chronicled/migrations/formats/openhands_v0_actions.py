@@ -33,8 +33,7 @@ class Shape(NamedTuple):
 
 def action_shape(chronicle: Chronicle, kind: str, payload: Any) -> Shape:
     """Return the action as OpenHands 0.62 reads it; one that it has no class for as the call of a tool of ours."""
-    known: type[Any] = type(payload)
-    make = _SHAPES.get(known)
+    make = _SHAPES.get(payload.__class__)
     shape = None if make is None else make(chronicle, payload)
     return shape or tool_shape(kind, payload)
 

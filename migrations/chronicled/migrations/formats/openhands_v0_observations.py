@@ -44,8 +44,7 @@ def observation_shape(kind: str, payload: Any, action: Any) -> Seen:
     """
     if isinstance(payload, TerminalPayload) and not _ran(payload):
         return _error(payload)
-    known: type[Any] = type(payload)
-    make = _SHAPES.get(known)
+    make = _SHAPES.get(payload.__class__)
     seen = None if make is None else make(payload, action)
     return seen or tool_observation(kind, payload)
 
@@ -129,7 +128,7 @@ def _edit(payload: observations.EditObservation, action: Any) -> Seen:
         return Seen("read", part_of(payload, "content"), extras, f"I read the file {path}.")
     texts: dict[str, Text | None] = {"old_content": None, "new_content": None}
     if isinstance(action, actions.Edit):
-        texts: dict[str, Text | None] = {
+        texts = {
             "old_content": _maybe(action, "old_str"),
             "new_content": _maybe(action, "new_str"),
         }
