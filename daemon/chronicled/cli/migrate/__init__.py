@@ -10,6 +10,8 @@ __all__ = ["VERBS", "configure"]
 
 VERBS: Final = {
     "status": "show the schema step of the database and the versions of its payloads",
+    "up": "bring the stores to this version now, and not at the daemon's next start",
+    "rewrite": "copy a log into a new data directory, every payload in its current version",
     "export": "write one session in another system's format",
 }
 

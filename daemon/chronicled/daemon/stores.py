@@ -1,0 +1,39 @@
+"""What a data directory holds beside the log: the format of each store, and what of it goes along with a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from chronicled.storage.formats import FORMATS_NAME, FormatStep
+
+__all__ = ["CARRIED_NAMES", "STORES"]
+
+_FIRST: Final = (FormatStep(1, "as it began"),)
+
+STORES: Final[Mapping[str, Sequence[FormatStep]]] = {
+    "blobs": _FIRST,  # blobs/: a file a digest
+    "carriers": _FIRST,  # carriers/: what goes into containers, named by content
+    "contexts": _FIRST,  # contexts/: what images are built from
+    "images": _FIRST,  # images.json: which images are ours
+    "instance": _FIRST,  # instance.json: the directory's identity
+    "journal": _FIRST,  # journal/: what was sent to sandboxes
+    "output": _FIRST,  # output/: what actions print, redacted, until it is a blob
+    "sandboxes": _FIRST,  # sandboxes/: homes and tokens
+    "secrets": _FIRST,  # secrets/: sealed records
+    "spool": _FIRST,  # spool/: results and raw output on their way
+    "units": _FIRST,  # units.json: kinds of units that were ever loaded
+}
+"""The steps of each store. A step that was released is never edited: write the next one."""
+
+CARRIED_NAMES: Final = (
+    "instance.json",
+    "secrets.key",
+    "secrets",
+    "http.token",
+    "images.json",
+    "units.json",
+    FORMATS_NAME,
+)
+"""What goes over when a log is written anew in another directory, beside the blobs that it names. The rest belongs to
+sandboxes, of which there is none then, or is made again."""
