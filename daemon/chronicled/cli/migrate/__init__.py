@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 from typing import Final
 
 __all__ = ["VERBS", "configure"]
@@ -12,6 +13,7 @@ VERBS: Final = {
     "status": "show the schema step of the database and the versions of its payloads",
     "up": "bring the stores to this version now, and not at the daemon's next start",
     "rewrite": "copy a log into a new data directory, every payload in its current version",
+    "import": "bring in sessions of other systems",
     "export": "write one session in another system's format",
 }
 
@@ -21,4 +23,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb, summary in VERBS.items():
         sub = verbs.add_parser(verb, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        importlib.import_module(f"chronicled.cli.migrate.{verb}").configure(sub)
+        module = f"{verb}_" if keyword.iskeyword(verb) else verb
+        importlib.import_module(f"chronicled.cli.migrate.{module}").configure(sub)

@@ -1,0 +1,128 @@
+"""`chronicled migrate import`: sessions of other systems, brought into a log that no daemon uses at the moment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from chronicled.cli import printing
+from chronicled.cli.exit_code import ACTION_FAILED, OK
+from chronicled.events.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from chronicled.storage.imports.chunk import Entry
+    from chronicled.storage.imports.importer import Outcome
+    from chronicled.storage.imports.source import Source
+
+__all__ = ["configure"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("path", metavar="PATH", help="a session's folder or file, or a folder that holds sessions")
+    parser.add_argument("--format", metavar="NAME", help="what it is, e.g. openhands.v0 (default: found out)")
+    parser.add_argument("--session", metavar="NAME", help="name of the session (default: what the source is called)")
+    parser.add_argument("--tenant", metavar="NAME", default="default", help="the sessions' tenant")
+    parser.add_argument("--timezone", metavar="ZONE", help="in which times without a zone were written, e.g. UTC")
+    parser.add_argument("--report", metavar="FILE", help="write what became of each record, as JSON Lines")
+    parser.add_argument("--dry-run", action="store_true", help="convert and report, write no event")
+    parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(execute=import_sessions)
+
+
+def import_sessions(options: argparse.Namespace) -> int:
+    """Import; exit code 1 when a session was refused (the others are imported)."""
+    import asyncio
+
+    from chronicled.daemon.fail_stop import arm_fault_point
+    from chronicled.storage.writer import SWITCH_SECONDS
+
+    sys.setswitchinterval(SWITCH_SECONDS)
+    if setting := os.environ.get("CHRONICLED_FAULT_POINT"):
+        arm_fault_point(setting)
+    if options.report is None:
+        return asyncio.run(_import(options, None))
+    with open(options.report, "wb") as report:
+        return asyncio.run(_import(options, report))
+
+
+async def _import(options: argparse.Namespace, report: IO[bytes] | None) -> int:
+    from chronicled.daemon.instance import load_instance
+    from chronicled.daemon.locations import data_directory, make_private
+    from chronicled.events.codec import Codec
+    from chronicled.events.errors import ImportRefused
+    from chronicled.events.ids import check_name
+    from chronicled.migrations.vocabulary import vocabulary
+    from chronicled.storage.imports.destination import open_destination, open_nowhere
+    from chronicled.storage.imports.discovery import discover, session_name
+    from chronicled.storage.imports.importer import Importer, ImportOptions
+    from chronicled.storage.imports.times import utc_reader
+    from chronicled.storage.sqlite import LOG_NAME
+
+    to_utc = utc_reader(options.timezone)
+    chosen = ImportOptions(check_name(options.tenant, "tenant"), options.timezone, options.dry_run)
+    data = Path(options.data or data_directory(os.environ))
+    format, sources = discover(Path(options.path), options.format)
+    if options.session is not None:
+        check_name(options.session, "session")
+        sources = _single(sources)
+    nowhere = options.dry_run and not (data / LOG_NAME).exists()
+    if not nowhere:
+        make_private(str(data))
+    words = vocabulary()
+    refused = 0
+    async with open_nowhere() if nowhere else open_destination(data) as (store, blobs):
+        if not nowhere:
+            load_instance(str(data), fresh=store.head == 0)
+        importer = Importer(store, blobs, Codec(words.registry, words.chain), to_utc, _reporter(report))
+        for source in sources:
+            session = options.session or session_name(source.name)
+            try:
+                outcome = await importer.run(source, format.conversion(), session, chosen)
+            except ImportRefused as error:
+                refused += 1
+                printing.error(error.detail)
+                continue
+            _tell(outcome, options)
+    return ACTION_FAILED if refused else OK
+
+
+def _single(sources: Iterator[Source]) -> Iterator[Source]:
+    """Return the only source.
+
+    Raises:
+        InvalidRequest: there are several, and one name.
+    """
+    found = list(islice(sources, 2))
+    if len(found) > 1:
+        raise InvalidRequest(f"There are several sessions, {found[0].name!r} first: --session names a single one.")
+    return iter(found)
+
+
+def _reporter(report: IO[bytes] | None) -> Callable[[str, Entry], None] | None:
+    if report is None:
+        return None
+    from chronicled.events.codec import encode_json
+
+    def note(session: str, entry: Entry) -> None:
+        report.write(encode_json({"session": session, "record": entry}) + b"\n")
+
+    return note
+
+
+def _tell(outcome: Outcome, options: argparse.Namespace) -> None:
+    if options.json:
+        printing.json_line(outcome)
+        return
+    dry = " (dry run: nothing was written)" if options.dry_run else ""
+    before = f", {outcome.earlier} imported before" if outcome.earlier else ""
+    printing.line(
+        f"{outcome.session}: {outcome.records} records of {outcome.format} became {outcome.events} events, "
+        f"{outcome.opaque} opaque, {outcome.lossy} with something that found no place{before}{dry}"
+    )

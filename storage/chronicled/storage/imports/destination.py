@@ -1,0 +1,58 @@
+"""The data directory that an import writes to, while no daemon uses it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from anyio import to_thread
+
+from chronicled.events.blobs import BlobStore
+from chronicled.events.errors import DataDirectoryBusy
+from chronicled.events.store import EventStore
+from chronicled.storage.blobs import FileBlobStore
+from chronicled.storage.disk import SystemDisk
+from chronicled.storage.lock import DirectoryLock
+from chronicled.storage.sqlite import LOG_NAME, SqliteStore
+
+__all__ = ["Destination", "open_destination", "open_nowhere"]
+
+
+class Destination(NamedTuple):
+    """A log and its blobs."""
+
+    store: EventStore
+    blobs: BlobStore
+
+
+@asynccontextmanager
+async def open_destination(data: Path) -> AsyncIterator[Destination]:
+    """Open the log of a data directory, made if there is none, and its blobs; nobody else can open it meanwhile.
+
+    Raises:
+        DataDirectoryBusy: a daemon has it; it must be stopped first.
+        Refused: the directory cannot be written.
+        SchemaTooNew, LogCorrupt, StoreFailed: the log cannot be opened.
+    """
+    try:
+        lock = DirectoryLock(data)
+    except DataDirectoryBusy as error:
+        raise DataDirectoryBusy(
+            f"{error.detail} An import writes the log itself: stop the daemon, import, start it again; or import into "
+            "another directory (--data)."
+        ) from None
+    with lock:
+        async with await SqliteStore.open(data / LOG_NAME, lock=lock) as store:
+            yield Destination(store, await to_thread.run_sync(FileBlobStore, str(data / "blobs"), SystemDisk()))
+
+
+@asynccontextmanager
+async def open_nowhere() -> AsyncIterator[Destination]:
+    """Open a log that is gone afterwards, for a dry run without a data directory."""
+    from chronicled.storage.memory import MemoryStore
+    from chronicled.storage.memory_blobs import MemoryBlobStore
+
+    async with await MemoryStore.open() as store:
+        yield Destination(store, MemoryBlobStore())

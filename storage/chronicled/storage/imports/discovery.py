@@ -1,0 +1,137 @@
+"""What can be imported under a path: which format it is, and which sessions there are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from chronicled.events.errors import ImportRefused
+from chronicled.migrations.conversion import Conversion
+from chronicled.migrations.openhands.v0.course import OpenHandsV0
+from chronicled.storage.imports.openhands_folder import EVENTS, PAGES, OpenHandsFolder
+from chronicled.storage.imports.output_lines import output_lines
+from chronicled.storage.imports.source import Source
+from chronicled.storage.imports.trajectory import Trajectory, open_file
+
+__all__ = ["FORMATS", "Format", "discover", "session_name"]
+
+SESSIONS: Final = "sessions"
+USERS: Final = "users"
+CONVERSATIONS: Final = "conversations"
+USER_LABEL: Final = "openhands.user"
+V0_EVENT: Final = re.compile(r"\d+(-\d+)?\.json")
+
+
+class Format(msgspec.Struct, frozen=True):
+    """One foreign format: how its sources are found, and how their records are converted."""
+
+    name: str
+    find: Callable[[Path], Iterable[Source]]
+    """Yields the sources under a path, in an order that stays the same; nothing where there is none of this format."""
+    conversion: Callable[[], Conversion]
+
+
+def discover(path: Path, format: str | None = None) -> tuple[Format, Iterator[Source]]:
+    """Return the format of what stands at the path, and its sources. Blocks; only names and first lines are read.
+
+    Raises:
+        ImportRefused: there is nothing that can be imported, or no such format.
+    """
+    wanted = [each for each in FORMATS if format is None or each.name == format]
+    if not wanted:
+        raise ImportRefused(f"There is no format {format!r}; there is {', '.join(each.name for each in FORMATS)}.")
+    if not path.exists():
+        raise ImportRefused(f"There is nothing at {path}.")
+    for each in wanted:
+        sources = iter(each.find(path))
+        first = next(sources, None)
+        if first is not None:
+            return each, _from(first, sources)
+    names = ", ".join(each.name for each in wanted)
+    raise ImportRefused(f"There is nothing at {path} that is known as {names}: name a session's folder, or its file.")
+
+
+def session_name(proposed: str) -> str:
+    """Return the name of a session that is most like what a source proposes."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", proposed)[:128]
+    return name if name.strip(".") else "imported"
+
+
+def _from(first: Source, sources: Iterator[Source]) -> Iterator[Source]:
+    yield first
+    yield from sources
+
+
+def _find_v0(path: Path) -> Iterator[Source]:
+    if not path.is_dir():
+        yield from _find_v0_file(path)
+        return
+    path = path.resolve()
+    if path.name == EVENTS and _holds(path):
+        path = path.parent
+    if _is_conversation(path):
+        yield OpenHandsFolder(path)
+        return
+    taken: set[str] = set()
+    for holder, user in _holders(path):
+        for folder in _folders(holder):
+            if _is_conversation(folder):
+                name = folder.name if folder.name not in taken else f"{folder.name}.{user}"
+                taken.add(name)
+                yield OpenHandsFolder(folder, name, {} if user is None else {USER_LABEL: user[:128]})
+
+
+def _holders(path: Path) -> Iterator[tuple[Path, str | None]]:
+    """Yield the folders that hold conversations: of nobody in particular first, then those of each user."""
+    whole = False
+    if (path / SESSIONS).is_dir():
+        whole = True
+        yield path / SESSIONS, None
+    if (path / USERS).is_dir():
+        whole = True
+        for user in _folders(path / USERS):
+            if (user / CONVERSATIONS).is_dir():
+                yield user / CONVERSATIONS, user.name
+    if not whole:
+        yield path, None
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(each for each in path.iterdir() if each.is_dir() and not each.is_symlink())
+
+
+def _is_conversation(path: Path) -> bool:
+    return any((path / name).is_dir() and _holds(path / name) for name in (EVENTS, PAGES))
+
+
+def _holds(path: Path) -> bool:
+    """Tell whether the folder holds events or pages of V0, or nothing at all."""
+    empty = True
+    with os.scandir(path) as entries:
+        for each in entries:
+            if V0_EVENT.fullmatch(each.name):
+                return True
+            empty = False
+    return empty
+
+
+def _find_v0_file(path: Path) -> Iterator[Source]:
+    with open_file(path) as stream:
+        head = stream.read(1 << 20).lstrip(b"\xef\xbb\xbf \t\r\n\x00")
+    if head[:1] == b"[" or path.suffix == ".json":
+        yield Trajectory(path)
+    elif head[:1] == b"{":
+        line = head.split(b"\n", 1)[0]
+        if b'"history"' in line or b'"instance_id"' in line:
+            yield from output_lines(path)
+        else:
+            yield Trajectory(path)
+
+
+FORMATS: Final[tuple[Format, ...]] = (Format("openhands.v0", _find_v0, OpenHandsV0),)
+"""Every format that can be imported; the first that finds a source is taken."""
