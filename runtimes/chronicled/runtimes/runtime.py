@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import anyio
 import msgspec
@@ -14,7 +15,7 @@ from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.action_server.connection import Peer
 from chronicled.runtimes.worker.link import Listen
 
-__all__ = ["Handle", "Report", "Runtime", "RuntimeDefaults", "Sandbox", "SandboxDefaults", "SandboxSpec"]
+__all__ = ["Handle", "MemoryMark", "Report", "Runtime", "RuntimeDefaults", "Sandbox", "SandboxDefaults", "SandboxSpec"]
 
 Handle = dict[str, str | int]
 """What a runtime needs to find a sandbox again after the worker's death; goes into `generation_started`."""
@@ -47,6 +48,15 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     image_pin: str | None = None
     """What `Sandbox.image_digest` of an earlier sandbox of the session was: the same image again, whatever its name
     means by now."""
+
+
+class MemoryMark(NamedTuple):
+    """A moment in the life of a sandbox."""
+
+    nanoseconds: int
+    """Unix time."""
+    kills: int | None = None
+    """How often the kernel had killed in it for want of memory by then, where its own count is known."""
 
 
 class Sandbox(Protocol):
@@ -108,16 +118,22 @@ class Sandbox(Protocol):
         """Let a paused sandbox go on. Idempotent. Raises as `pause`."""
         ...
 
-    @property
-    def out_of_memory_count(self) -> int:
-        """How often the kernel has killed in it for want of memory, as far as is known by now."""
+    async def wait_paused(self) -> None:
+        """Return once it stands still, whoever has paused it; to be awaited again after that. One caller at a time.
+
+        What a stranger did comes to light within seconds, as long as the runtime's `run` runs. Cancellation: safe.
+        """
         ...
 
-    async def ran_out_of_memory(self, since: int) -> bool:
-        """Return whether the kernel has killed in it for want of memory since the count was `since`.
+    def memory_mark(self) -> MemoryMark:
+        """Return what tells this moment from later ones for `ran_out_of_memory`. No wait."""
+        ...
 
-        Notice of it can come later than the death that it explains: it is waited for, for a second at most.
-        Cancellation: safe.
+    async def ran_out_of_memory(self, since: MemoryMark) -> bool:
+        """Return whether the kernel has killed in it for want of memory since then.
+
+        Where only a notice can tell, which may come later than the death that it explains, it is waited for, for a
+        second at most. Cancellation: safe.
         """
         ...
 
@@ -146,14 +162,17 @@ class SandboxDefaults:
         """Refuse: it cannot have been paused."""
         raise SandboxError("Sandboxes of this runtime cannot be paused.")
 
-    @property
-    def out_of_memory_count(self) -> int:
-        """Never: it has no memory of its own to run out of."""
-        return 0
+    async def wait_paused(self) -> None:
+        """Never: it cannot be paused."""
+        await anyio.sleep_forever()
 
-    async def ran_out_of_memory(self, since: int) -> bool:
-        """Never."""
-        return self.out_of_memory_count > since
+    def memory_mark(self) -> MemoryMark:
+        """This moment."""
+        return MemoryMark(time.time_ns())
+
+    async def ran_out_of_memory(self, since: MemoryMark) -> bool:
+        """No: it has no memory of its own to run out of."""
+        return False
 
 
 class Runtime(Protocol):

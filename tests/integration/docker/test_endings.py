@@ -15,6 +15,8 @@ from chronicled.events.errors import SandboxError, SandboxStartFailed
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.docker import sandbox as sandbox_module
+from chronicled.runtimes.docker.kernel_kills import KernelKills
+from chronicled.runtimes.runtime import MemoryMark
 from chronicled.runtimes.testing import FrameWorker, make_spec
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -90,29 +92,42 @@ async def test_the_servers_own_end_is_named(tmp_path: Path) -> None:
                 assert await sandbox.wait_ended() == "ended"
 
 
-async def test_a_command_out_of_memory_is_noticed_and_the_sandbox_lives(tmp_path: Path) -> None:
-    """When the kernel kills a command for want of memory the runtime knows, and the sandbox goes on."""
+def _unreadable(_kills: KernelKills) -> int | None:
+    return None
+
+
+@pytest.mark.parametrize("counts", ["kernel", "notices"])
+async def test_a_command_out_of_memory_is_noticed_and_the_sandbox_lives(
+    tmp_path: Path, counts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the kernel kills a command for want of memory the runtime knows, and a kill right after it is only a kill.
+
+    Also where only the engine's notices can tell, of which one want of memory may bring several, one after the other.
+    """
+    if counts == "notices":
+        monkeypatch.setattr(KernelKills, "read", _unreadable)
     runtime = runtime_of(memory_bytes=64 << 20)
     async with running(runtime), serving(runtime, tmp_path) as (worker, sandbox, _):
-        before = sandbox.out_of_memory_count
+        before = sandbox.memory_mark()
         assert not await sandbox.ran_out_of_memory(before)
-        result, _ = await worker.run(EAT)
-        assert result.fields["exit_code"] == 137
-        assert await sandbox.ran_out_of_memory(before)
-        # One want of memory may bring several notices, the last a moment later.
-        while await sandbox.ran_out_of_memory(before := sandbox.out_of_memory_count):
-            pass
-        result, output = await worker.run("echo alive; (exit 137)")
-        assert output == b"alive\n"
-        assert not await sandbox.ran_out_of_memory(before)
+        for _ in range(3):
+            before = sandbox.memory_mark()
+            result, _ = await worker.run(EAT)
+            assert result.fields["exit_code"] == 137
+            assert await sandbox.ran_out_of_memory(before)
+            before = sandbox.memory_mark()
+            result, output = await worker.run("echo alive; (exit 137)")
+            assert output == b"alive\n"
+            assert not await sandbox.ran_out_of_memory(before)
 
 
 async def test_a_kill_after_a_want_of_memory_is_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody's kill is not taken for the kernel's because the kernel had killed something earlier."""
     runtime = runtime_of(memory_bytes=64 << 20)
     async with running(runtime), serving(runtime, tmp_path) as (worker, sandbox, spec):
+        before = sandbox.memory_mark()
         await worker.run(EAT)
-        assert await sandbox.ran_out_of_memory(0)
+        assert await sandbox.ran_out_of_memory(before)
         monkeypatch.setattr(sandbox_module, "SHORTAGE_NANOSECONDS", 10**9)
         # The engine's times are whole seconds here: longer than the span, and a second for each rounding.
         await asyncio.sleep(3.0)
@@ -122,17 +137,19 @@ async def test_a_kill_after_a_want_of_memory_is_a_kill(tmp_path: Path, monkeypat
 
 
 async def test_a_sandbox_that_is_found_again_tells_of_earlier_want(tmp_path: Path) -> None:
-    """What the kernel killed while no worker was there is known to the next one that finds the sandbox."""
+    """What the kernel killed while no worker was there is known to the next one: what began before, and what after."""
     runtime = runtime_of(memory_bytes=64 << 20)
     successor = runtime_of(instance=runtime.instance)
     async with running(successor):
         try:
             async with serving(runtime, tmp_path) as (worker, sandbox, spec):
+                before = MemoryMark(time.time_ns())
                 await worker.run(EAT)
-                assert sandbox.out_of_memory_count == 0
                 found = await successor.attach(sandbox.handle, spec)
                 assert found is not None
-                assert await found.ran_out_of_memory(0)
+                assert await found.ran_out_of_memory(before)
+                assert not await found.ran_out_of_memory(MemoryMark(time.time_ns()))
+                assert not await found.ran_out_of_memory(found.memory_mark())
         finally:
             await runtime.engine.aclose()
 

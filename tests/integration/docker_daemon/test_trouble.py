@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import stat
+import time
 
 from tests.engine.fixture import DEBIAN, Engine
 from tests.integration.daemon.process import DaemonProcess, until
@@ -44,6 +45,28 @@ async def test_what_commands_have_dug_goes_with_the_sandbox(daemon: DaemonProces
     await daemon.call("DELETE", session.path)
     await session.tells("sandbox_removed")
     assert not await asyncio.to_thread(home.parent.exists)
+
+
+async def test_a_strangers_pause_holds_up_nobody(daemon: DaemonProcess, engine: Engine) -> None:
+    """Within seconds the sandbox goes on, the log says that it stood still, and what ran in it ends as it would."""
+    session = await Session.create(daemon, engine)
+    running = await session.begin("sleep 2; echo through")
+    for count in (1, 2):
+        await session.docker("pause", await session.container())
+        began = time.monotonic()
+        await session.tells("sandbox_resumed", count)
+        assert time.monotonic() - began < 5.0
+        assert await session.state() == "running"
+    assert len(await session.told("sandbox_paused")) == 2
+    ended = await session.ended(running)
+    assert (ended["outcome"], ended["output"]) == ("ok", "begun\nthrough\n")
+    # One that the session asks for stays.
+    await daemon.post(f"{session.path}/pause")
+    await session.tells("sandbox_paused", 3)
+    await asyncio.sleep(1.5)  # what the engine tells of it has come by then
+    assert await session.state() == "paused"
+    assert (await session.run("echo awake"))["output"] == "awake\n"
+    assert len(await session.generations()) == 1
 
 
 async def test_a_copied_data_directory_touches_nothing_of_the_first(launch: LaunchDocker, engine: Engine) -> None:

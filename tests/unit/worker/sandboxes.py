@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from chronicled.events.errors import SandboxStartFailed
+from chronicled.events.errors import SandboxError, SandboxStartFailed
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import Peer
@@ -84,6 +84,9 @@ class Server:
         self.ended = asyncio.Event()
         self.reason = ""
         self.frozen = False
+        self.stuck = False
+        self.strange = asyncio.Event()
+        """Set when somebody has paused it."""
         self.main = asyncio.get_running_loop().create_task(self.run())
 
     async def run(self) -> None:
@@ -221,6 +224,10 @@ class Server:
         os.lseek(self.spool, 0, os.SEEK_END)
         os.write(self.spool, struct.pack("!II", len(body), zlib.crc32(body)) + body)
 
+    def pause_by_a_stranger(self) -> None:
+        self.frozen = True
+        self.strange.set()
+
     def die(self, reason: str) -> int:
         if self.reason:
             return 0
@@ -265,7 +272,13 @@ class ScriptedSandbox(SandboxDefaults):
     async def resume(self) -> None:
         if not self.server.host.can_pause:
             await super().resume()
+        if self.server.reason or self.server.stuck:
+            raise SandboxError("The script says so.")
         self.server.frozen = False
+
+    async def wait_paused(self) -> None:
+        await self.server.strange.wait()
+        self.server.strange.clear()
 
 
 class Host(RuntimeDefaults):

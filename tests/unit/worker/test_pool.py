@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.worker.sandboxes import Server
 from tests.unit.worker.world import World
 
 from chronicled.events.envelope import Event
@@ -18,6 +20,7 @@ from chronicled.events.kinds.lifecycle import (
     SandboxResumed,
 )
 from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes.worker import frost
 from chronicled.runtimes.worker.settings import WarmSettings
 
 WARM = (WarmSettings(runtime="process", count=2),)
@@ -129,6 +132,64 @@ async def test_a_pause_outlives_the_worker_and_ends_when_it_is_asked(tmp_path: P
             assert len(await told(world, "sandbox_resumed")) == 1
 
 
+async def test_a_strangers_pause_is_told_and_ended(tmp_path: Path) -> None:
+    """Nobody of ours has asked for it: the log says from when to when it stood still, and what waited goes on."""
+    async with World.open(tmp_path) as world, world.working():
+        world.host.can_pause = True
+        await world.create()
+        running = await world.submit("hang")
+        await world.until(lambda: _started(world, running))
+        (server,) = world.host.alive.values()
+        for count in (1, 2):
+            server.pause_by_a_stranger()
+            await world.until(partial(_count, world, "sandbox_resumed", count))
+            assert not server.frozen
+            assert len(await told(world, "sandbox_paused")) == count
+        await world.ask(running)
+        assert (await world.ended(running)).outcome == "cancelled"
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        assert len(await told(world, "generation_started")) == 1
+
+
+async def test_a_pause_of_our_own_is_no_strangers(tmp_path: Path) -> None:
+    """The engine tells of the pause that the session asked for as well: it stays, and is told once."""
+    async with World.open(tmp_path) as world, world.working():
+        world.host.can_pause = True
+        await world.create()
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        (server,) = world.host.alive.values()
+        await ask(world, "pause_requested", PauseRequested())
+        await world.until(lambda: _told(world, "sandbox_paused"))
+        server.pause_by_a_stranger()
+        await world.until(lambda: _heard(server))
+        assert server.frozen
+        assert await told(world, "sandbox_resumed") == []
+        assert len(await told(world, "sandbox_paused")) == 1
+
+
+async def test_a_sandbox_that_dies_while_it_is_resumed_costs_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is not ended because the one before it could not be brought to go on."""
+    monkeypatch.setattr(frost, "RETRY_SECONDS_MIN", 0.02)
+    async with World.open(tmp_path) as world, world.working():
+        world.host.can_pause = True
+        await world.create()
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        (server,) = world.host.alive.values()
+        server.stuck = True
+        server.pause_by_a_stranger()
+        await world.until(lambda: _told(world, "sandbox_paused"))
+        server.die("removed")
+        await world.until(lambda: _told(world, "sandbox_removed"))
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        (server,) = world.host.alive.values()
+        # Longer than all tries to resume the first one.
+        await world.ended(await world.submit("slow 1000"))
+        assert not server.reason
+        assert len(await told(world, "generation_started")) == 2
+
+
 async def test_a_restart_makes_a_new_generation_and_tells_what_was_lost(tmp_path: Path) -> None:
     """What runs ends `sandbox_lost`, what waits for the lost state `state_lost`, and the next action meets another."""
     async with World.open(tmp_path) as world, world.working():
@@ -161,6 +222,14 @@ async def test_an_idle_session_closes_by_itself_and_a_busy_one_does_not(tmp_path
 
 async def _alive(world: World, count: int) -> bool:
     return len(world.host.alive) == count
+
+
+async def _count(world: World, kind: str, count: int) -> bool:
+    return len(await told(world, kind)) == count
+
+
+async def _heard(server: Server) -> bool:
+    return not server.strange.is_set()
 
 
 async def _told(world: World, kind: str, session: str = "s") -> bool:

@@ -88,7 +88,7 @@ class Birth:
             self._runtime.note(spec, container)
             await policy.attach(spec, container)
         # From its first moment on: notices of unknown containers are dropped.
-        self._runtime.notices.of(container)
+        self._runtime.notices.shortage(container)
         with self._timed("start"):
             await engine.start(container)
         with self._timed("inspect"):
@@ -99,7 +99,7 @@ class Birth:
             with self._timed("tell"):
                 await self._runtime.lines.tell(container, encode(self.told(plan)))
             self._runtime.lines.open(spec.socket_directory, container, spec.token)
-        life = Life(engine, facts.id, container, found.state.started_at, self._runtime.instance)
+        life = Life(engine, facts.id, container, found.state.started_at, self._runtime.instance, found.state.pid)
         return self._runtime.sandbox(life, spec, phases=self._phases, digest=image.pin)
 
     async def _create(self, plan: Plan) -> str:

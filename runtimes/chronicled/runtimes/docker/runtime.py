@@ -31,7 +31,7 @@ from chronicled.runtimes.docker.images import ImageStore
 from chronicled.runtimes.docker.images_found import resolved
 from chronicled.runtimes.docker.images_reference import parse_reference
 from chronicled.runtimes.docker.network_policy import NetworkPolicy, NoNetwork
-from chronicled.runtimes.docker.notices import MemoryNotices
+from chronicled.runtimes.docker.notices import Notices
 from chronicled.runtimes.docker.peers import is_of
 from chronicled.runtimes.docker.plan import limits_here, network_of, refusals
 from chronicled.runtimes.docker.sandbox import DockerSandbox, Life, ending_of, moment_of
@@ -104,7 +104,7 @@ class DockerRuntime:
         """How sandboxes are reached whose directory cannot be shared."""
         self.errands = Errands(self.engine, instance)
         self.ground = Ground(self.errands)
-        self.notices = MemoryNotices(self.engine, instance)
+        self.notices = Notices(self.engine, instance)
         self._collect_at = 0.0
         self.limits = limits_here()
         self.uid, self.gid = os.geteuid(), os.getegid()
@@ -187,7 +187,8 @@ class DockerRuntime:
         return DockerSandbox(
             life,
             boot_id=process_proof.boot_id() if self.engine.local else "",
-            shortage=self.notices.of(life.container),
+            shortage=self.notices.shortage(life.container),
+            stillness=self.notices.stillness(life.container),
             socket_directory=spec.socket_directory if self.settings.transport == "socket" else None,
             phases=phases,
             image_digest=digest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import Final
 
 import anyio
@@ -15,8 +16,9 @@ from chronicled.runtimes.docker import labels, premises
 from chronicled.runtimes.docker.container import Container, State
 from chronicled.runtimes.docker.engine import Engine
 from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
-from chronicled.runtimes.docker.notices import Shortage
-from chronicled.runtimes.runtime import Handle
+from chronicled.runtimes.docker.kernel_kills import KernelKills
+from chronicled.runtimes.docker.notices import Shortage, Stillness
+from chronicled.runtimes.runtime import Handle, MemoryMark
 
 __all__ = ["DockerSandbox", "Life", "ending_of", "moment_of"]
 
@@ -44,14 +46,18 @@ class Life:
         container: Id of the container.
         started_at: When it was started, as the engine says: a container that was started again is another generation.
         instance: Whose it must be: a copy of a log knows of containers that are not its own.
+        process: Number of its first process on its machine, once it was found alive.
     """
 
-    def __init__(self, engine: Engine, engine_id: str, container: str, started_at: str, instance: str) -> None:
+    def __init__(
+        self, engine: Engine, engine_id: str, container: str, started_at: str, instance: str, process: int = 0
+    ) -> None:
         self.engine = engine
         self.engine_id = engine_id
         self.container = container
         self.started_at = started_at
         self.instance = instance
+        self.process = process
 
     async def ended(self) -> State | None:
         """Return the state that proves that nothing of it lives, None while it lasts.
@@ -76,6 +82,7 @@ class Life:
             # Nothing is known of its life that would be this log's to tell, and nothing of it is ever touched.
             return State(status=ANOTHERS)
         if state.running and state.started_at == self.started_at:
+            self.process = state.pid
             return None
         if state.running or state.status == "restarting":
             # Somebody has started it again: what ran in it is gone, and what runs now is nobody's.
@@ -118,6 +125,7 @@ class DockerSandbox:
         life: Its run.
         boot_id: Of the machine that it runs on; empty where that is not known.
         shortage: What is known of its want of memory.
+        stillness: Tells that somebody may have paused it.
         socket_directory: Where its server was told who it is; None where nothing of that is on this host.
         phases: How long the parts of its start took.
         image_digest: What its image's name stood for.
@@ -129,6 +137,7 @@ class DockerSandbox:
         *,
         boot_id: str,
         shortage: Shortage,
+        stillness: Stillness,
         socket_directory: str | None,
         phases: dict[str, float] | None = None,
         image_digest: str | None = None,
@@ -136,6 +145,8 @@ class DockerSandbox:
         self._life = life
         self._boot_id = boot_id
         self._shortage = shortage
+        self._stillness = stillness
+        self._kills = KernelKills(life.process if boot_id else 0, life.container)
         self._socket_directory = socket_directory
         self._phases = phases or {}
         self._image_digest = image_digest
@@ -263,17 +274,34 @@ class DockerSandbox:
                 refusal = error.detail
         raise SandboxError(f"It could not be paused or resumed: {refusal}")
 
-    @property
-    def out_of_memory_count(self) -> int:
-        """How many `oom` events of the engine have come; see `Sandbox.out_of_memory_count`."""
-        return self._shortage.count
+    async def wait_paused(self) -> None:
+        """Return once the engine says that it stands still, whoever it was; see `Sandbox.wait_paused`."""
+        while True:
+            await self._stillness.hinted()
+            try:
+                found = await self._life.engine.inspect(self._life.container)
+            except (EngineRefused, EngineUnreachable):
+                # When it is back, its events are followed again, and this is looked at once more.
+                continue
+            if found is not None and found.state.paused:
+                return
 
-    async def ran_out_of_memory(self, since: int) -> bool:
-        """Return whether there were more than `since`, or the engine marks the container so when there were none."""
+    def memory_mark(self) -> MemoryMark:
+        """Return the present moment, with the kernel's count where it can be read; see `Sandbox.memory_mark`."""
+        return MemoryMark(time.time_ns(), self._kills.read())
+
+    async def ran_out_of_memory(self, since: MemoryMark) -> bool:
+        """Return what the kernel's count says, else the engine's notices; see `Sandbox.ran_out_of_memory`.
+
+        Without any notice the mark counts that the engine sets once for all of a container's life.
+        """
+        kills = self._kills.read()
+        if kills is not None and (since.kills is not None or not kills):
+            return kills > (since.kills or 0)
         with anyio.move_on_after(NOTICE_SECONDS):
-            await self._shortage.beyond(since)
-        if self._shortage.count > since or since:
-            return self._shortage.count > since
+            await self._shortage.after(since.nanoseconds)
+        if self._shortage.count:
+            return self._shortage.last_nanoseconds > since.nanoseconds
         try:
             found = await self._life.engine.inspect(self._life.container)
         except (EngineRefused, EngineUnreachable):

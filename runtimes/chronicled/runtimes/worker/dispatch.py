@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from chronicled.events import faultpoint
+from chronicled.events.clock import parse_time
 from chronicled.events.codec import Opaque, attachment_of, encode_json
 from chronicled.events.envelope import ACTION, OBSERVATION, Event
 from chronicled.events.errors import BlobNotFound, SecretsUnavailable, StorageFull, StoreFailed
@@ -23,6 +24,7 @@ from chronicled.events.outcome import Outcome
 from chronicled.events.parts import blobs_of, join
 from chronicled.runtimes.action_server.frames import Cancel, Dispatch, Input, Interrupt, Result, Resume, Status
 from chronicled.runtimes.output.pump import Pump
+from chronicled.runtimes.runtime import MemoryMark
 from chronicled.runtimes.worker.contents import Contents
 from chronicled.runtimes.worker.flight import Flight, Stop
 from chronicled.runtimes.worker.generation import Generation
@@ -125,7 +127,8 @@ class Dispatcher:
         try:
             self._context.journal.note_dispatch(generation.id, event.id, self._session.publisher.fence)
             faultpoint.reached("journal_to_send")
-            flight = self._session.flights.get(event.id) or self._flight(generation, event)
+            mark = None if generation.sandbox is None else generation.sandbox.memory_mark()
+            flight = self._session.flights.get(event.id) or self._flight(generation, event, mark)
             generation.send(self._frame(event, payload), spool, self.contents.descriptor(event.id))
         finally:
             os.close(spool)
@@ -170,7 +173,7 @@ class Dispatcher:
                 raise StorageFull(f"The output spool cannot be opened: {error.strerror}.") from error
             raise StoreFailed(f"The output spool cannot be opened: {error}.") from error
 
-    def _flight(self, generation: Generation, event: Event) -> Flight:
+    def _flight(self, generation: Generation, event: Event, mark: MemoryMark | None) -> Flight:
         context, session, printed = self._context, self._session, self._is_printed(event)
         live = context.board.begin((session.key.tenant, session.key.session, event.id))
         pump = Pump(
@@ -184,8 +187,7 @@ class Dispatcher:
             context.threads,
             partial(session.publisher.progress, event) if printed else _nothing_to_show,
         )
-        kills = 0 if generation.sandbox is None else generation.sandbox.out_of_memory_count
-        flight = session.flights[event.id] = Flight(event, pump, kills)
+        flight = session.flights[event.id] = Flight(event, pump, mark)
         return flight
 
     def _arm_command_deadline(self, flight: Flight, payload: Any) -> None:
@@ -208,7 +210,9 @@ class Dispatcher:
         journal = self._context.journal
         if not journal.dispatched(generation.id, event.id):
             journal.note_dispatch(generation.id, event.id, self._session.publisher.fence)
-        flight = self._session.flights.get(event.id) or self._flight(generation, event)
+        # It did not begin before it was in the log; what the kernel had counted by then nobody remembers.
+        mark = MemoryMark(parse_time(event.time) * 1000)
+        flight = self._session.flights.get(event.id) or self._flight(generation, event, mark)
         self._resume(generation, event)
         payload = self._context.codec.decode(event)
         if not isinstance(payload, Opaque):

@@ -161,11 +161,15 @@ class Collector:
 async def _proven(ending: Ending, generation: Generation, flight: Flight) -> Ending:
     """Return the ending with its signal explained, where a kill is proven to be the kernel's, for want of memory."""
     code, number = ending.fields.get("exit_code"), ending.fields.get("signal")
-    if generation.sandbox is None or not (code == 128 + signal.SIGKILL or number == signal.SIGKILL):
+    if (
+        generation.sandbox is None
+        or flight.memory_mark is None
+        or not (code == 128 + signal.SIGKILL or number == signal.SIGKILL)
+    ):
         return ending
     if ending.outcome not in {Outcome.FAILED, Outcome.KILLED}:
         return ending
-    if not await generation.sandbox.ran_out_of_memory(flight.out_of_memory_count):
+    if not await generation.sandbox.ran_out_of_memory(flight.memory_mark):
         return ending
     return msgspec.structs.replace(
         ending,

@@ -8,6 +8,7 @@ import anyio
 
 from chronicled.events.envelope import Event
 from chronicled.runtimes.output.pump import Pump
+from chronicled.runtimes.runtime import MemoryMark
 from chronicled.runtimes.worker.timers import Timer
 
 __all__ = ["Flight", "Stop"]
@@ -22,15 +23,15 @@ class Flight:
     Args:
         event: The action.
         pump: Takes its output.
-        out_of_memory_count: How often the kernel had killed in its sandbox for want of memory when it was sent.
+        memory_mark: A moment of its sandbox from before it began; None where nothing is known of that.
     """
 
     __slots__ = (
-        "cancelled", "done", "ending", "event", "out_of_memory_count", "pump", "pumping", "sent", "stop", "timers",
+        "cancelled", "done", "ending", "event", "memory_mark", "pump", "pumping", "sent", "stop", "timers",
     )  # fmt: skip
 
-    def __init__(self, event: Event, pump: Pump, out_of_memory_count: int = 0) -> None:
-        self.out_of_memory_count = out_of_memory_count
+    def __init__(self, event: Event, pump: Pump, memory_mark: MemoryMark | None = None) -> None:
+        self.memory_mark = memory_mark
         self.event = event
         self.pump = pump
         self.pumping = False

@@ -9,6 +9,7 @@ import anyio
 import structlog
 
 from chronicled.events.clock import parse_time
+from chronicled.events.envelope import Event
 from chronicled.events.errors import SandboxError
 from chronicled.events.kinds.lifecycle import SandboxPaused, SandboxResumed
 from chronicled.runtimes.runtime import Sandbox
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Frost"]
 
 ATTEMPTS_MAX: Final = 5
+STRANGER_SECONDS: Final = 1.0
+"""How long after a stranger's pause the next one is looked for: each is two events."""
 
 _log = structlog.get_logger("chronicled.worker")
 
@@ -35,12 +38,15 @@ class Frost:
     def __init__(self, session: SessionWorker) -> None:
         self._session = session
         self._moving = False
+        self._told: Event | None = None
+        """Its newest `sandbox_paused`, which the fold may not have met yet."""
         self.frozen = False
         """It stands still, or is about to: nothing is sent to it."""
 
     def melt(self) -> None:
         """Forget a sandbox that is over."""
         self.frozen = False
+        self._told = None
 
     async def find(self, sandbox: Sandbox) -> None:
         """Take up a sandbox that was found again: paused if the log says so, and going on if it does not."""
@@ -51,6 +57,23 @@ class Frost:
             await sandbox.resume()
         except SandboxError as error:
             _log.warning("resume_failed", session=self._session.key.session, detail=error.detail)
+
+    async def watch(self, generation: Generation, sandbox: Sandbox) -> None:
+        """Let the sandbox go on whenever a stranger pauses it, and tell so, until cancelled.
+
+        An action that stood still with it would neither end nor reach its deadline, and nobody would be told why.
+        """
+        while True:
+            await sandbox.wait_paused()
+            if self._session.generation is generation and not self.frozen and not self._moving:
+                _log.warning("paused_by_a_stranger", session=self._session.key.session, sandbox=generation.sandbox_id)
+                self._moving = self.frozen = True
+                self._session.spawn(partial(self._thaw, generation, sandbox))
+            await anyio.sleep(STRANGER_SECONDS)
+
+    async def _thaw(self, generation: Generation, sandbox: Sandbox) -> None:
+        await self._tell_paused(generation)
+        await self._resume(generation, sandbox)
 
     def heed(self) -> None:
         """Begin what is wanted, if it is not so already: standing still, or going on."""
@@ -72,11 +95,15 @@ class Frost:
             self._moving = self.frozen = False
             session.later(RETRY_SECONDS_MAX, session.life.heed)
             return
-        if session.generation is generation:
-            told = SandboxPaused(sandbox=generation.sandbox_id, generation=generation.id)
-            await session.publisher.publish([session.publisher.lifecycle("sandbox_paused", told)])
+        await self._tell_paused(generation)
         self._moving = False
         session.life.heed()
+
+    async def _tell_paused(self, generation: Generation) -> None:
+        session = self._session
+        if session.generation is generation:
+            told = SandboxPaused(sandbox=generation.sandbox_id, generation=generation.id)
+            self._told = (await session.publisher.publish([session.publisher.lifecycle("sandbox_paused", told)]))[-1]
 
     async def _resume(self, generation: Generation, sandbox: Sandbox) -> None:
         session = self._session
@@ -87,6 +114,11 @@ class Frost:
                 break
             except SandboxError as error:
                 _log.warning("resume_failed", session=session.key.session, detail=error.detail)
+            if session.generation is not generation:
+                # It has ended meanwhile, and nothing waits for it any more.
+                self._moving = False
+                session.life.heed()
+                return
             await anyio.sleep(wait)
             wait *= 2
         else:
@@ -94,7 +126,7 @@ class Frost:
             self._moving = False
             session.life.put_down("resume_failed")
             return
-        paused = session.fold.paused
+        paused, self._told = self._told or session.fold.paused, None
         if session.generation is generation and paused is not None:
             seconds = max(0.0, (session.context.clock.now_us() - parse_time(paused.time)) / 1e6)
             told = SandboxResumed(

@@ -267,7 +267,16 @@ class SandboxLife:
         session.environment.tell(generation)
         self.heed()
         session.advance_all()
-        return await ended(sandbox)
+        return await self._see_out(generation, sandbox)
+
+    async def _see_out(self, generation: Generation, sandbox: Sandbox) -> str:
+        """Return why it ended; until then, have it go on whenever somebody stops it who is not asked for that."""
+        reason = ""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.frost.watch, generation, sandbox)
+            reason = await ended(sandbox)
+            tasks.cancel_scope.cancel()
+        return reason
 
     async def _report(self, progress: ImageProgress) -> None:
         await self._session.publisher.publish([self._session.publisher.lifecycle("image_progress", progress)])
@@ -348,7 +357,7 @@ class SandboxLife:
                 # It dials by itself; should it stay away while something waits, it is put down.
                 self.heed()
                 self._session.advance_all()
-            return await ended(sandbox)
+            return await self._see_out(generation, sandbox)
 
     async def _attach(self, started: GenerationStarted, spec: SandboxSpec) -> Sandbox | None:
         wait, began = RETRY_SECONDS_MIN, self._context.clock.monotonic()
