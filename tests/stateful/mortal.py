@@ -72,6 +72,9 @@ class MortalLog:
     async def unfinished(self) -> Sequence[SessionKey]:
         return await self.world.log.unfinished()
 
+    async def held(self) -> Sequence[SessionKey]:
+        return await self.world.log.held()
+
     def follow(self, after: int) -> AbstractAsyncContextManager[AsyncIterator[Page]]:
         return self.world.log.follow(after)
 

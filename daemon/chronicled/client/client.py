@@ -16,6 +16,7 @@ from chronicled.events.envelope import Event
 from chronicled.events.errors import ChronicledError, InvalidRequest, SessionExists
 from chronicled.events.ids import SystemIds, check_name
 from chronicled.events.sandbox import SandboxRequest
+from chronicled.events.versions import Versions
 
 __all__ = ["Client", "connect"]
 
@@ -180,6 +181,7 @@ async def connect(
     token: str | None = None,
     retry_seconds: float = 30.0,
     answer_seconds: float = 30.0,
+    versions: Mapping[str, int] | None = None,
 ) -> AsyncGenerator[Client, None]:
     """Give a client of the daemon at `address`; the first request makes the connection.
 
@@ -190,10 +192,13 @@ async def connect(
         retry_seconds: How long a lost connection is tried again before `NotReachable` is raised; 0 does not retry.
         answer_seconds: Longest wait for an answer, beside what a request itself asks to wait.
 
+        versions: The newest version of each kind that the caller knows, e.g. `{"run": 1}`: events of newer ones come
+            as that version has them, `VersionUnavailable` where there is no way. Other kinds come in their current versions.
+
     Raises:
-        InvalidRequest: the address has no form that is known.
+        InvalidRequest: the address, or what `versions` says, has no form that is known.
     """
-    transport = Transport(Address.parse(address), token, retry_seconds, answer_seconds)
+    transport = Transport(Address.parse(address), token, retry_seconds, answer_seconds, Versions.of(versions or {}))
     try:
         yield Client(transport)
     finally:

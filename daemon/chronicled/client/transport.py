@@ -24,6 +24,7 @@ from chronicled.events.errors import (
     Unavailable,
     errors_by_code,
 )
+from chronicled.events.versions import CURRENT, Versions
 
 __all__ = ["LOST", "Transport", "problem_error"]
 
@@ -46,14 +47,24 @@ class Transport:
         token: Bearer token, for TCP.
         retry_seconds: How long a lost connection or a retryable problem is tried again before the error is raised.
         answer_seconds: Longest wait for an answer, beside what the request itself asks to wait.
+        versions: Which versions of payloads the daemon may answer with.
     """
 
-    def __init__(self, address: Address, token: str | None, retry_seconds: float, answer_seconds: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        token: str | None,
+        retry_seconds: float,
+        answer_seconds: float,
+        versions: Versions = CURRENT,
+    ) -> None:
         self.address = address
         self.retry_seconds = retry_seconds
         self._answer_seconds = answer_seconds
         self._folder: int | None = None
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if versions != CURRENT:
+            headers["Accept-Version"] = str(versions)
         connector: aiohttp.BaseConnector
         if address.socket is not None:
             connector = aiohttp.UnixConnector(path=self._short(address.socket), limit=CONNECTIONS_MAX)

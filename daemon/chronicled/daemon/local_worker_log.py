@@ -71,7 +71,16 @@ class LocalWorkerLog:
     async def unfinished(self) -> Sequence[SessionKey]:
         """Return every session that is open, or has a sandbox or open actions, in the order of creation."""
         await self._projections.settle()
-        return self._projections.unfinished()
+        return [key for key in self._projections.unfinished() if not self._is_held(key)]
+
+    async def held(self) -> Sequence[SessionKey]:
+        """Return the unfinished sessions that only a newer version understands; see `WorkerLog.held`."""
+        await self._projections.settle()
+        return [key for key in self._projections.unfinished() if self._is_held(key)]
+
+    def _is_held(self, key: SessionKey) -> bool:
+        fold = self._projections.find(key.tenant, key.session)
+        return fold is not None and fold.newer is not None
 
     async def claim(self, key: SessionKey) -> Claim:
         """Append `session_claimed` and return the hold.

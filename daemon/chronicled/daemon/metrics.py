@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from chronicled.events.envelope import OBSERVATION, Event
+from chronicled.events.opaque import Opaque
 from chronicled.events.outcome import Outcome
 from chronicled.events.registry import Registry
 
@@ -17,6 +18,8 @@ __all__ = ["MEDIA_TYPE", "Histogram", "Metrics", "outcome_of"]
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+OPAQUE_MAX: Final = 512
+"""Kinds with reasons that are counted one by one; foreign logs may hold any number of kinds."""
 LAG_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -60,7 +63,7 @@ def outcome_of(observation: Event) -> Outcome:
     """Return the outcome in a terminal observation; `unknown` for one that is not known here."""
     try:
         return _ended.decode(observation.payload).outcome
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return Outcome.UNKNOWN
 
 
@@ -77,6 +80,7 @@ class Metrics:
         self.events: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.requests: Counter[int] = Counter()
+        self.opaque: Counter[tuple[str, str]] = Counter()
         self.batch_events = Histogram(BATCH_BOUNDS)
         self.loop_lag = Histogram(LAG_BOUNDS)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
@@ -88,6 +92,13 @@ class Metrics:
             self.events[event.category] += 1
             if event.category == OBSERVATION and event.kind in self._terminal:
                 self.outcomes[outcome_of(event)] += 1
+
+    def unreadable(self, opaque: Opaque) -> None:
+        """Count a payload that could not be read: once for each time that somebody wanted to."""
+        key = (opaque.kind, opaque.why)
+        if key not in self.opaque and len(self.opaque) >= OPAQUE_MAX:
+            key = ("", opaque.why)
+        self.opaque[key] += 1
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Have `read` called for the value of `chronicled_NAME` whenever the metrics are asked for."""
@@ -107,6 +118,9 @@ class Metrics:
         yield from _head("http_answers_total", "counter", "HTTP answers, by status; 499 is a client that went away.")
         for status, count in sorted(self.requests.items()):
             yield f'chronicled_http_answers_total{{status="{status}"}} {count}'
+        yield from _head("events_opaque_total", "counter", "Payloads that could not be read, by kind and reason.")
+        for (kind, why), count in sorted(self.opaque.items()):
+            yield f'chronicled_events_opaque_total{{kind="{_escaped(kind)}",reason="{why}"}} {count}'
         yield from _head("commit_batch_events", "histogram", "Events in one commit.")
         yield from self.batch_events.lines("chronicled_commit_batch_events")
         yield from _head("loop_lag_seconds", "histogram", "How late the event loop ran a timer.")
@@ -118,6 +132,10 @@ class Metrics:
         for name, (text, read) in self.gauges.items():
             yield from _head(name, "gauge", text)
             yield f"chronicled_{name} {read():g}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from chronicled.events.envelope import ACTION, OBSERVATION, Event
+from chronicled.events.envelope import ACTION, LIFECYCLE, OBSERVATION, Event
 from chronicled.events.kinds.lifecycle import IMPORTED
 from chronicled.events.registry import Registry
 from chronicled.events.worker_log import Claim, SessionKey
@@ -74,6 +74,9 @@ class SessionFold:
         self.fence = 0
         self.imported = False
         """Whether it came from another system's log: closed from its first event, and no action of it is ever open."""
+        self.newer: Event | None = None
+        """The first event that only a newer version of this program understands, and that may decide about work: what
+        is open here may have ended, or may not run. Then nothing of the session is touched, rather than guessed."""
         self._registry = registry
         self._open: OrderedDict[str, Event] = OrderedDict()
         self._lanes: dict[str, OrderedDict[str, Event]] = {}
@@ -132,14 +135,17 @@ class SessionFold:
         if self.imported:
             return
         if event.category == ACTION:
-            spec = self._registry.find_current(ACTION, event.kind)
+            spec = self._registry.find_current(ACTION, event.kind, event.version)
             if spec is not None and spec.runnable:
                 self.pause = None
                 self._open[event.id] = event
                 self._lanes.setdefault(event.lane, OrderedDict())[event.id] = event
         elif event.category == OBSERVATION:
-            spec = self._registry.find_current(OBSERVATION, event.kind)
-            if spec is not None and spec.terminal and event.cause is not None:
+            spec = self._registry.find_current(OBSERVATION, event.kind, event.version)
+            if spec is None:
+                if event.cause in self._open:  # its action's end, under a name that is not known here?
+                    self.newer = self.newer or event
+            elif spec.terminal and event.cause is not None:
                 self._end(event.cause)
             elif event.kind == "progress" and event.cause in self._open:
                 self._note_progress(event, event.cause or "")
@@ -164,6 +170,9 @@ class SessionFold:
 
     def _apply_lifecycle(self, event: Event) -> None:
         kind = event.kind
+        if self._registry.find(LIFECYCLE, kind, event.version) is None and "." not in kind:
+            # Lifecycle kinds are ours, so a newer version of this program wrote it.
+            self.newer = self.newer or event
         if kind in REQUESTS:
             if event.cause in self._open:
                 self._requests.setdefault(event.cause or "", []).append(event)
@@ -304,19 +313,19 @@ class SessionFold:
 def _named(event: Event) -> _Named:
     try:
         return msgspec.json.decode(event.payload, type=_Named)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # whatever its bytes are
         return _Named()
 
 
 def _created(event: Event) -> _Created:
     try:
         return msgspec.json.decode(event.payload, type=_Created)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # whatever its bytes are
         return _Created()
 
 
 def _said(event: Event) -> _Said:
     try:
         return msgspec.json.decode(event.payload, type=_Said)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # whatever its bytes are
         return _Said()

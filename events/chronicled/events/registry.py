@@ -134,6 +134,11 @@ class Registry:
                 self._read_as[key] = found
         return found
 
+    def name(self, category: Category, kind: str, version: int) -> str:
+        """Return the kind's name of today; of a kind that nobody registered, the one that it has."""
+        found = self.find_current(category, kind, version)
+        return kind if found is None else found.kind
+
     def current(self, category: Category, kind: str) -> KindSpec:
         """Return the newest version of the kind, in which new events of it are written.
 

@@ -66,6 +66,13 @@ class WorkerLog(Protocol):
         """Return every session that is open, or has a sandbox or open actions: what a starting worker must claim."""
         ...
 
+    async def held(self) -> Sequence[SessionKey]:
+        """Return the unfinished sessions that hold what only a newer version of this program understands.
+
+        They are not among those that `unfinished` returns: no worker of this version touches anything of theirs.
+        """
+        ...
+
     async def claim(self, key: SessionKey) -> Claim:
         """Append `session_claimed` and return the hold; whoever held it before can publish nothing any more.
 

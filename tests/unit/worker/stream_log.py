@@ -55,6 +55,9 @@ class StreamWorkerLog:
     async def unfinished(self) -> Sequence[SessionKey]:
         return [fold.key for fold in self.folds.values() if fold.closed is None or fold.sandbox or len(fold)]
 
+    async def held(self) -> Sequence[SessionKey]:
+        return [fold.key for fold in self.folds.values() if fold.newer is not None]
+
     async def claim(self, key: SessionKey) -> Claim:
         if (key.tenant, key.session) not in self.folds:
             raise SessionNotFound(f"There is no session {key.session!r}.")

@@ -187,6 +187,6 @@ class OutputRoutes:
 def _read(end: Event) -> Kept:
     try:
         return _kept.decode(end.payload)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         # Of another version or shape: what can be told of its output is nothing.
         return Kept()

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from chronicled.events.codec import encode_json
-from chronicled.events.envelope import OBSERVATION, Event
+from chronicled.events.envelope import Event
 from chronicled.events.kind import KindSpec, TerminalPayload
 from chronicled.events.limits import OUTPUT_INLINE_BYTES_MAX
 from chronicled.events.outcome import Effects, Outcome
@@ -91,7 +91,7 @@ def terminal(
     Raises:
         UnknownKind: the kind has no observation here.
     """
-    spec = registry.current(OBSERVATION, action.kind)
+    spec = registry.terminal_of(action.kind, action.version)
     known = set(spec.payload.__struct_fields__)
     base: dict[str, Any] = {
         name: getattr(ending, name) for name in TerminalPayload.__struct_fields__ if getattr(ending, name) is not None

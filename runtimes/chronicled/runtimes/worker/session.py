@@ -288,7 +288,7 @@ class SessionWorker:
             self.life.heed()
         elif not generation.ready:
             self._watch_absence(generation)
-        elif (ending := generation.unable(head.kind)) is not None:
+        elif (ending := generation.unable(self.registry.name(ACTION, head.kind, head.version))) is not None:
             self.end_unsent([(head, ending)])
         elif self.dispatcher.has_parts(head):
             try:

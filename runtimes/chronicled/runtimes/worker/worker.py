@@ -114,6 +114,8 @@ class Worker:
         self._listen = listen
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._ceded: set[tuple[str, str]] = set()
+        self._held: frozenset[tuple[str, str]] = frozenset()
+        """Sessions that only a newer version understands: nothing of theirs is touched."""
         self._claims = CapacityLimiter(settings.claims_max)
         self._starts = CapacityLimiter(settings.starts_max)
         self._pool: WarmPool | None = None
@@ -139,6 +141,7 @@ class Worker:
         self._began = self._ids.new()
         self._clear_outputs()
         try:
+            await self._leave_alone()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(timers.run)
                 for runtime in self._runtimes.values():
@@ -226,11 +229,16 @@ class Worker:
             if entry.is_file(follow_symlinks=False):
                 os.unlink(entry.path)
 
+    async def _leave_alone(self) -> None:
+        self._held = frozenset((key.tenant, key.session) for key in await self._log.held())
+        for tenant, session in sorted(self._held):
+            _log.warning("session_of_a_newer_version_left_alone", tenant=tenant, session=session)
+
     async def _forget_dead_generations(self, journal: Journal) -> None:
         """Drop journal entries and spools that no open generation needs: a crash in a burial leaves some."""
         sessions = [slot.session for slot in self._slots.values()]
-        if None in sessions:
-            return  # what could not be claimed may need them
+        if None in sessions or self._held:
+            return  # what could not be claimed, or is left alone, may need them
         live = {session.generation_id for session in sessions if session is not None}
 
         def needed(generation: str) -> bool:
@@ -243,8 +251,8 @@ class Worker:
                 await to_thread.run_sync(places.remove, self._directories.generation_spool(name))
 
     async def _sweep(self, context: Context) -> None:
-        if any(slot.session is None for slot in self._slots.values()):
-            return  # a session could not be claimed: what is its own is not known, so nothing is swept
+        if self._held or any(slot.session is None for slot in self._slots.values()):
+            return  # a session could not be claimed, or is left alone: what is its own is not known
         for runtime in self._runtimes.values():
             try:
                 # The set itself, not a copy: what starts while the runtime looks around must not be swept.
@@ -298,11 +306,13 @@ class Worker:
         if event.kind == "session_released" and event.category == "lifecycle":
             self._ceded.discard(key)
             return False
-        if key in self._ceded:
+        if key in self._ceded or key in self._held:
             return False
         if event.kind == "session_created":
             return True
-        spec = self._codec.registry.find_current(ACTION, event.kind) if event.category == ACTION else None
+        spec = (
+            self._codec.registry.find_current(ACTION, event.kind, event.version) if event.category == ACTION else None
+        )
         return spec is not None and spec.runnable
 
     # -- sessions --------------------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ class OpenWork:
     """The folds of sessions that are open, or have a sandbox or open actions.
 
     Args:
-        registry: Tells which actions are runnable and what ends them. Another set of such kinds is another version of
-            this projection: it is folded again, so that an action whose kind is known again is open again.
+        registry: Tells which actions are runnable and what ends them. Another set of kinds is another version of this
+            projection: it is folded again, so that what was not understood is, where it is by now.
     """
 
     name = "open_actions"
@@ -176,7 +176,15 @@ def _over(fold: SessionFold) -> bool:
 
 
 def _events(fold: SessionFold) -> Iterable[Event]:
-    for event in (fold.created, fold.closed, fold.sandbox, fold.generation, *fold.losses(), *fold.standing()):
+    for event in (
+        fold.created,
+        fold.closed,
+        fold.sandbox,
+        fold.generation,
+        fold.newer,
+        *fold.losses(),
+        *fold.standing(),
+    ):
         if event is not None:
             yield event
     for action in fold:
@@ -188,5 +196,5 @@ def _events(fold: SessionFold) -> Iterable[Event]:
 
 
 def _fingerprint(registry: Registry) -> str:
-    kinds = sorted(f"{spec.category} {spec.kind}" for spec in registry if spec.runnable or spec.terminal)
+    kinds = sorted(f"{spec.category} {spec.kind} {spec.version} {spec.runnable} {spec.terminal}" for spec in registry)
     return hashlib.sha256("\n".join(kinds).encode()).hexdigest()[:16]

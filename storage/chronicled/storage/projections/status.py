@@ -53,12 +53,12 @@ async def action_status(
     observation = await store.terminal(tenant, id)
     if observation is not None:
         return ActionStatus(action, _outcome_of(observation), observation)
-    spec = codec.registry.find_current(ACTION, action.kind)
+    spec = codec.registry.find_current(ACTION, action.kind, action.version)
     return ActionStatus(action, QUEUED if spec is not None and spec.runnable else RECORDED)
 
 
 def _outcome_of(observation: Event) -> str:
     try:
         return _outcome.decode(observation.payload).outcome
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return "unknown"

@@ -233,5 +233,5 @@ class Summaries:
 def _ids(event: Event) -> _Named:
     try:
         return _named.decode(event.payload)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return _Named()
