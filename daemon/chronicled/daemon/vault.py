@@ -129,7 +129,7 @@ class Vault:
             if key not in self._records:
                 continue
             if event.category == OBSERVATION:
-                spec = self._codec.registry.find_current(OBSERVATION, event.kind)
+                spec = self._codec.registry.find_current(OBSERVATION, event.kind, event.version)
                 if spec is not None and spec.terminal:
                     self._end_soon(key, event.cause)
             elif event.kind in ENDINGS:

@@ -73,7 +73,7 @@ class Dispatcher:
         return False
 
     def _has_content(self, event: Event) -> bool:
-        spec = self._context.codec.registry.find_current(ACTION, event.kind)
+        spec = self._context.codec.registry.find_current(ACTION, event.kind, event.version)
         if spec is None or spec.attachment is None:
             return True
         attached = self._context.codec.decode(event)
@@ -136,9 +136,10 @@ class Dispatcher:
         self.pass_on(flight)
 
     def _frame(self, event: Event, payload: Any) -> Dispatch:
-        spec = self._context.codec.registry.current(ACTION, event.kind)
+        spec = self._context.codec.registry.find_current(ACTION, event.kind, event.version)
+        assert spec is not None, "an action that is not known is not open"
         # The server knows the current version only: an older payload goes out as the codec has migrated it.
-        stored = spec.version == event.version and event.id not in self._joined
+        stored = (spec.kind, spec.version) == (event.kind, event.version) and event.id not in self._joined
         data = bytes(event.payload) if stored else encode_json(payload)
         settings = self._context.settings
         content = self.contents.descriptor(event.id)
@@ -147,7 +148,7 @@ class Dispatcher:
             fence=self._session.publisher.fence,
             lane=event.lane,
             position=event.position,
-            kind=event.kind,
+            kind=spec.kind,
             version=spec.version,
             payload=data,
             timeout_seconds=getattr(payload, "timeout_seconds", None) or settings.command_seconds,
@@ -161,7 +162,7 @@ class Dispatcher:
         return settings.output_bytes_max if self._is_printed(event) else settings.download_bytes_max
 
     def _is_printed(self, event: Event) -> bool:
-        return prints(self._context.codec.registry.find_current(OBSERVATION, event.kind))
+        return prints(self._context.codec.registry.terminal_of(event.kind, event.version))
 
     def _open_spool(self, generation: Generation, event: Event) -> int:
         path = self._context.directories.action_spool(generation.id, event.id)

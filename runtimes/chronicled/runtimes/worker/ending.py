@@ -118,7 +118,7 @@ class Collector:
 
     async def _output(self, flight: Flight, kept: int | None, dropped: int) -> OutputSummary:
         pump = flight.pump
-        printed = prints(self._context.codec.registry.find_current(OBSERVATION, flight.event.kind))
+        printed = prints(self._context.codec.registry.terminal_of(flight.event.kind, flight.event.version))
         if kept != 0:
             await pump.finish(kept)
         size = pump.live.size
