@@ -11,6 +11,7 @@ from anyio import to_thread
 from chronicled.daemon.action_request import ActionRequest
 from chronicled.daemon.former_requests import FormerRequests
 from chronicled.daemon.secret_changes import Secret, with_secrets
+from chronicled.daemon.units.gate import AskedAction, PolicyGate
 from chronicled.daemon.vault import Vault
 from chronicled.events.blobs import BlobStore
 from chronicled.events.codec import Codec, attachment_of, canonical_request, encode_json
@@ -70,11 +71,20 @@ class Submission:
         ids: Where ids come from that no client gave.
         request_key: Key of the digests by which a retry is told from another request.
         vault: Keeps secrets, and what was redacted until it has run.
+        gate: Has policies judge what is asked for; None lets everything through.
     """
 
     def __init__(
-        self, store: EventStore, codec: Codec, blobs: BlobStore, ids: IdSource, request_key: bytes, vault: Vault
+        self,
+        store: EventStore,
+        codec: Codec,
+        blobs: BlobStore,
+        ids: IdSource,
+        request_key: bytes,
+        vault: Vault,
+        gate: PolicyGate | None = None,
     ) -> None:
+        self._gate = gate
         self._store = store
         self._codec = codec
         self._blobs = blobs
@@ -114,10 +124,11 @@ class Submission:
             raise InvalidRequest("A list of actions needs at least one.")
         parts: dict[str, bytes] = {}
         drafts: list[Draft] = []
+        asked: list[AskedAction] = []
         attachments: set[str] = set()
         for index, request in enumerate(requests):
             try:
-                drafts.append(await self._draft(by, session, request, key, index, parts, attachments))
+                drafts.append(await self._draft(by, session, request, key, index, parts, attachments, asked))
             except (InvalidPayload, UnknownKind):
                 # It may be the retry of what an older version took, and was taken by it.
                 id = _id_of(by, session, request, key, index)
@@ -137,7 +148,8 @@ class Submission:
             # Of a session that is over the append is refused, or a repeat: then they are there already.
             for data in parts.values():
                 await self._blobs.put(data)
-        return Append(tuple(drafts), expected_sequence=requests[0].expected_sequence)
+        append = Append(tuple(drafts), expected_sequence=requests[0].expected_sequence)
+        return append if self._gate is None else await self._gate.judged(append, asked)
 
     async def _draft(
         self,
@@ -148,6 +160,7 @@ class Submission:
         index: int,
         parts: dict[str, bytes],
         attachments: set[str],
+        asked: list[AskedAction],
     ) -> Draft:
         spec = self._codec.registry.current(ACTION, request.kind)
         if index and request.expected_sequence is not None:
@@ -182,6 +195,7 @@ class Submission:
         # The second look is for a secret that was registered in between.
         if spec.runnable and (clean is not whole or self._is_redacted(draft, payload)):
             await self._keep_original(draft, id, whole)
+        asked.append(AskedAction(draft, clean))
         return draft
 
     def _check_lane(self, by: Submitter, session: str, lane: str) -> str:
@@ -194,12 +208,12 @@ class Submission:
         self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct, size: int
     ) -> msgspec.Struct:
         """Return the payload as it may be published, the very same if nothing of it is secret."""
-        if size <= REDACTED_AT_ONCE_BYTES_MAX or not self._codec.redaction.active(tenant, session):
+        if size <= REDACTED_AT_ONCE_BYTES_MAX or not self._codec.redacts(tenant, session, spec.kind):
             return self._codec.redacted(tenant, session, spec, payload)
         return await to_thread.run_sync(self._codec.redacted, tenant, session, spec, payload)
 
     def _is_redacted(self, draft: Draft, payload: msgspec.Struct) -> bool:
-        return self._codec.redaction.active(draft.tenant, draft.session) and draft.payload != encode_json(payload)
+        return self._codec.redacts(draft.tenant, draft.session, draft.kind) and draft.payload != encode_json(payload)
 
     async def _keep_original(self, draft: Draft, action: str, payload: msgspec.Struct) -> None:
         """Keep what is to be executed until it has been: the log has only a redacted form of it."""

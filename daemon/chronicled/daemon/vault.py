@@ -316,6 +316,11 @@ class Vault:
 
     async def keep_original(self, key: SessionKey, action: str, event: str, redacted: bytes, original: bytes) -> None:
         """Seal what an event's payload was before redaction, until the action ends. Raises as `SecretStore.save`."""
+        if key not in self._records:
+            # Rules of units redact where nothing is registered too; what is kept is destroyed with the session as well.
+            async with self.hold(key):
+                if key not in self._records:
+                    await self.keep(key, SecretRecord())
         await to_thread.run_sync(self._store.keep_original, key, event, redacted, original, limiter=self._threads)
         self._originals.setdefault(key, {}).setdefault(action, set()).add(event)
         faultpoint.reached("original_to_append")

@@ -16,6 +16,7 @@ from chronicled.events.opaque import ERASED, Opaque, Why
 from chronicled.events.parts import BLOBS, blobs_of, split
 from chronicled.events.redaction import IdentityRedaction, Redaction
 from chronicled.events.registry import Registry
+from chronicled.events.rule_redaction import RuleRedaction
 
 __all__ = ["Codec", "Opaque", "UpcasterChain", "attachment_of", "canonical_request", "encode_json"]
 
@@ -68,6 +69,7 @@ class Codec:
         upcasters: How old versions become current ones; None knows none.
         redaction: Takes secrets out before anything is measured or hashed.
         payload_bytes_max: Largest encoded payload.
+        rules: What units of third parties have replaced in their own payloads.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class Codec:
         upcasters: UpcasterChain | None = None,
         redaction: Redaction | None = None,
         payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+        rules: RuleRedaction | None = None,
     ) -> None:
+        self.rules = rules or RuleRedaction()
         self.registry = registry
         self.payload_bytes_max = payload_bytes_max
         self.upcasters = upcasters
@@ -125,7 +129,8 @@ class Codec:
         for name in spec.parts:
             if isinstance(text := getattr(payload, name), str):
                 # A secret across the end of the head would not be found once the text is split.
-                texts[name] = msgspec.json.decode(self.redaction.payload(tenant, session, encode_json(text)), type=str)
+                clean = self.redaction.payload(tenant, session, encode_json({name: text}))
+                texts[name] = msgspec.json.decode(self.rules.payload(spec.kind, clean), type=dict[str, str])[name]
         return split(msgspec.structs.replace(payload, **texts), spec.parts, bytes_max, PART_HEAD_BYTES_MAX)
 
     def encode(self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct) -> bytes:
@@ -145,13 +150,17 @@ class Codec:
             )
         return data
 
+    def redacts(self, tenant: str, session: str, kind: str) -> bool:
+        """Tell whether anything may be replaced in a payload. Raises `SecretsUnavailable`."""
+        return self.redaction.active(tenant, session) or self.rules.covers(kind)
+
     def redacted(self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct) -> msgspec.Struct:
         """Return the payload as it may be published, the very same if nothing is replaced: `encode` does that too.
 
         For whoever is about to cut it, or has to know. Reads what may be MBs: call it in a thread for a large payload.
         Raises as `encode`, but for the size.
         """
-        if not self.redaction.active(tenant, session):
+        if not self.redacts(tenant, session, spec.kind):
             return payload
         return self._redacted(tenant, session, spec, payload)[1]
 
@@ -159,7 +168,7 @@ class Codec:
         self, tenant: str, session: str, spec: KindSpec, payload: msgspec.Struct
     ) -> tuple[bytes, msgspec.Struct]:
         encoded = self._encoded(spec, payload)
-        data = self.redaction.payload(tenant, session, encoded)
+        data = self.rules.payload(spec.kind, self.redaction.payload(tenant, session, encoded))
         if data is encoded:
             return data, payload
         try:

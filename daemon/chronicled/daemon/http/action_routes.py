@@ -39,7 +39,7 @@ from chronicled.daemon.http.route import Answer, Handler, Route
 from chronicled.daemon.metrics import outcome_of
 from chronicled.daemon.submission import Submission
 from chronicled.daemon.waits import Waits
-from chronicled.events.envelope import Event
+from chronicled.events.envelope import ACTION, Event
 from chronicled.events.errors import (
     ActionEnded,
     ActionNotFound,
@@ -215,16 +215,20 @@ class ActionRoutes:
                 found = await self._ends_of(appended.events)
         else:
             appended, found = await self._submit_and_wait(append, requests, seconds)
-        return self._ends(appended.events, found, single, shown)
+        actions = tuple(event for event in appended.events if event.category == ACTION)
+        # What a policy rejects has ended with its own append.
+        found |= {event.cause: event for event in appended.events if event.category != ACTION and event.cause}
+        return self._ends(actions, found, single, shown)
 
     async def _submit_and_wait(
         self, append: Append, requests: Sequence[ActionRequest], seconds: float
     ) -> tuple[Appended, dict[str, Event]]:
         tenant = append.drafts[0].tenant
-        with self._waits.open(tenant, [draft.id for draft in append.drafts]) as wait:
+        actions = [draft.id for draft in append.drafts if draft.category == ACTION]
+        with self._waits.open(tenant, actions) as wait:
             appended = await self._submission.append(append, requests)
             for event in appended.events:
-                if not self._submission.runnable(event):
+                if event.category == ACTION and not self._submission.runnable(event):
                     wait.drop(tenant, event.id)
             if appended.repeated:
                 for end in (await self._ends_of(appended.events)).values():

@@ -125,6 +125,8 @@ def load_unit(asked: str) -> Loaded:
     if points and unit.name != asked:
         raise UnitBroken(f"The entry point {asked!r} leads to a unit that is called {unit.name!r}: name them alike.")
     vocabulary([unit])
+    for name in filter(None, (unit.policy, *unit.runtimes.values())):
+        resolve(name, f"The unit {asked!r}")
     return Loaded(asked, reference, unit, distribution)
 
 

@@ -13,7 +13,9 @@ from chronicled.daemon.configuration import UnitSettings
 from chronicled.daemon.locations import make_private
 from chronicled.daemon.units.loading import Loaded, LoadedUnits, load_units, resolve
 from chronicled.daemon.units.memory import KindMemory
+from chronicled.daemon.units.policy import OwnedPolicy, Policies
 from chronicled.events.errors import ConfigurationError, UnitBroken
+from chronicled.events.rule_redaction import RuleRedaction
 from chronicled.migrations.vocabulary import Vocabulary, vocabulary
 from chronicled.runtimes.runtime import Runtime
 
@@ -53,6 +55,7 @@ class UnitParts:
         for each in self.found.loaded:
             log.info("unit_loaded", unit=each.unit.name, release=each.release, kinds=len(each.unit.kinds))
         registry, chain = vocabulary(self.found.units)
+        self._settings = settings
         self._data = data
         self._memory = KindMemory(data)
         self._memory.stand_in(registry, self.found)
@@ -74,6 +77,26 @@ class UnitParts:
         delivery = Delivery(directory, map(parcel_of, self.found.loaded))
         await to_thread.run_sync(delivery.tree)
         return delivery
+
+    @property
+    def rules(self) -> RuleRedaction:
+        """What the units have replaced in payloads and outputs of their kinds."""
+        return RuleRedaction(rule for unit in self.found.units for rule in unit.redaction)
+
+    def policies(self) -> Policies:
+        """Return the units' policies, in the order of loading.
+
+        Raises:
+            UnitBroken: one cannot be imported, or is no function.
+        """
+        found: list[OwnedPolicy] = []
+        for unit in self.found.units:
+            if unit.policy:
+                policy = resolve(unit.policy, f"The policy of the unit {unit.name!r}")
+                if not callable(policy):
+                    raise UnitBroken(f"The policy of the unit {unit.name!r}, {unit.policy}, is no function.")
+                found.append(OwnedPolicy(unit.name, policy))
+        return Policies(found, self._settings.policy_seconds)
 
     def open_runtimes(self, offered: tuple[str, ...], instance: str, delivery: Delivery | None) -> dict[str, Runtime]:
         """Return the units' runtimes that are offered, by name.
