@@ -32,6 +32,7 @@ from chronicled.daemon.loop_monitor import watch_loop
 from chronicled.daemon.metrics import Metrics
 from chronicled.daemon.registration import Registration
 from chronicled.daemon.submission import Submission
+from chronicled.daemon.units.gate import PolicyGate
 from chronicled.daemon.units.parts import UnitParts
 from chronicled.daemon.vault import Vault
 from chronicled.daemon.waits import Waits
@@ -114,7 +115,7 @@ class Application:
         self._registry, chain = self._units.vocabulary
         self._redaction = SecretRedaction()
         redact_logs(self._redaction.everywhere)
-        self._codec = Codec(self._registry, chain, self._redaction)
+        self._codec = Codec(self._registry, chain, self._redaction, rules=self._units.rules)
         self._ids = SystemIds()
         self._disk = SystemDisk()
         self._metrics = Metrics(self._registry)
@@ -156,8 +157,9 @@ class Application:
         self._store.listen(self._metrics.committed)
         self._store.listen(self._waits.committed)
         self._blobs = await to_thread.run_sync(FileBlobStore, str(data / "blobs"), self._disk)
+        gate = PolicyGate(self._units.policies(), self._codec, self._store, self._projections)
         self._submission = Submission(
-            self._store, self._codec, self._blobs, self._ids, instance.request_key, self._vault
+            self._store, self._codec, self._blobs, self._ids, instance.request_key, self._vault, gate
         )
         self._worker = self._make_worker(directories)
         stack.enter_context(self._news.listen(self._worker.tell))
