@@ -191,7 +191,6 @@ async def connect(
         token: Bearer token, for TCP.
         retry_seconds: How long a lost connection is tried again before `NotReachable` is raised; 0 does not retry.
         answer_seconds: Longest wait for an answer, beside what a request itself asks to wait.
-
         versions: The newest version of each kind that the caller knows, e.g. `{"run": 1}`: newer ones come as that
             one has them, `VersionUnavailable` where there is no way. Other kinds come in their current versions.
 

@@ -253,6 +253,7 @@ class FileRoutes:
 
     async def _ended(self, append: Append, request: ActionRequest, seconds: float) -> tuple[Event, Event | None]:
         draft = append.drafts[0]
+        await self._actions.check_understood(append)
         with self._waits.open(draft.tenant, [draft.id]) as wait:
             appended = await self._submission.append(append, [request])
             action = appended.events[0]

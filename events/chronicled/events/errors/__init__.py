@@ -28,6 +28,7 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
     ├── Conflict                409  the log has moved on
     │   ├── SessionExists       409
     │   ├── SessionClosed       409
+    │   ├── SessionNewer        409  only a newer version of the daemon understands what it holds
     │   ├── ActionEnded         409
     │   ├── ActionNotRunning    409
     │   ├── TransferFailed      409  the action of an upload or download did not end well
@@ -72,6 +73,7 @@ from chronicled.events.errors.conflicts import (
     SequenceMismatch,
     SessionClosed,
     SessionExists,
+    SessionNewer,
     StaleFence,
     TransferFailed,
 )
@@ -178,6 +180,7 @@ __all__ = [
     "SequenceMismatch",
     "SessionClosed",
     "SessionExists",
+    "SessionNewer",
     "SessionNotFound",
     "SourceChanged",
     "StaleFence",

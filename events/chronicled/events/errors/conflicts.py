@@ -12,6 +12,7 @@ __all__ = [
     "SequenceMismatch",
     "SessionClosed",
     "SessionExists",
+    "SessionNewer",
     "StaleFence",
     "TransferFailed",
 ]
@@ -37,6 +38,13 @@ class SessionClosed(Conflict):
 
     code = "session-closed"
     title = "The session is closed"
+
+
+class SessionNewer(Conflict):
+    """Raised when an action is submitted to a session that only a newer version of the daemon understands."""
+
+    code = "session-newer"
+    title = "A newer version of the daemon is needed for the session"
 
 
 class ActionEnded(Conflict):
