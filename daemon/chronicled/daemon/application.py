@@ -119,6 +119,7 @@ class Application:
         self._ids = SystemIds()
         self._disk = SystemDisk()
         self._metrics = Metrics(self._registry)
+        self._codec.told = self._metrics.unreadable
         self._waits = Waits(self._registry, settings.limits.waits_max)
         self._subscribers = Subscribers(settings.limits.subscribers_max)
         self._images: ImageJobs | None = None

@@ -51,6 +51,7 @@ from chronicled.events.errors import (
     InvalidRequest,
     SequenceMismatch,
     SessionClosed,
+    SessionNewer,
     SessionNotFound,
     StorageFull,
     UnknownKind,
@@ -132,7 +133,7 @@ class ActionRoutes:
                 },
                 problems=(
                     *(SessionNotFound, BlobNotFound, InvalidName, SessionClosed, UnknownKind, InvalidPayload),
-                    *(IdReused, SequenceMismatch, StorageFull, VersionUnavailable),
+                    *(SessionNewer, IdReused, SequenceMismatch, StorageFull, VersionUnavailable),
                 ),
                 writes=True,
             ),
@@ -209,6 +210,7 @@ class ActionRoutes:
         shown: Versions = CURRENT,
     ) -> web.Response:
         """Make the append and answer with it, or wait for the actions' ends for so long and answer with them."""
+        await self.check_understood(append)
         if seconds is None:
             appended, found = await self._submission.append(append, requests), dict[str, Event]()
             if appended.repeated:
@@ -219,6 +221,23 @@ class ActionRoutes:
         # What a policy rejects has ended with its own append.
         found |= {event.cause: event for event in appended.events if event.category != ACTION and event.cause}
         return self._ends(actions, found, single, shown)
+
+    async def check_understood(self, append: Append) -> None:
+        """Check that the session is one that this version may work in, or that nothing new is submitted.
+
+        Raises:
+            SessionNewer: it holds what only a newer version of the daemon understands, so no action of it would run.
+        """
+        first = append.drafts[0]
+        fold = self._projections.find(first.tenant, first.session)
+        if fold is None or fold.newer is None:
+            return
+        if any([await self._store.find(draft.tenant, draft.id) is None for draft in append.drafts]):
+            raise SessionNewer(
+                f"A newer version of the daemon wrote {fold.newer.kind} {fold.newer.version} at position "
+                f"{fold.newer.position} of session {first.session!r}; until such a version runs again, nothing of the "
+                "session is touched. Use another session."
+            )
 
     async def _submit_and_wait(
         self, append: Append, requests: Sequence[ActionRequest], seconds: float

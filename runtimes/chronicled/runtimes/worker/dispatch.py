@@ -16,7 +16,7 @@ import structlog
 from chronicled.events import faultpoint
 from chronicled.events.clock import parse_time
 from chronicled.events.codec import Opaque, attachment_of, encode_json
-from chronicled.events.envelope import ACTION, OBSERVATION, Event
+from chronicled.events.envelope import ACTION, Event
 from chronicled.events.errors import BlobNotFound, SecretsUnavailable, StorageFull, StoreFailed
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
 from chronicled.events.kinds.observations import Progress

@@ -12,7 +12,7 @@ import msgspec
 
 from chronicled.events import faultpoint
 from chronicled.events.blobs import BlobRef
-from chronicled.events.envelope import OBSERVATION, Draft, Event
+from chronicled.events.envelope import Draft, Event
 from chronicled.events.errors import ActionEnded
 from chronicled.events.kinds.lifecycle import LaneRestarted, SessionClosed
 from chronicled.events.outcome import Deadline, Effects, Outcome
