@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["ACTION_POINTS", "MIGRATION_POINTS", "POINTS", "REWRITE_POINTS", "SECRET_POINTS", "arm", "reached"]
+__all__ = [
+    "ACTION_POINTS",
+    "IMPORT_POINTS",
+    "MIGRATION_POINTS",
+    "POINTS",
+    "REWRITE_POINTS",
+    "SECRET_POINTS",
+    "arm",
+    "reached",
+]
 
 ACTION_POINTS: Final = frozenset(
     {
@@ -50,7 +59,16 @@ IMPORT_POINTS: Final = frozenset(
     }
 )
 """On the way of an import."""
-POINTS: Final = ACTION_POINTS | SECRET_POINTS | IMPORT_POINTS | MIGRATION_POINTS
+REWRITE_POINTS: Final = frozenset(
+    {
+        "mid_rewrite",  # store: some of the new log's events are written
+        "copy_to_check",  # store: all of the new log is written, nothing of it was checked
+        "check_to_name",  # store: it is checked and synced, and has not its name yet
+        "named",  # store: it has its name
+    }
+)
+"""On the way of a log that is written anew."""
+POINTS: Final = ACTION_POINTS | SECRET_POINTS | IMPORT_POINTS | MIGRATION_POINTS | REWRITE_POINTS
 
 _handler: Callable[[str], None] | None = None
 
