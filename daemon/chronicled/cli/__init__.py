@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "audit": "verify the record",
     "migrate": "show what versions the log holds, bring it on, import and export",
     "carrier": "make and check what goes into containers",
+    "plugins": "list what third parties add: installed, loaded, broken",
     "doctor": "check whether this machine is fit",
     "version": "print the version",
 }

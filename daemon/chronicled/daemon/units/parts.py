@@ -22,7 +22,7 @@ from chronicled.runtimes.runtime import Runtime
 if TYPE_CHECKING:
     from chronicled.runtimes.delivery.delivery import Delivery, UnitParcel
 
-__all__ = ["UnitParts", "parcel_of"]
+__all__ = ["UnitParts", "judge_delivery", "parcel_of"]
 
 TREES_NAME = "units"
 BUILTIN_RUNTIMES = frozenset({"process", "docker"})
@@ -49,7 +49,7 @@ class UnitParts:
     """
 
     def __init__(self, settings: UnitSettings, data: str) -> None:
-        self.found: LoadedUnits = load_units(settings.load, skip_broken=settings.skip_broken, judge=_deliverable)
+        self.found: LoadedUnits = load_units(settings.load, skip_broken=settings.skip_broken, judge=judge_delivery)
         for broken in self.found.broken:
             log.error("unit_skipped", unit=broken.asked, detail=broken.reason)
         for each in self.found.loaded:
@@ -92,8 +92,9 @@ class UnitParts:
         found: list[OwnedPolicy] = []
         for unit in self.found.units:
             if unit.policy:
-                policy = resolve(unit.policy, f"The policy of the unit {unit.name!r}")
-                if not callable(policy):
+                policy: Any = resolve(unit.policy, f"The policy of the unit {unit.name!r}")
+                named: object = policy
+                if not callable(named):
                     raise UnitBroken(f"The policy of the unit {unit.name!r}, {unit.policy}, is no function.")
                 found.append(OwnedPolicy(unit.name, policy))
         return Policies(found, self._settings.policy_seconds)
@@ -138,7 +139,7 @@ def _open(name: str, reference: str, context: Any) -> Runtime:
     return runtime
 
 
-def _deliverable(loaded: Loaded) -> None:
+def judge_delivery(loaded: Loaded) -> None:
     """Check that the unit can be brought into sandboxes of this interpreter.
 
     Raises:
