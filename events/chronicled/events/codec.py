@@ -303,11 +303,11 @@ class Codec:
         why: Why = "misfit"
         current = self.registry.find_current(event.category, event.kind, event.version)
         reason = f"does not fit version {0 if current is None else current.version}: {error}"
-        if isinstance(error, _UnreadableError):
+        if raw == ERASED:  # before what an upcaster made of it
+            why, reason = "erased", "it was erased"
+        elif isinstance(error, _UnreadableError):
             why = error.why
             reason = f"could not be migrated: {error}" if why == "upcaster_failed" else str(error)
-        elif raw == ERASED:
-            why, reason = "erased", "it was erased"
         elif isinstance(error, UnicodeDecodeError | RecursionError) or (
             isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError)
         ):
