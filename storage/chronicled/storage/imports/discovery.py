@@ -13,6 +13,9 @@ import msgspec
 from chronicled.events.errors import ImportRefused
 from chronicled.migrations.conversion import Conversion
 from chronicled.migrations.openhands.v0.course import OpenHandsV0
+from chronicled.migrations.openhands.v1.course import OpenHandsV1
+from chronicled.storage.imports.agent_sdk_folder import EVENTS as SDK_EVENTS
+from chronicled.storage.imports.agent_sdk_folder import AgentSdkFolder, is_agent_sdk_folder
 from chronicled.storage.imports.openhands_folder import EVENTS, PAGES, OpenHandsFolder
 from chronicled.storage.imports.output_lines import output_lines
 from chronicled.storage.imports.source import Source
@@ -133,5 +136,22 @@ def _find_v0_file(path: Path) -> Iterator[Source]:
             yield Trajectory(path)
 
 
-FORMATS: Final[tuple[Format, ...]] = (Format("openhands.v0", _find_v0, OpenHandsV0),)
+def _find_v1(path: Path) -> Iterator[Source]:
+    if not path.is_dir():
+        return
+    path = path.resolve()
+    if path.name == SDK_EVENTS and is_agent_sdk_folder(path.parent):
+        path = path.parent
+    if is_agent_sdk_folder(path):
+        yield AgentSdkFolder(path)
+        return
+    for folder in _folders(path):
+        if is_agent_sdk_folder(folder):
+            yield AgentSdkFolder(folder)
+
+
+FORMATS: Final[tuple[Format, ...]] = (
+    Format("openhands.v1", _find_v1, OpenHandsV1),
+    Format("openhands.v0", _find_v0, OpenHandsV0),
+)
 """Every format that can be imported; the first that finds a source is taken."""

@@ -107,8 +107,10 @@ class OpenHandsV1Course:
                 return self._acp(r)
             case _:
                 category, kind, fields = read_noted(r, self._ids)
-                named = r.value.get("action_id") or r.value.get("message_id") or r.value.get("llm_message_id")
-                made = self._plain(r, category, kind, fields, self._known(named))
+                cause = self._known(r.value.get("action_id")) or self._known(r.value.get("message_id"))
+                if cause is not None:
+                    r.lost = [path for path in r.lost if path not in {"action_id", "message_id"}]
+                made = self._plain(r, category, kind, fields, cause)
                 self._memory.note(r.id, made.id, "")
                 return (made,)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -12,7 +13,12 @@ __all__ = ["ended", "refused", "said", "troubled"]
 
 FORMER_TEXTS: Final = ("output", "message", "error")
 """Where an observation said what it had to say, before 1.0.0."""
-METADATA: Final = ("pid", "username", "hostname", "py_interpreter_path", "prefix", "suffix")
+METADATA: Final = ("pid", "username", "hostname", "py_interpreter_path", "prefix")
+QUIET: Final = re.compile(r"no new output after ([\d.]+) seconds")
+TIMED_OUT: Final = re.compile(r"timed out after ([\d.]+) seconds")
+COMPLETED: Final = re.compile(r"\s*\[The command completed with exit code -?\d+\.?[^\]]*\]\s*")
+CLIPPED: Final = "<response clipped>"
+"""What the SDK writes in place of what it leaves out of a long output."""
 RESTARTED: Final = ("restart", "crash", "interrupted")
 
 Fields = dict[str, Any]
@@ -53,22 +59,27 @@ def ended(r: Reading, kind: str) -> Fields:
 def _run(r: Reading, o: Mapping[str, Any], content: str, error: bool) -> tuple[Fields, set[str]]:
     metadata = mapping(o.get("metadata"))
     code = o.get("exit_code", metadata.get("exit_code"))
-    fields = r.output(content, cut=not empty(o.get("full_output_save_dir")))
+    fields = r.output(content, cut=CLIPPED in content)
     if directory := metadata.get("working_dir"):
         fields["working_directory"] = text(directory)
     r.lost.extend(
         f"observation.metadata.{name}" for name in METADATA if not empty(metadata.get(name)) and metadata[name] != -1
     )
     taken = {"command", "exit_code", "timeout", "metadata"}
-    if o.get("timeout") is True:
-        # The command may run on: the tool only looked away.
-        fields |= {"outcome": Outcome.TIMEOUT, "effects": Effects.POSSIBLE, "reason": "still_running"}
-        return fields, taken
-    if type(code) is int and code != -1:
+    suffix = metadata.get("suffix")
+    told = suffix if isinstance(suffix, str) else ""
+    timeout = o.get("timeout") is True or TIMED_OUT.search(told) is not None
+    if type(code) is int and code != -1 and not timeout:
         fields["exit_code"] = code
         fields["outcome"] = Outcome.OK if code == 0 and not error else Outcome.FAILED
+    elif timeout or QUIET.search(told):
+        # The command may run on: the tool only looked away.
+        fields |= {"outcome": Outcome.TIMEOUT, "effects": Effects.POSSIBLE, "reason": "still_running"}
+        fields["deadline"] = "quiet" if QUIET.search(told) else "command"
     elif not error:
         fields |= {"outcome": Outcome.UNKNOWN, "effects": Effects.POSSIBLE, "reason": "no_exit_code"}
+    if told.strip() and COMPLETED.fullmatch(told) is None:
+        fields["message"] = told.strip()
     return fields, taken
 
 
