@@ -21,7 +21,7 @@ from chronicled.events.errors import LogCorrupt, Refused
 from chronicled.events.ids import IdSource, SystemIds, SystemRandomness, id_bytes
 from chronicled.events.kinds.lifecycle import FormerLog, LogRewritten
 from chronicled.migrations.vocabulary import Vocabulary
-from chronicled.storage.connection import open_reader
+from chronicled.storage.connection import failure, open_reader
 from chronicled.storage.lock import LOCK_NAME, DirectoryLock
 from chronicled.storage.rewrite.comparison import compare
 from chronicled.storage.rewrite.conversion import Conversion, Converted
@@ -87,7 +87,8 @@ def rewrite(
         new: Must be missing or empty.
         words: What is current.
         carried: Files and folders of `old` that go over beside log and blobs.
-        accept_damage: Go on although the former log does not verify; the first event says so.
+        accept_damage: Go on although the former log does not verify; the first event says so. What is made anew (leaves,
+            sequences, the tree) is right then; an order of times that is wrong stays so, and is refused.
         clock: Time of the rewrite.
         ids: Names the incarnation and the first event.
         progress: Told how it goes.
@@ -97,7 +98,7 @@ def rewrite(
         Refused: the log is not at rest, or `new` is in use, or what stands in its way is not ours to remove.
         LogCorrupt: the former log does not verify; or what was written does not, and then nothing is left of it.
         SchemaTooNew: a newer version wrote the log.
-        OSError, sqlite3.Error: it could not be read or written.
+        StorageFull, StoreFailed, OSError: it could not be read or written.
     """
     tell: Progress = progress or _silent
     old, new = old.resolve(), new.resolve()
@@ -114,8 +115,12 @@ def rewrite(
         job = _Job(old, building, words, tell, clock or SystemClock(), ids or SystemIds())
         try:
             report = job.run(carried, accept_damage=accept_damage)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(building, ignore_errors=True)
+            if isinstance(error, sqlite3.IntegrityError):
+                raise LogCorrupt(f"The new log contradicts itself, and was thrown away: {error}.") from None
+            if isinstance(error, sqlite3.Error):
+                raise failure(error) from None
             raise
         faultpoint.reached("check_to_name")
         os.rename(building, new)
