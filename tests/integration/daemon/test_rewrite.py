@@ -116,7 +116,7 @@ async def test_what_is_open_keeps_a_log_where_it_is(launch: Launch, tmp_path: Pa
     await old.start()
 
     async def ended() -> bool:
-        return (await old.get(f"/v1/sessions/s/actions/{id}")).json["status"] == "ok"
+        return bool((await old.get(f"/v1/sessions/s/actions/{id}")).json["status"] == "ok")
 
     await until(ended)
     await come_to_rest(old, "/v1/sessions/s")

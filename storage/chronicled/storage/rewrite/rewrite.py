@@ -87,8 +87,8 @@ def rewrite(
         new: Must be missing or empty.
         words: What is current.
         carried: Files and folders of `old` that go over beside log and blobs.
-        accept_damage: Go on although the former log does not verify; the first event says so. What is made anew (leaves,
-            sequences, the tree) is right then; an order of times that is wrong stays so, and is refused.
+        accept_damage: Go on although the former log does not verify; the first event says so. What is made anew
+            (leaves, sequences, the tree) is right then; an order of times that is wrong would stay, and is refused.
         clock: Time of the rewrite.
         ids: Names the incarnation and the first event.
         progress: Told how it goes.
