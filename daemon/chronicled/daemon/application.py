@@ -30,7 +30,9 @@ from chronicled.daemon.locations import make_private
 from chronicled.daemon.logs import configure_logs, redact_logs
 from chronicled.daemon.loop_monitor import watch_loop
 from chronicled.daemon.metrics import Metrics
+from chronicled.daemon.migration_progress import MigrationProgress
 from chronicled.daemon.registration import Registration
+from chronicled.daemon.stores import STORES
 from chronicled.daemon.submission import Submission
 from chronicled.daemon.units.gate import PolicyGate
 from chronicled.daemon.units.parts import UnitParts
@@ -50,6 +52,7 @@ from chronicled.runtimes.worker.settings import Directories, WorkerSettings
 from chronicled.runtimes.worker.worker import Worker
 from chronicled.storage.blobs import FileBlobStore
 from chronicled.storage.disk import SystemDisk
+from chronicled.storage.formats import bring_formats
 from chronicled.storage.lock import DirectoryLock
 from chronicled.storage.projections import Projections, open_projections
 from chronicled.storage.seal import Seal
@@ -136,6 +139,8 @@ class Application:
         settings, stack = self._settings, self._stack
         data = Path(make_private(settings.data.directory))
         lock = stack.enter_context(DirectoryLock(data))
+        # Before anything in the directory is opened: a program that does not know a store's format touches nothing.
+        await to_thread.run_sync(bring_formats, data, STORES)
         self._unix = stack.enter_context(UnixListener(settings.http.socket))
         directories = self._make_directories(data)
         self._runtimes: dict[str, Runtime] = {}
@@ -240,7 +245,9 @@ class Application:
                 f"{data / LOG_NAME} is missing, but what is derived from it is there: restore the log, or begin anew "
                 "in another directory."
             )
-        return await self._stack.enter_async_context(await SqliteStore.open(data / LOG_NAME, lock=lock))
+        return await self._stack.enter_async_context(
+            await SqliteStore.open(data / LOG_NAME, lock=lock, progress=MigrationProgress(SystemClock()))
+        )
 
     async def _open_projections(self, data: Path) -> Projections:
         path = None if self._settings.data.store == "memory" else data / PROJECTIONS_NAME
