@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
-from chronicled.storage.formats import FORMATS_NAME, FormatStep
+import msgspec
 
-__all__ = ["CARRIED_NAMES", "STORES"]
+from chronicled.storage.backup import backups_of
+from chronicled.storage.formats import FORMATS_NAME, FormatStep, read_formats
+
+__all__ = ["CARRIED_NAMES", "STORES", "BackupFile", "StoreStatus", "backup_files", "store_status"]
 
 _FIRST: Final = (FormatStep(1, "as it began"),)
 
@@ -37,3 +41,39 @@ CARRIED_NAMES: Final = (
 )
 """What goes over when a log is written anew in another directory, beside the blobs that it names. The rest belongs to
 sandboxes, of which there is none then, or is made again."""
+
+
+class StoreStatus(msgspec.Struct, frozen=True):
+    """How far one store beside the log is."""
+
+    store: str
+    current: int
+    newest: int
+    """0 for a store that is not known here."""
+    pending: tuple[str, ...] = ()
+
+
+class BackupFile(msgspec.Struct, frozen=True):
+    """A copy that was made before a migration, and is there until somebody removes it."""
+
+    path: str
+    bytes: int
+
+
+def store_status(directory: Path) -> list[StoreStatus]:
+    """Return how far each store beside the log is, without changing anything; newer ones too.
+
+    Raises:
+        LogCorrupt: what was written down cannot be read.
+    """
+    formats = read_formats(directory)
+    found: list[StoreStatus] = []
+    for store in sorted(STORES.keys() | formats.keys()):
+        steps, current = STORES.get(store, ()), formats.get(store, 1)
+        found.append(StoreStatus(store, current, len(steps), tuple(step.name for step in steps[current:])))
+    return found
+
+
+def backup_files(log: Path) -> list[BackupFile]:
+    """Return the copies that stand beside the log."""
+    return [BackupFile(str(path), path.stat().st_size) for path in backups_of(log)]

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-damage", action="store_true", help="go on although OLD does not verify; the new log says so"
     )
+    parser.add_argument("--unit", action="append", default=[], metavar="NAME", help="load this unit; may be repeated")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=write_anew)
 
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def write_anew(options: argparse.Namespace) -> int:
     """Write the log anew; exit code 1 when blobs that events name were missing or damaged before already."""
     from chronicled.daemon.stores import CARRIED_NAMES
+    from chronicled.daemon.units.loading import load_units
     from chronicled.migrations.vocabulary import vocabulary
     from chronicled.storage.rewrite import rewrite
 
@@ -32,7 +34,8 @@ def write_anew(options: argparse.Namespace) -> int:
         printing.progress(f"{what}: {done} of {total}" if total else f"{what} ...")
 
     old, new = Path(options.old), Path(options.new)
-    report = rewrite(old, new, vocabulary(), CARRIED_NAMES, accept_damage=options.accept_damage, progress=tell)
+    words = vocabulary(load_units(options.unit).units)
+    report = rewrite(old, new, words, CARRIED_NAMES, accept_damage=options.accept_damage, progress=tell)
     printing.progress("")
     if options.json:
         printing.json_line(report)
