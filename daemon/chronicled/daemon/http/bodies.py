@@ -133,6 +133,13 @@ class SessionView(View, frozen=True, kw_only=True, omit_defaults=False):
     """`none` (the next action starts one), `starting`, `ready`, `pausing`, `paused` or `ending`."""
     active: str
     """When a client last asked for something, or an action ended; RFC 3339 UTC."""
+    kinds: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    """What its present sandbox can execute: kinds of action, each with the version that its executor takes. Left out
+    in lists, and while there is no sandbox."""
+    units: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    """Units of third parties in its present sandbox: release by owner."""
+    missing: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    """By owner, why executors of a unit could not be loaded in it."""
 
 
 class SessionPage(View, frozen=True, kw_only=True):

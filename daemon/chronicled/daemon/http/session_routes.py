@@ -14,6 +14,8 @@ from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, subm
 from chronicled.daemon.http.route import Answer, Handler, Route
 from chronicled.daemon.http.secret_routes import secrets_of
 from chronicled.daemon.submission import Submission
+from chronicled.events.codec import Codec
+from chronicled.events.envelope import ACTION
 from chronicled.events.errors import (
     IdReused,
     InvalidName,
@@ -28,6 +30,7 @@ from chronicled.events.errors import (
 )
 from chronicled.events.ids import check_name
 from chronicled.events.kinds.lifecycle import (
+    GenerationStarted,
     PauseRequested,
     RestartRequested,
     ResumeRequested,
@@ -66,6 +69,7 @@ class SessionRoutes:
         projections: What the log says of sessions.
         runtimes: Runtimes by name.
         runtime_default: Runtime of a session that names none.
+        codec: Reads what sandboxes have said of themselves.
     """
 
     def __init__(
@@ -74,7 +78,9 @@ class SessionRoutes:
         projections: Projections,
         runtimes: Mapping[str, Runtime],
         runtime_default: str,
+        codec: Codec,
     ) -> None:
+        self._codec = codec
         self._submission = submission
         self._projections = projections
         self._runtimes = runtimes
@@ -212,7 +218,20 @@ class SessionRoutes:
     async def show(self, call: Call) -> web.Response:
         """Show a session."""
         name = check_name(call.path["session"], "session name")
-        return json_response(await self._view(call.caller.tenant, name))
+        view = await self._view(call.caller.tenant, name)
+        return json_response(self._with_abilities(view))
+
+    def _with_abilities(self, view: SessionView) -> SessionView:
+        """Return the view with what the session's present sandbox can execute, as its server has said."""
+        fold = self._projections.find(view.tenant, view.session)
+        started = None if fold is None or fold.generation is None else self._codec.decode(fold.generation)
+        if not isinstance(started, GenerationStarted):
+            return view
+        registry = self._codec.registry
+        kinds = {kind: spec.version for kind in started.kinds if (spec := registry.find_current(ACTION, kind))}
+        return msgspec.structs.replace(
+            view, kinds=kinds | started.versions, units=started.units, missing=started.missing
+        )
 
     async def close(self, call: Call) -> web.Response:
         """Close a session."""

@@ -78,7 +78,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
     limits = parts.limits
     presentation = Presentation(parts.codec)
     seconds = limits.write_seconds_max
-    sessions = SessionRoutes(parts.submission, parts.projections, parts.runtimes, parts.runtime_default)
+    sessions = SessionRoutes(parts.submission, parts.projections, parts.runtimes, parts.runtime_default, parts.codec)
     actions = ActionRoutes(
         parts.submission,
         parts.store,

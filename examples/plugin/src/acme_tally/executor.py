@@ -41,9 +41,7 @@ class TallyExecutor:
         counts = {word: counted[word] for word in asked.words}
         table = tabulate(sorted(counts.items()), headers=("word", "count"))
         context.output.write(memoryview(f"{table}\n".encode()))
-        return Ended(
-            outcome=Outcome.OK, effects=Effects.COMPLETE, fields={"counts": counts, "total": self._total}
-        )
+        return Ended(outcome=Outcome.OK, effects=Effects.COMPLETE, fields={"counts": counts, "total": self._total})
 
     async def close(self) -> None:
         """Let go of everything: the sandbox ends."""

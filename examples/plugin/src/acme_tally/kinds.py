@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chronicled.events import TerminalPayload, action, observation
+from chronicled.events.kinds.observations import OutputFields
 from chronicled.events.kinds.runnable import Runnable
 
 __all__ = ["KINDS", "Tally", "TallyObservation"]
@@ -30,14 +31,13 @@ class Tally(Runnable, frozen=True, kw_only=True):
     """How long to think about each word."""
 
 
-class TallyObservation(TerminalPayload, frozen=True, kw_only=True):
-    """What has been counted."""
+class TallyObservation(OutputFields, frozen=True, kw_only=True):
+    """What has been counted, and (from `OutputFields`) what the executor printed."""
 
     counts: dict[str, int] = {}
     """How often each of the words has come in its lane."""
     total: int = 0
     """How many words have come in the whole sandbox."""
-    output: str = ""
 
 
 KINDS = (

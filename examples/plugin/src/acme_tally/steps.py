@@ -44,7 +44,8 @@ def observation_to_1(payload: dict[str, Any]) -> dict[str, Any]:
     """
     counts = payload.pop("counts", {})
     total = payload.pop("total", 0)
-    payload.pop("output", None)
+    for name in [name for name in payload if name.startswith("output") or name == "truncated"]:
+        del payload[name]
     if len(counts) > 1:
         raise ValueError("version 1 has the count of one word")
     payload["count"] = next(iter(counts.values()), total)
