@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from chronicled.client import Client, connect
 from chronicled.events.errors import InvalidRequest
+from chronicled.events.versions import CURRENT, Versions
 
 __all__ = ["add_connection", "client_command", "token_of", "with_client"]
 
@@ -36,7 +37,11 @@ def token_of(file: str | None) -> str | None:
 
 
 def with_client(
-    options: argparse.Namespace, job: Callable[[Client], Awaitable[int]], *, retry_seconds: float = 0.0
+    options: argparse.Namespace,
+    job: Callable[[Client], Awaitable[int]],
+    *,
+    retry_seconds: float = 0.0,
+    versions: Versions = CURRENT,
 ) -> int:
     """Run `job` with a client of the daemon that the options name, and return its exit code.
 
@@ -46,7 +51,7 @@ def with_client(
 
     async def run() -> int:
         token = token_of(options.token_file)
-        async with connect(options.socket, token=token, retry_seconds=retry_seconds) as client:
+        async with connect(options.socket, token=token, retry_seconds=retry_seconds, versions=versions) as client:
             return await job(client)
 
     return asyncio.run(run())

@@ -7,5 +7,6 @@ from chronicled.client.ending import Ending
 from chronicled.client.session import ActionStatus, Session
 from chronicled.events.envelope import Event
 from chronicled.events.outcome import Effects, Outcome
+from chronicled.events.versions import STORED
 
-__all__ = ["ActionStatus", "Client", "Effects", "Ending", "Event", "Outcome", "Session", "connect"]
+__all__ = ["STORED", "ActionStatus", "Client", "Effects", "Ending", "Event", "Outcome", "Session", "connect"]

@@ -16,7 +16,7 @@ from chronicled.events.envelope import Event
 from chronicled.events.errors import ChronicledError, InvalidRequest, SessionExists
 from chronicled.events.ids import SystemIds, check_name
 from chronicled.events.sandbox import SandboxRequest
-from chronicled.events.versions import Versions
+from chronicled.events.versions import CURRENT, Versions
 
 __all__ = ["Client", "connect"]
 
@@ -181,7 +181,7 @@ async def connect(
     token: str | None = None,
     retry_seconds: float = 30.0,
     answer_seconds: float = 30.0,
-    versions: Mapping[str, int] | None = None,
+    versions: Mapping[str, int] | Versions = CURRENT,
 ) -> AsyncGenerator[Client, None]:
     """Give a client of the daemon at `address`; the first request makes the connection.
 
@@ -193,11 +193,12 @@ async def connect(
         answer_seconds: Longest wait for an answer, beside what a request itself asks to wait.
         versions: The newest version of each kind that the caller knows, e.g. `{"run": 1}`: newer ones come as that
             one has them, `VersionUnavailable` where there is no way. Other kinds come in their current versions.
+            `STORED` (of `chronicled.client`) has everything come as it stands in the log.
 
     Raises:
         InvalidRequest: the address, or what `versions` says, has no form that is known.
     """
-    transport = Transport(Address.parse(address), token, retry_seconds, answer_seconds, Versions.of(versions or {}))
+    transport = Transport(Address.parse(address), token, retry_seconds, answer_seconds, Versions.of(versions))
     try:
         yield Client(transport)
     finally:

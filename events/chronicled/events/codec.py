@@ -255,23 +255,29 @@ class Codec:
             spec = self.registry.current(event.category, kind)
         return spec, payload
 
+    def unknown(self, category: Category, kind: str, version: int) -> tuple[Why, str] | None:
+        """Return why no payload of that kind and version can be read here, in a word and in words; None if they can."""
+        spec, current = self.registry.find(category, kind, version), self.registry.find_current(category, kind, version)
+        if current is None:
+            return "unknown_kind", "the kind is not known here"
+        if spec is None:
+            return "newer_version", f"newer than version {current.version}, known here"
+        if spec is not current and self.upcasters is None:
+            return "no_upcaster", f"no path to version {current.version}"
+        return None
+
     def _reader(self, event: Event) -> Callable[[msgspec.Raw], Any]:
         """Return what reads payloads of the event's kind and version; raises `_Unreadable` where nothing can."""
         category, kind, version = key = event.category, event.kind, event.version
-        spec = self.registry.find(*key)
-        if spec is None:
-            known = self.registry.find_current(category, kind)
-            if known is None:
-                return _unreadable("unknown_kind", "the kind is not known here")
-            return _unreadable("newer_version", f"newer than version {known.version}, known here")
-        current = self.registry.find_current(*key)
-        assert current is not None, "what is registered is read as something"
+        unknown = self.unknown(*key)
+        if unknown is not None:
+            return _unreadable(*unknown)
+        spec, current = self.registry.find(*key), self.registry.find_current(*key)
+        assert spec is not None and current is not None, "what is registered is read as something"
         reader: Callable[[msgspec.Raw], Any]
         if current is spec:
             reader = self._decoder(spec.payload).decode
-        elif self.upcasters is None:
-            return _unreadable("no_upcaster", f"no path to version {current.version}")
-        elif self.upcasters.straight(*key):
+        elif self.upcasters is None or self.upcasters.straight(*key):
             reader = self._decoder(current.payload).decode
         else:
             reader = self._migrator(category, kind, version)

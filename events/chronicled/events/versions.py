@@ -47,12 +47,14 @@ class Versions(msgspec.Struct, frozen=True):
         return cls(newest=tuple(sorted(newest.items())))
 
     @classmethod
-    def of(cls, newest: Mapping[str, int]) -> Versions:
+    def of(cls, newest: Mapping[str, int] | Versions) -> Versions:
         """Return what a mapping of kinds to versions says.
 
         Raises:
             InvalidRequest: a kind's name or a version is none.
         """
+        if isinstance(newest, Versions):
+            return newest
         return cls.parse(",".join(f"{kind}={version}" for kind, version in newest.items())) if newest else CURRENT
 
     def __str__(self) -> str:

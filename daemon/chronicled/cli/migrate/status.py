@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from chronicled.cli import printing
 from chronicled.cli.audit import log_path
 from chronicled.cli.exit_code import ACTION_FAILED, OK
+
+if TYPE_CHECKING:
+    from chronicled.events.codec import Codec
+    from chronicled.storage.census import KindCount
+    from chronicled.storage.examination import Unreadable
+    from chronicled.storage.log_file import LogFile
 
 __all__ = ["configure"]
 
@@ -14,34 +21,99 @@ __all__ = ["configure"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
+    parser.add_argument("--deep", action="store_true", help="read every payload, to find broken ones too")
+    parser.add_argument("--unit", action="append", default=[], metavar="NAME", help="load this unit; may be repeated")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=show_status)
 
 
 def show_status(options: argparse.Namespace) -> int:
-    """Show both; exit code 1 when a kind or version in the log cannot be read here (such events stay opaque)."""
+    """Show both; exit code 1 when something in the log cannot be read here (such events stay opaque)."""
+    from chronicled.daemon.units.loading import load_units
+    from chronicled.events.codec import Codec
+    from chronicled.events.errors import SchemaTooNew
     from chronicled.migrations.vocabulary import vocabulary
     from chronicled.storage.census import count_kinds
+    from chronicled.storage.examination import examine
+    from chronicled.storage.log_file import open_log_file
     from chronicled.storage.schema import schema_status
 
     path = log_path(options.data)
-    registry, _ = vocabulary()
-    schema = schema_status(path)
-    kinds = count_kinds(path)
-    rows: list[tuple[str, ...]] = [("CATEGORY", "KIND", "VERSION", "EVENTS", "STATUS")]
-    unreadable = 0
-    for counted in kinds:
-        current = registry.find_current(counted.category, counted.kind)
-        if current is None or current.version < counted.version:
-            status = "opaque: not known here" if current is None else f"opaque: newer than {current.version}"
-            unreadable += counted.events
+    registry, chain = vocabulary(load_units(options.unit).units)
+    codec = Codec(registry, chain)
+    with open_log_file(path) as log:
+        kinds = count_kinds(path)
+        if options.deep:
+            opaque = examine(log, codec, lambda done, total: printing.progress(f"{done} of {total} events"))
         else:
-            status = "current" if current.version == counted.version else f"migrated to {current.version} on reading"
-        rows.append((counted.category, counted.kind, str(counted.version), str(counted.events), status))
+            opaque = _by_label(log, codec, kinds)
+    try:
+        schema = schema_status(path)
+        known = f"database schema: step {schema.current} of {schema.newest}"
+        known += f"; to be applied at the next start: {', '.join(schema.pending)}" if schema.pending else ""
+        newer = None
+    except SchemaTooNew as error:
+        schema, known, newer = None, "", error
+    unreadable = sum(row.events for row in opaque if row.why != "erased")
     if options.json:
-        printing.json_line({"schema": schema, "kinds": kinds, "unreadable": unreadable})
+        found = {"kinds": kinds, "unreadable": unreadable, "opaque": opaque, "deep": options.deep}
+        printing.json_line({"schema": schema if newer is None else {"newer": str(newer), **newer.extra}, **found})
     else:
-        pending = f"; to be applied at the next start: {', '.join(schema.pending)}" if schema.pending else ""
-        printing.line(f"database schema: step {schema.current} of {schema.newest}{pending}")
-        printing.table(rows)
-    return ACTION_FAILED if unreadable else OK
+        printing.line(known or f"database schema: {newer}")
+        _print_kinds(codec, kinds)
+        _print_opaque(opaque, deep=options.deep)
+    return ACTION_FAILED if unreadable or newer else OK
+
+
+def _by_label(log: LogFile, codec: Codec, kinds: tuple[KindCount, ...]) -> list[Unreadable]:
+    """Return what cannot be read for its kind or version alone, without reading payloads."""
+    from chronicled.storage.examination import POSITIONS_MAX, Unreadable
+
+    found: list[Unreadable] = []
+    for counted in kinds:
+        unread = codec.unknown(counted.category, counted.kind, counted.version)
+        if unread is not None:
+            why, reason = unread
+            places = log.places(counted.category, counted.kind, counted.version, POSITIONS_MAX)
+            found.append(
+                Unreadable(
+                    category=counted.category,
+                    kind=counted.kind,
+                    version=counted.version,
+                    why=why,
+                    events=counted.events,
+                    reason=reason,
+                    positions=list(places),
+                )
+            )
+    return sorted(found, key=lambda row: (-row.events, row.positions))
+
+
+def _print_kinds(codec: Codec, kinds: tuple[KindCount, ...]) -> None:
+    rows: list[tuple[str, ...]] = [("CATEGORY", "KIND", "VERSION", "EVENTS", "STATUS")]
+    for counted in kinds:
+        key = (counted.category, counted.kind, counted.version)
+        spec, current = codec.registry.find(*key), codec.registry.find_current(*key)
+        unread = codec.unknown(*key)
+        if unread is not None or spec is None or current is None:
+            status = f"opaque: {unread[1]}" if unread else "opaque"
+        elif spec is current:
+            status = "current"
+        else:
+            name = "" if current.kind == spec.kind else f"{current.kind} "
+            status = f"migrated to {name}{current.version} on reading"
+        rows.append((counted.category, counted.kind, str(counted.version), str(counted.events), status))
+    printing.table(rows)
+
+
+def _print_opaque(opaque: list[Unreadable], *, deep: bool) -> None:
+    if not opaque:
+        known = "every kind and version is known (--deep reads the payloads too)"
+        printing.line("every payload can be read" if deep else known)
+        return
+    printing.line("")
+    rows: list[tuple[str, ...]] = [("CANNOT BE READ", "KIND", "VERSION", "EVENTS", "FOR EXAMPLE AT", "REASON")]
+    for row in opaque:
+        places = ", ".join(map(str, row.positions)) + (", ..." if row.events > len(row.positions) else "")
+        rows.append((row.why, row.kind, str(row.version), str(row.events), places, row.reason[:200]))
+    printing.table(rows)

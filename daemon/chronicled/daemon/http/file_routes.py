@@ -33,6 +33,7 @@ from chronicled.events.errors import (
     RangeNotSatisfiable,
     RequestTimeout,
     SessionClosed,
+    SessionNewer,
     SessionNotFound,
     StorageFull,
     TransferFailed,
@@ -136,7 +137,7 @@ class FileRoutes:
     def routes(self) -> tuple[Route, ...]:
         """Return the rows of the route table."""
         path = "/v1/sessions/{session}/files"
-        common = (SessionNotFound, InvalidName, SessionClosed, InvalidPayload, IdReused, StorageFull)
+        common = (SessionNotFound, InvalidName, SessionClosed, SessionNewer, InvalidPayload, IdReused, StorageFull)
         headers = {"ETag": "The digest.", "Accept-Ranges": "`bytes`.", ACTION_HEADER: "The download's action."}
         recorded = Answer("In the log; not ended yet.", {JSON: (ActionRecorded,)})
         return (
