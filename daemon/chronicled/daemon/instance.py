@@ -8,17 +8,20 @@ import uuid
 
 import msgspec
 
-from chronicled.events.errors import LogCorrupt, Refused
+from chronicled.events.errors import LogCorrupt, Refused, SchemaTooNew
 from chronicled.events.ids import SystemIds
 
 __all__ = ["Instance", "load_instance"]
 
 FILE = "instance.json"
+FORMAT = 1
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """What makes this data directory itself; written once, 0600."""
 
+    format: int = 1
+    """Of this file; a newer one is refused."""
     instance: str
     request_key: bytes
     """Without it no retry could be told from another request, so it lives as long as the log."""
@@ -30,6 +33,7 @@ def load_instance(directory: str, *, fresh: bool) -> Instance:
     Raises:
         LogCorrupt: the file is broken, or missing beside a log that has events.
         Refused: others may read it.
+        SchemaTooNew: a newer version wrote it.
     """
     path = os.path.join(directory, FILE)
     try:
@@ -43,6 +47,8 @@ def load_instance(directory: str, *, fresh: bool) -> Instance:
         return _make(directory, path)
     except msgspec.DecodeError as error:
         raise LogCorrupt(f"{path} cannot be read: {error}.") from None
+    if instance.format > FORMAT:
+        raise SchemaTooNew(f"{path} is of format {instance.format}; this version knows {FORMAT}. Use a newer version.")
     if len(instance.request_key) != 32 or uuid.UUID(instance.instance).version is None:
         raise LogCorrupt(f"{path} holds no identity.")
     return instance

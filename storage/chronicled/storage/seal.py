@@ -20,6 +20,7 @@ CREDENTIAL: Final = "chronicled.key"
 KEY_BYTES_MIN: Final = 32
 KEY_BYTES_MAX: Final = 64 << 10
 MAGIC: Final = b"chronicled sealed 1\n"
+KIN: Final = b"chronicled sealed "
 NONCE_BYTES: Final = 12
 PERSON: Final = b"chronicled.seal"
 
@@ -73,6 +74,9 @@ class Seal:
 
         begin = len(MAGIC)
         if not sealed.startswith(MAGIC):
+            if sealed.startswith(KIN):
+                form = sealed[len(KIN) : begin].split(b"\n")[0].decode(errors="replace")
+                raise SecretsUnavailable(f"{place} is sealed in form {form}; this version knows 1. Use a newer version.")
             raise SecretsUnavailable(f"{place} is damaged: restore it, or close the session.")
         cipher = ChaCha20Poly1305(self._loaded(make=False))
         try:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from chronicled.events.disk import Disk
-from chronicled.events.errors import StorageFull, StoreFailed
+from chronicled.events.errors import SchemaTooNew, StorageFull, StoreFailed
 from chronicled.events.ids import id_bytes, id_text
 
 __all__ = ["Journal"]
@@ -50,6 +50,7 @@ class Journal:
         disk: The disk.
 
     Raises:
+        SchemaTooNew: a newer version wrote it.
         StorageFull: there is no room for a new journal.
         StoreFailed: reading or writing failed otherwise.
     """
@@ -88,6 +89,12 @@ class Journal:
             return False
         except OSError as error:
             raise StoreFailed(f"The dispatch journal cannot be read: {error}.") from error
+        if data[: len(MAGIC) - 1] == MAGIC[:-1] and data[len(MAGIC) - 1 : len(MAGIC)] > MAGIC[-1:]:
+            # Taken for damaged, it would make `unknown` of what can be known.
+            raise SchemaTooNew(
+                f"The dispatch journal {self._path} is of version {data[len(MAGIC) - 1]}; this one knows {MAGIC[-1]}. "
+                "Use the version that wrote it."
+            )
         if data[: HEADER.size] != self._header():
             return False
         entries: dict[Entry, int] = {}
