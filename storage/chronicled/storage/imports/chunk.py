@@ -28,7 +28,7 @@ __all__ = [
     "Entry",
     "Progress",
     "Weaver",
-    "link",
+    "chain_behind",
 ]
 
 CHUNK_RECORDS_MAX: Final = 256
@@ -142,16 +142,19 @@ class Weaver:
             end = self._course.finish()
             if end.made:
                 entries.append(self._take(Record("", b""), end, offset, 0, drafts, attached))
-        progress.chain = link(progress.chain, taken, originals)
+        body = b"".join(originals)
+        digest = hashlib.sha256(body)
+        progress.chain = link(progress.chain, taken, digest.digest())
         index = encode_json(ChunkIndex(entries, msgspec.Raw(self._course.state())))
-        blob = b"".join((*originals, index))
+        blob = body + index
+        digest.update(index)
         times = [entry.time for entry in entries if entry.time is not None]
         imported = EventsImported(
             first=first,
             records=len(taken),
             events=len(drafts),
             opaque=sum(entry.opaque is not None for entry in entries),
-            blob=hashlib.sha256(blob).hexdigest(),
+            blob=digest.hexdigest(),
             originals_bytes=offset,
             chain=progress.chain,
             time_first=times[0] if times else None,
@@ -261,10 +264,12 @@ class Weaver:
         )
 
 
-def link(chain: str, records: list[Record], originals: list[bytes]) -> str:
-    """Return the chain behind these records: SHA-256 over what it was before, their keys and sizes, and their bytes."""
-    digest = hashlib.sha256(chain.encode())
-    digest.update(encode_json([(record.key, len(data)) for record, data in zip(records, originals, strict=True)]))
-    for data in originals:
-        digest.update(data)
-    return digest.hexdigest()
+def chain_behind(chain: str, records: list[Record]) -> str:
+    """Return the chain behind these records, by their keys, sizes and bytes."""
+    return link(chain, records, hashlib.sha256(b"".join([record.data for record in records])).digest())
+
+
+def link(chain: str, records: list[Record], digest: bytes) -> str:
+    """Return the chain behind these records: SHA-256 over the one before, their keys, sizes and digest."""
+    keys = encode_json([(record.key, len(record.data)) for record in records])
+    return hashlib.sha256(b"".join((chain.encode(), keys, digest))).hexdigest()

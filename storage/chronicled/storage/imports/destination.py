@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Destination(NamedTuple):
 
 
 @asynccontextmanager
-async def open_destination(data: Path) -> AsyncIterator[Destination]:
+async def open_destination(data: Path) -> AsyncGenerator[Destination]:
     """Open the log of a data directory, made if there is none, and its blobs; nobody else can open it meanwhile.
 
     Raises:
@@ -49,7 +49,7 @@ async def open_destination(data: Path) -> AsyncIterator[Destination]:
 
 
 @asynccontextmanager
-async def open_nowhere() -> AsyncIterator[Destination]:
+async def open_nowhere() -> AsyncGenerator[Destination]:
     """Open a log that is gone afterwards, for a dry run without a data directory."""
     from chronicled.storage.memory import MemoryStore
     from chronicled.storage.memory_blobs import MemoryBlobStore

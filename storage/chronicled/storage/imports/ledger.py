@@ -13,7 +13,7 @@ from chronicled.events.errors import BlobNotFound, ImportRefused, LogCorrupt, So
 from chronicled.events.kinds.lifecycle import EventsImported, SessionImported
 from chronicled.events.limits import PAGE_EVENTS_MAX
 from chronicled.events.store import EventStore, Filter
-from chronicled.storage.imports.chunk import ChunkIndex, Progress, link
+from chronicled.storage.imports.chunk import ChunkIndex, Progress, chain_behind
 from chronicled.storage.imports.source import Record
 
 __all__ = ["Ledger", "changed", "load_ledger", "read_index"]
@@ -48,7 +48,7 @@ class Ledger(msgspec.Struct):
         chain = ""
         for chunk in self.chunks:
             taken = list(islice(records, chunk.records))
-            chain = link(chain, taken, [record.data for record in taken])
+            chain = chain_behind(chain, taken)
             if chain != chunk.chain:
                 return chunk, taken
         return None

@@ -103,6 +103,11 @@ class OpenHandsFolder:
                         if file is not None:
                             yield file
                         continue
+                    if file is None and len(held) == 1:
+                        page = held[0][2]
+                        if number in page.events:
+                            yield Record(str(number), page.events[number], f"{PAGES}/{page.name}")
+                        continue
                     yield from _one(number, file, [page for _, _, page in held if number in page.events])
                 while held:
                     yield from _strays(heapq.heappop(held)[2])

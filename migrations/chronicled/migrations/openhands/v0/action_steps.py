@@ -71,7 +71,7 @@ def _common(e: Envelope) -> None:
         e.step("0.5.0", "thoughts is thought")
         fields.setdefault("thought", text(fields.pop("thoughts")))
     if "action_risk" in fields:
-        e.step("0.9.0", "action_risk is security_risk")
+        e.step("0.12.0", "action_risk is security_risk")
         fields.setdefault("security_risk", fields.pop("action_risk"))
     if fields.get("security_risk", -1) is None:
         e.step("0.55.0", "no security_risk is unknown")
