@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.fixture import DEBIAN, Engine
+from tests.engine.fixture import DEBIAN, MUSL, Engine
 from tests.integration.docker.host import docker, running, runtime_of, serving
 
 from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.sandbox import SandboxRequest, Volume
+from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.docker import birth, policy
-from chronicled.runtimes.docker.plan import Plan, ulimits_of
+from chronicled.runtimes.docker.plan import LIMITS_LEAST, Plan, ulimits_of
 from chronicled.runtimes.docker.runtime import DockerRuntime
 from chronicled.runtimes.testing import FrameWorker, make_spec
 
@@ -310,3 +311,20 @@ async def test_a_volume_that_was_swapped_is_noticed(tmp_path: Path, monkeypatch:
 def test_the_default_image_is_one_of_ours(engine: Engine) -> None:
     """The suite runs on an image that a script of ours makes."""
     assert engine("image", "inspect", "-f", "{{.Id}}", DEBIAN)
+
+
+@pytest.mark.parametrize("limits", [LIMITS_LEAST, {"nofile": LIMITS_LEAST["nofile"]}], ids=["all", "files"])
+async def test_the_least_limits_leave_a_sandbox_that_works(tmp_path: Path, limits: dict[str, int]) -> None:
+    """At the lowest limits that are given, lanes come up, print, can be interrupted and time out."""
+    runtime = runtime_of()
+    request = SandboxRequest(ulimits={**limits})
+    assert runtime.refuses(request, MUSL) == []
+    async with running(runtime), serving(runtime, tmp_path, request, image=MUSL) as (worker, _, _):
+        result, output = await worker.run("head -c 100000 /dev/zero | tr '\\0' x | cat | wc -c")
+        assert (result.outcome, output) == ("ok", b"100000\n")
+        result, _ = await worker.run("sleep 60", timeout_seconds=0.2)
+        assert (result.outcome, result.state_lost) == ("timeout", False)
+        action = await worker.dispatch("run", {"command": "sleep 60"}, lane="other")
+        await worker.frame(frames.Started, action=action)
+        await worker.send(frames.Cancel(action=action))
+        assert (await worker.result(action)).outcome == "cancelled"

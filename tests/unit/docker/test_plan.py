@@ -38,6 +38,15 @@ def test_a_plain_request_is_not_refused() -> None:
         ("ulimits", {"nofile": 20001}),
         ("ulimits", {"nproc": -1}),
         ("ulimits", {"nonsense": 1}),
+        ("ulimits", {"ofile": 1024}),
+        ("ulimits", {"nofile": 511}),
+        ("ulimits", {"nofile": 0}),
+        ("ulimits", {"fsize": 4096}),
+        ("ulimits", {"nproc": 1}),
+        ("ulimits", {"as": 1 << 30}),
+        ("ulimits", {"cpu": 60}),
+        ("ulimits", {"core": 1}),
+        ("ulimits", {"core": -1}),
         ("devices", ["/dev/sda"]),
         ("gpus", 1),
         ("gpus", -1),
@@ -109,6 +118,17 @@ def test_limits_stay_below_this_machines() -> None:
     assert found == {"core": 0, "nofile": 20000, "nproc": 5000}
     here = limits_here()
     assert all(here.allows(name, value) for name, value in ulimits_of(SandboxRequest(), SETTINGS, here).items())
+
+
+def test_a_session_lowers_the_operators_limits_and_raises_none() -> None:
+    """What the configuration says of every process holds for every session, and none may have dumps made of it."""
+    settings = DockerSettings(image="i", files_max=1024, ulimits={"nproc": 500, "memlock": 0})
+    for name, most in (("nofile", 1024), ("nproc", 500), ("memlock", 0)):
+        assert reasons(settings, ulimits={name: most}) == []
+        for value in (most + 1, -1):
+            (found,) = reasons(settings, ulimits={name: value})
+            assert found.startswith(f"ulimits: {name} is above")
+    assert reasons(settings, ulimits={"nofile": 600, "nproc": 300, "sigpending": 10, "stack": -1}) == []
 
 
 def test_a_list_needs_a_shared_directory() -> None:

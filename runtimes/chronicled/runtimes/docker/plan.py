@@ -13,9 +13,10 @@ from chronicled.runtimes.docker import paths
 from chronicled.runtimes.docker.images_found import ResolvedImage
 from chronicled.runtimes.docker.images_reference import is_reference
 from chronicled.runtimes.docker.network_policy import NetworkGrant
-from chronicled.runtimes.docker.settings import DockerSettings
+from chronicled.runtimes.docker.settings import FILES_MIN, DockerSettings
 
 __all__ = [
+    "LIMITS_LEAST",
     "RUN_DIRECTORY",
     "WORKSPACE",
     "Limits",
@@ -37,8 +38,22 @@ _THREADS_PATH: Final = "/proc/sys/kernel/pid_max"
 _ULIMITS: Final = {
     name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
     for name in dir(resource)
-    if name.startswith("RLIMIT_")
+    # One is another name of NOFILE, which engines do not know.
+    if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"
 }
+LIMITS_LEAST: Final = {
+    "nofile": FILES_MIN,
+    "nproc": 256,
+    "fsize": 64 << 20,
+    "as": 2 << 30,
+    "data": 128 << 20,
+    "stack": 64 << 10,
+    "cpu": 3600,
+}
+"""Below these the action server, which they hold for as well, does not come up, cannot do its work, or ends early."""
+
+_KEPT: Final = frozenset({"core", "nofile"})
+"""Limits that a session can lower and not raise, as all of `docker.ulimits`: dumps would be the host's to deal with."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -142,6 +157,26 @@ def ulimits_of(request: SandboxRequest, settings: DockerSettings, limits: Limits
     return defaults | settings.ulimits | request.ulimits
 
 
+def _unfit_ulimits(request: SandboxRequest, settings: DockerSettings, limits: Limits) -> list[str]:
+    """Return why limits are refused: unknown, above the machine's or the operator's, or too low for our own part."""
+    reasons: list[str] = []
+    highest = ulimits_of(SandboxRequest(), settings, limits)
+    for name, value in ulimits_of(request, settings, limits).items():
+        most, least = (
+            highest.get(name, -1) if name in _KEPT | settings.ulimits.keys() else -1,
+            LIMITS_LEAST.get(name, 0),
+        )
+        if name not in _ULIMITS:
+            reasons.append(f"ulimits: there is no {name!r}")
+        elif not limits.allows(name, value):
+            reasons.append(f"ulimits: {name} is above this machine's hard limit of {limits.hard[name]}")
+        elif most >= 0 and not 0 <= value <= most:
+            reasons.append(f"ulimits: {name} is above the {most} of the configuration")
+        elif 0 <= value < least:
+            reasons.append(f"ulimits: {name} is too low for the action server, which needs {least}")
+    return reasons
+
+
 def refusals(
     request: SandboxRequest,
     image: str | None,
@@ -168,11 +203,7 @@ def refusals(
     if 0 in {int(part) for part in user_of(request, settings, 0, 0).split(":")} and not settings.root_allowed:
         reasons.append("user: root is not allowed (docker.root_allowed)")
     reasons += _excesses(request, settings)
-    for name, value in ulimits_of(request, settings, limits).items():
-        if name not in _ULIMITS:
-            reasons.append(f"ulimits: there is no {name!r}")
-        elif not limits.allows(name, value):
-            reasons.append(f"ulimits: {name} is above this machine's hard limit of {limits.hard[name]}")
+    reasons += _unfit_ulimits(request, settings, limits)
     reasons += [f"devices: {device} is not allowed" for device in request.devices if not _device(device, settings)]
     if request.gpus and not settings.gpus_allowed:
         reasons.append("gpus: they are not allowed (docker.gpus_allowed)")

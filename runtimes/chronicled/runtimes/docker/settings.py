@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-__all__ = ["CAPABILITIES_OF_ROOT", "DockerSettings"]
+__all__ = ["CAPABILITIES_OF_ROOT", "FILES_MIN", "DockerSettings"]
 
 CAPABILITIES_OF_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 """What a root of a sandbox keeps, where root is allowed at all; any other user has no capability.
@@ -17,6 +17,8 @@ SETGID to become the user that downloads (apt's `_apt`), KILL to end it again. L
 (devices), NET_RAW (forged packets), NET_BIND_SERVICE, SYS_CHROOT, SETPCAP, SETFCAP, AUDIT_WRITE.
 """
 
+FILES_MIN: Final = 512
+"""Least number of open files: the action server and the shells keep some of theirs at numbers that no command uses."""
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
 Capability = Literal[
     "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE", "SYS_CHROOT"
@@ -60,10 +62,10 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tmpfs_bytes_max: Bytes = 4 << 30
     """Most that a session may ask for, for all of its tmpfs together."""
     shm_bytes: Bytes = 64 << 20
-    files_max: Annotated[int, msgspec.Meta(ge=64, le=1 << 30)] = 65536
+    files_max: Annotated[int, msgspec.Meta(ge=FILES_MIN, le=1 << 30)] = 65536
     """Open files of a process, as far as this machine's hard limit goes."""
     ulimits: dict[str, Annotated[int, msgspec.Meta(ge=-1)]] = {}
-    """Further limits of every process."""
+    """Further limits of every process; a session can lower them, and not raise them."""
     volumes_allowed: tuple[str, ...] = ()
     """Host paths that sessions may mount, with what is below them, and names of volumes."""
     devices_allowed: tuple[str, ...] = ()
