@@ -52,8 +52,7 @@ fix: install
 
 # Add new kinds and versions to the schema lock and the golden files; refuses to change what is there.
 lock: install
-	$(BIN)/python -m chronicled.migrations > $(VENV)/schema.lock
-	cp $(VENV)/schema.lock migrations/chronicled/migrations/schema.lock
+	$(BIN)/chronicled migrate lock
 	$(BIN)/python -m tests.golden.examples
 	$(BIN)/python -m tests.golden.logs
 

@@ -11,6 +11,7 @@ __all__ = ["VERBS", "configure"]
 
 VERBS: Final = {
     "status": "show the schema step of the database and the versions of its payloads",
+    "lock": "write down the schema of each version of each kind, or check it",
     "up": "bring the stores to this version now, and not at the daemon's next start",
     "rewrite": "copy a log into a new data directory, every payload in its current version",
     "import": "bring in sessions of other systems",
