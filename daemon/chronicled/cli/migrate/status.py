@@ -1,4 +1,4 @@
-"""`chronicled migrate status`: what versions the log holds, and whether this program can read them all."""
+"""`chronicled migrate status`: how far each store is, what versions the log holds, and whether all can be read here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from chronicled.cli.audit import log_path
 from chronicled.cli.exit_code import ACTION_FAILED, OK
 
 if TYPE_CHECKING:
+    from chronicled.daemon.stores import BackupFile, StoreStatus
     from chronicled.events.codec import Codec
     from chronicled.storage.census import KindCount
     from chronicled.storage.examination import Unreadable
@@ -28,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def show_status(options: argparse.Namespace) -> int:
-    """Show both; exit code 1 when something in the log cannot be read here (such events stay opaque)."""
+    """Show stores and kinds; exit code 1 when something cannot be read here (such events stay opaque)."""
+    from chronicled.daemon.stores import backup_files, store_status
     from chronicled.daemon.units.loading import load_units
     from chronicled.events.codec import Codec
     from chronicled.events.errors import SchemaTooNew
@@ -51,18 +53,36 @@ def show_status(options: argparse.Namespace) -> int:
         schema = schema_status(path)
         known = f"database schema: step {schema.current} of {schema.newest}"
         known += f"; to be applied at the next start: {', '.join(schema.pending)}" if schema.pending else ""
+        known += f"; begun and not done: {schema.unfinished}" if schema.unfinished else ""
         newer = None
     except SchemaTooNew as error:
         schema, known, newer = None, "", error
+    stores, backups = store_status(path.parent), backup_files(path)
     unreadable = sum(row.events for row in opaque if row.why != "erased")
     if options.json:
         found = {"kinds": kinds, "unreadable": unreadable, "opaque": opaque, "deep": options.deep}
+        found |= {"stores": stores, "backups": backups}
         printing.json_line({"schema": schema if newer is None else {"newer": str(newer), **newer.extra}, **found})
     else:
         printing.line(known or f"database schema: {newer}")
+        _print_stores(stores, backups)
         _print_kinds(codec, kinds)
         _print_opaque(opaque, deep=options.deep)
-    return ACTION_FAILED if unreadable or newer else OK
+    return ACTION_FAILED if unreadable or newer or any(store.current > store.newest for store in stores) else OK
+
+
+def _print_stores(stores: list[StoreStatus], backups: list[BackupFile]) -> None:
+    for store in stores:
+        if store.current > store.newest:
+            printing.line(f"store {store.store}: format {store.current}, newer than {store.newest}, known here")
+        elif store.pending:
+            steps = ", ".join(store.pending)
+            printing.line(f"store {store.store}: format {store.current} of {store.newest}; pending: {steps}")
+    if all(store.current == store.newest for store in stores):
+        printing.line(f"other stores: {', '.join(store.store for store in stores)}: all current")
+    for backup in backups:
+        size = backup.bytes / (1 << 20)
+        printing.line(f"copy from before a migration: {backup.path} ({size:.1f} MiB); remove it when you are content")
 
 
 def _by_label(log: LogFile, codec: Codec, kinds: tuple[KindCount, ...]) -> list[Unreadable]:
