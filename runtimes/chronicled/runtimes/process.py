@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HINTS", "PATH_DEFAULT", "ProcessRuntime", "ProcessSandbox", "clean_environment", "import_paths"]
 
+ANOTHERS: Final = "another_instance"
+"""End of a sandbox, as far as this instance can tell, that is another's: this log is a copy of that one's."""
 START_SECONDS: Final = 20.0
 END_SECONDS: Final = 25.0
 PATH_DEFAULT: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -130,23 +132,38 @@ class ProcessRuntime(RuntimeDefaults):
         if handle.get("boot_id") != process_proof.boot_id():
             # No process outlives its boot.
             return None
-        process = (int(handle["pid"]), int(handle["start_ticks"]))
-        sandbox = ProcessSandbox(self._folder(spec.sandbox), spec.generation, process)
+        sandbox = ProcessSandbox(self._folder(spec.sandbox), spec.generation, _process(handle))
+        if await self._is_anothers(handle, spec):
+            return None
         if sandbox.alive:
             return sandbox
         await sandbox.kill()
         return None
 
+    async def _is_anothers(self, handle: Handle, spec: SandboxSpec) -> bool:
+        """Return whether it lives, and the instance of whose data directory this one is a copy has it.
+
+        A living sandbox of this instance holds the lock in its folder here; the copy of that file is another one.
+        """
+        process, folder = _process(handle), self._folder(spec.sandbox)
+        if not process_proof.is_alive(process) or await anyio.to_thread.run_sync(process_proof.is_locked, folder):
+            return False
+        # Its reaper is the last to let go of the lock, and that only by its own end.
+        return process_proof.is_alive(process)
+
     async def epitaph(self, handle: Handle, spec: SandboxSpec) -> str:
         """Return what the reaper said at its end; see `Runtime.epitaph`."""
         if handle.get("boot_id") != process_proof.boot_id():
             return "host_rebooted"
+        if await self._is_anothers(handle, spec):
+            return ANOTHERS
         return await anyio.to_thread.run_sync(lambda: process_proof.last_words(self._folder(spec.sandbox))[0])
 
     async def remove(self, sandbox: str) -> None:
         """Kill and remove whatever is left of a sandbox; see `Runtime.remove`."""
         folder = self._folder(sandbox)
-        if not await anyio.to_thread.run_sync(process_proof.has_last_words, folder):
+        # Where nobody holds the lock here, what has its name lives for another instance: this folder is a copy.
+        if await anyio.to_thread.run_sync(process_proof.is_locked, folder):
             for process, generation in await anyio.to_thread.run_sync(process_proof.find_reapers, sandbox):
                 await ProcessSandbox(folder, generation, process).kill()
         if await anyio.to_thread.run_sync(process_proof.is_locked, folder):
@@ -277,6 +294,10 @@ class ProcessSandbox(SandboxDefaults):
             if time.monotonic() > deadline:
                 raise SandboxUnreachable(f"generation {self._generation} could not be proven dead in {seconds} s")
             await anyio.sleep(0.005)
+
+
+def _process(handle: Handle) -> Process:
+    return int(handle["pid"]), int(handle["start_ticks"])
 
 
 def _collect(pid: int) -> None:

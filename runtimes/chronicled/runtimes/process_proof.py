@@ -10,16 +10,19 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 from chronicled.runtimes.action_server import process_tree
 from chronicled.runtimes.action_server.process_tree import Process
 
 __all__ = [
-    "boot_id", "find_reapers", "has_last_words", "is_alive", "is_locked", "kill_marked", "last_words", "open_lock",
+    "boot_id", "find_reapers", "is_alive", "is_locked", "kill_marked", "last_words", "open_lock",
 ]  # fmt: skip
 
 GENERATION_VARIABLE = "CHRONICLED_GENERATION"
+ASKED_MAX = 4
+ASK_AGAIN_SECONDS = 0.001
 _LOCK_NAME = "alive.lock"
 _BOOTSTRAP_NAME = b"bootstrap.py"
 
@@ -48,13 +51,18 @@ def is_locked(folder: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
+        # Who asks at the same moment holds it too, but not again and again.
+        return not any(_locks(descriptor) or time.sleep(ASK_AGAIN_SECONDS) for _ in range(ASKED_MAX))
     finally:
         os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def last_words(folder: str) -> tuple[str, int]:
@@ -70,11 +78,6 @@ def last_words(folder: str) -> tuple[str, int]:
     if len(words) != 2 or not words[1].isdigit():
         return "killed", 0
     return words[0], int(words[1])
-
-
-def has_last_words(folder: str) -> bool:
-    """Return whether the reaper ended in order: then it has killed whatever was below it, and lives no more itself."""
-    return last_words(folder)[0] != "killed"
 
 
 def find_reapers(sandbox: str) -> list[tuple[Process, str]]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -138,6 +139,25 @@ async def test_kill_and_restart(launch: Launch) -> None:
     assert {event["position"] for event in await daemon.events("/v1/events", "kind=think")} >= set(acked)
     positions = [event["position"] for event in await daemon.events()]
     assert positions == list(range(1, len(positions) + 1))
+
+
+async def test_a_copied_directory_leaves_what_runs_alone(launch: Launch, tmp_path: Path) -> None:
+    """A daemon on a copy says that it cannot know what became of what runs, and neither ends it nor takes it over."""
+    daemon = await launch()
+    await daemon.post("/v1/sessions", {"session": "s"})
+    id = (await daemon.post(ACTIONS, run("echo up; read line; echo $line"))).json["action"]["id"]
+    await until_output(daemon, id, b"up\n")
+    (tmp_path / "copy").mkdir()
+    shutil.copytree(daemon.data, tmp_path / "copy" / "data", ignore=shutil.ignore_patterns("run"))
+    copy = await launch(name="copy")
+    await until_status(copy, id, "unknown")
+    ended = (await copy.get(f"{ACTIONS}/{id}")).json["observation"]["payload"]
+    assert ended["reason"] == "another_instance"
+    answer = await copy.post(ACTIONS, run("echo of the copy"), headers={"Prefer": "wait=20"})
+    assert answer.json["observation"]["payload"]["output"] == "of the copy\n"
+    await daemon.post(f"{ACTIONS}/{id}/input", {"data": "lives\n"})
+    await until_status(daemon, id, "ok")
+    assert (await daemon.get(f"{ACTIONS}/{id}/output")).data == b"up\nlives\n"
 
 
 async def test_a_second_daemon_on_the_same_data_is_refused(daemon: DaemonProcess, tmp_path: Path) -> None:
