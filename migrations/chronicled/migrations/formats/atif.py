@@ -101,7 +101,7 @@ def _base(item: Item, source: str) -> Step:
         extra["cause"] = event.cause
     if item.redacted:
         extra["redacted"] = True
-    return {"timestamp": event.time, "source": source, "extra": extra}
+    return {"timestamp": item.time, "source": source, "extra": extra}
 
 
 def _opaque(item: Item) -> Step:
@@ -157,7 +157,7 @@ def arguments_of(payload: Any) -> dict[str, Any]:
 def _result(item: Item) -> dict[str, Any]:
     payload = item.payload
     text: Text = text_of(payload)
-    extra: dict[str, Any] = {"id": item.event.id, "position": item.event.position, "time": item.event.time}
+    extra: dict[str, Any] = {"id": item.event.id, "position": item.event.position, "time": item.time}
     if isinstance(payload, Opaque):
         extra |= {"opaque": payload.reason, "version": payload.version, "erased": item.erased}
     else:

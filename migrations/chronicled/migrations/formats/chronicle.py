@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -10,9 +11,31 @@ import msgspec
 from chronicled.events.codec import Opaque
 from chronicled.events.envelope import Event
 
-__all__ = ["Chronicle", "Item", "Tally", "Writer"]
+__all__ = ["Chronicle", "Item", "Origin", "Tally", "Writer"]
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
 LEFT_OUT_KINDS_MAX: Final = 1000
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """Where an imported event comes from: the record of another system's log that it was made of."""
+
+    format: str
+    """As in `session_imported`, e.g. `openhands.v0`."""
+    key: str
+    """What the source calls the record; empty for what its end brought."""
+    shape: str
+    time: str | None
+    """When it happened, as the source wrote it."""
+    time_utc: str | None
+    """The same as UTC, where the import was told how to read it."""
+    lost: tuple[str, ...]
+    """What of the record found no place in the events, as paths."""
+    blob: str
+    """Digest of the blob that holds the record's original bytes."""
+    offset: int
+    size: int
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -33,11 +56,37 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     redacted: bool = False
     """A secret that was registered later than the event was stored has been replaced."""
     erased: bool = False
+    origin: Origin | None = None
+    """Of an event that was imported."""
+
+    @property
+    def time(self) -> str:
+        """When it happened, ISO 8601: in UTC, or in the zone that the source of an imported event was written in."""
+        if self.origin is not None:
+            for text in (self.origin.time_utc, self.origin.time):
+                if text is not None and _moment(text) is not None:
+                    return text
+        return self.event.time
+
+    @property
+    def micros(self) -> int:
+        """The same as microseconds since 1970; a time without a zone is read as UTC."""
+        moment = _moment(self.time)
+        return 0 if moment is None else int((moment - EPOCH) / MICROSECOND)
 
     @property
     def opaque(self) -> bool:
         """Whether the payload cannot be read here."""
         return isinstance(self.payload, Opaque)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # What another system wrote as a time may be anything.
+        return None
 
 
 class Chronicle(Protocol):
@@ -95,6 +144,10 @@ class Chronicle(Protocol):
 
     def blobs(self) -> Iterator[tuple[int, str]]:
         """Yield each blob that the events behind `after` name for the session's first time: position and digest."""
+        ...
+
+    def original(self, origin: Origin) -> bytes | None:
+        """Return the original bytes of the record that an event was made of, redacted; None where they are gone."""
         ...
 
     def blob(self, digest: str) -> Iterator[bytes]:

@@ -3,7 +3,8 @@
 Context attributes: `id` the event's id, `source` log and session, `type` `chronicled.CATEGORY.KIND`, `subject` the
 action that it belongs to, `time`, `dataschema` kind and version. Extensions: `sequence` (the documented extension: as
 text it orders the session's events), `position`, `category`, `lane`, `actor`, `submitter`, `cause`, `leaf`,
-`traceparent`, and `opaque` (why the data cannot be read here). `data` is the stored payload; blobs stay references.
+`traceparent`; `opaque` (why the data cannot be read here), `erased`, `redacted`; of imported events `origin` and
+`originaltime`. `data` is the stored payload; blobs stay references.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ def cloud_event(chronicle: Chronicle, item: Item) -> dict[str, Any]:
     }
     if event.cause is not None:
         found["cause"] = event.cause
+    if item.origin is not None:
+        found["origin"] = item.origin.key
+        if item.origin.time is not None:
+            found["originaltime"] = item.origin.time
     if event.traceparent is not None:
         found["traceparent"] = event.traceparent
     if item.erased:

@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from chronicled.events.clock import parse_time
 from chronicled.events.codec import Opaque
 from chronicled.events.envelope import ACTION, OBSERVATION
 from chronicled.events.errors import BlobNotFound
@@ -106,7 +105,7 @@ def _runs(item: Item) -> bool:
 def _aside(item: Item, lane: str) -> Frame | None:
     """Return what an event shows beside the actions that run; None for what a terminal has no place for."""
     event, payload = item.event, item.payload
-    micros = parse_time(event.time)
+    micros = item.micros
     if isinstance(payload, InputSent):
         return Frame(micros, event.position, 0, "i", payload.data, lane) if payload.encoding == "utf-8" else None
     if event.category != ACTION:
@@ -135,9 +134,11 @@ def _ended(chronicle: Chronicle, tally: Tally, lane: _Lane, end: Item) -> Iterat
     event, payload = end.event, end.payload
     action = chronicle.find(event.cause or "")
     held, lane.held = lane.held, []
-    micros = parse_time(event.time)
-    seconds = getattr(payload, "duration_seconds", None) or 0.0
-    begin = max(lane.micros, micros - int(seconds * 1_000_000), 0 if action is None else parse_time(action.event.time))
+    micros = end.micros
+    asked = micros if action is None else action.micros
+    seconds = getattr(payload, "duration_seconds", None)
+    # An import does not tell how long it took: then it began when it was asked for.
+    begin = max(lane.micros, asked, asked if seconds is None else micros - int(seconds * 1_000_000))
     ran = getattr(payload, "effects", None) != Effects.NONE
     command = None if action is None else _command(action.payload)
     if command is None or not ran or not isinstance(payload, RunObservation | RunIpythonObservation):
@@ -226,7 +227,7 @@ def _unfinished(chronicle: Chronicle, tally: Tally, lane: _Lane) -> Iterator[Fra
         item = chronicle.find(id)
         if item is None:
             continue
-        micros, position = parse_time(item.event.time), item.event.position
+        micros, position = item.micros, item.event.position
         command = _command(item.payload)
         shown = _label(item.event.kind, command or _telling(item.payload))
         if id == lane.open[0] and command is not None:

@@ -10,6 +10,7 @@ import msgspec
 from chronicled.events.kinds import actions
 from chronicled.events.kinds.runnable import Runnable
 from chronicled.migrations.formats.chronicle import Chronicle
+from chronicled.migrations.formats.openhands_v0_originals import foreign_id
 from chronicled.migrations.formats.shown_text import Text, command_of, part_of
 
 __all__ = ["Shape", "action_shape", "tool_shape"]
@@ -222,7 +223,7 @@ def _condensation(chronicle: Chronicle, payload: actions.Condensation) -> Shape:
     ids: list[int] | None = None
     if payload.forgotten_event_ids is not None:
         found = (chronicle.find(id) for id in payload.forgotten_event_ids)
-        ids = [item.event.sequence for item in found if item is not None]
+        ids = [foreign_id(chronicle, item) for item in found if item is not None]
     args = {
         "forgotten_event_ids": ids,
         "forgotten_events_start_id": payload.forgotten_sequence_first,

@@ -13,11 +13,12 @@ import msgspec
 
 from chronicled.events.kind import TerminalPayload
 from chronicled.events.kinds import actions, observations
+from chronicled.events.kinds.lifecycle import LateResult
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.migrations.formats.openhands_v0_actions import TOOL_PREFIX
 from chronicled.migrations.formats.shown_text import Text, command_of, part_of, text_of
 
-__all__ = ["Seen", "observation_shape", "opaque_shape", "tool_observation"]
+__all__ = ["Seen", "late_shape", "observation_shape", "opaque_shape", "tool_observation"]
 
 ENVIRONMENT: Final = "environment"
 AGENT: Final = "agent"
@@ -63,6 +64,11 @@ def opaque_shape(kind: str, version: int, reason: str, content: str, original: A
     return Seen("mcp", content, {"name": f"{TOOL_PREFIX}opaque", "arguments": arguments}, source=ENVIRONMENT)
 
 
+def late_shape(payload: LateResult) -> Seen:
+    """Return what came after an action's end, as an error: the first observation is the one that ends it."""
+    return Seen("error", payload.detail, {"error_id": f"late_result: {payload.outcome}"})
+
+
 def _ran(payload: TerminalPayload) -> bool:
     if payload.outcome in {Outcome.REJECTED, Outcome.ERROR} or payload.effects == Effects.NONE:
         return False
@@ -84,7 +90,6 @@ def _outcome(payload: TerminalPayload) -> str:
 def _run(payload: observations.RunObservation, action: Any) -> Seen:
     command = command_of(action) if isinstance(action, actions.Run) else ""
     code = -1 if payload.exit_code is None else payload.exit_code
-    said = "" if payload.outcome in {Outcome.OK, Outcome.FAILED} else f"\n[{_outcome(payload)}]"
     metadata = {
         "exit_code": code,
         "pid": -1,
@@ -93,13 +98,20 @@ def _run(payload: observations.RunObservation, action: Any) -> Seen:
         "working_dir": payload.working_directory,
         "py_interpreter_path": None,
         "prefix": "",
-        "suffix": said,
+        "suffix": _suffix(payload, code),
     }
     hidden = action.hidden if isinstance(action, actions.Run) else False
     extras = {"command": command, "metadata": metadata, "hidden": hidden}
     shown = command if isinstance(command, str) else command.fallback
     message = f"Command `{shown}` executed with exit code {code}."
     return Seen("run", text_of(payload), extras, message, success=code == 0)
+
+
+def _suffix(payload: observations.RunObservation, code: int) -> str:
+    """Return what OpenHands writes behind an output: how the command ended, in words."""
+    if payload.outcome in {Outcome.OK, Outcome.FAILED} and code != -1:
+        return f"\n[The command completed with exit code {code}.]"
+    return f"\n{payload.message or f'[{_outcome(payload)}]'}"
 
 
 def _run_ipython(payload: observations.RunIpythonObservation, action: Any) -> Seen:

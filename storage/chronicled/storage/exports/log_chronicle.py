@@ -15,14 +15,16 @@ from typing import Any, Final, Self
 import msgspec
 
 from chronicled.events.codec import Codec, UpcasterChain
+from chronicled.events.envelope import Event
 from chronicled.events.errors import BlobNotFound, InvalidCursor, InvalidRequest, LogCorrupt, SessionNotFound
 from chronicled.events.ids import id_bytes, normal_id
 from chronicled.events.registry import Registry
 from chronicled.events.worker_log import SessionKey
-from chronicled.migrations.formats.chronicle import Item
+from chronicled.migrations.formats.chronicle import Item, Origin
 from chronicled.storage.blobs import CHUNK_BYTES, is_digest
 from chronicled.storage.connection import open_reader
 from chronicled.storage.event_row import EVENT_COLUMNS, LABEL_COLUMN, PAYLOAD_COLUMN, ReadLabel, event_of, label_of
+from chronicled.storage.exports.origins import Origins, read_piece
 from chronicled.storage.exports.secrets import session_redaction
 from chronicled.storage.leaf import NO_DIGEST, payload_digest
 from chronicled.storage.schema import schema_status
@@ -41,6 +43,8 @@ SECRET_EVENTS: Final = (
     " ('secret_registered', 'secrets_destroyed') ORDER BY sequence DESC LIMIT 1"
 )
 BLOBS: Final = "blobs"
+IMPORT: Final = "import"
+"""What submitted the events of an import."""
 BLOBS_PAGE: Final = 1000
 LANES: Final = (
     "SELECT DISTINCT label.lane FROM label WHERE number IN (SELECT DISTINCT label FROM event WHERE session = ?"
@@ -95,6 +99,8 @@ class LogChronicle:
             # After the head was taken: what was registered before it is known now.
             redaction = session_redaction(data, SessionKey(tenant, session), expected=expected)
             redaction.active(tenant, session)
+            with _reading():
+                self._origins = Origins(self._connection, self._number, str(self._blobs))
         except BaseException:
             self._connection.close()
             raise
@@ -228,6 +234,20 @@ class LogChronicle:
             if shown := redactor.finish():
                 yield shown
 
+    def original(self, origin: Origin) -> bytes | None:
+        """Return the original bytes of the record that an event was made of."""
+        try:
+            data = read_piece(str(self._blobs), origin.blob, origin.offset, origin.size)
+        except OSError:
+            return None
+        redaction = self._codec.redaction
+        if not redaction.active(self.tenant, self.session):
+            return data
+        try:
+            return redaction.payload(self.tenant, self.session, data)
+        except msgspec.DecodeError:
+            return redaction.fragment(self.tenant, self.session, data, head=False, tail=False)
+
     def _names(self, digest: str) -> bool:
         sql = "SELECT 1 FROM blob_reference WHERE session = ? AND digest = ? AND position <= ?"
         with _reading():
@@ -261,7 +281,14 @@ class LogChronicle:
             digest,
             redacted,
             stored is None,
+            self._origin(event),
         )
+
+    def _origin(self, event: Event) -> Origin | None:
+        if event.source != IMPORT or self._origins.format is None:
+            return None
+        with _reading():
+            return self._origins.find(event.sequence, event.id)
 
     def _label(self, number: int) -> ReadLabel:
         label = self._labels.get(number)
