@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chronicled.runtimes.docker.egress_body import BodyEnd
-from chronicled.runtimes.docker.egress_hello import Greeting, read_greeting
+from chronicled.runtimes.docker.egress_hello import HELLO_BYTES_MAX, Greeting, GreetingReader, read_greeting
 from chronicled.runtimes.docker.egress_request import BadRequest, ProxyRequest, parse_head
 
 
@@ -40,6 +41,31 @@ def test_the_name_in_a_greeting_is_read() -> None:
         cut = in_records(hello, size)
         assert read_greeting(cut) == "some.example"
         assert {read_greeting(cut[:end]) for end in range(len(cut) - 1)} == {Greeting.UNFINISHED}
+
+
+@given(st.data())
+def test_pieces_are_read_as_the_whole(data: st.DataObject) -> None:
+    """However a greeting is cut on its way, it is taken for the same."""
+    hello = in_records(client_hello("some.example"), data.draw(st.sampled_from([1, 50, 5000])))
+    hello = data.draw(st.sampled_from([hello, hello[:-1], hello + b"more", b"\x16\x03\x01\x00\x00", b"GET / HTTP/1.1"]))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(hello)), max_size=8)))
+    reader = GreetingReader()
+    said: str | Greeting = Greeting.UNFINISHED
+    for start, end in zip([0, *cuts], [*cuts, len(hello)], strict=True):
+        said = reader.feed(hello[start:end])
+    assert said == read_greeting(hello)
+
+
+def test_a_greeting_in_drops_costs_each_drop_once() -> None:
+    """60,000 bytes in records of one byte, one byte at a time, cost no more than a moment of the worker's time."""
+    announced = b"\x01" + (60_000).to_bytes(3, "big") + b"\x03\x03" + bytes(9_990)
+    drops = b"".join(b"\x16\x03\x01\x00\x01" + bytes((each,)) for each in announced)
+    reader = GreetingReader()
+    began = time.process_time()
+    for at in range(len(drops)):
+        assert reader.feed(drops[at : at + 1]) is Greeting.UNFINISHED
+    assert time.process_time() - began < 2.0
+    assert reader.feed(b"\x16" * HELLO_BYTES_MAX) is Greeting.BROKEN
 
 
 @pytest.mark.parametrize("data", [b"SSH-2.0-x\r\n", b"GET / HTTP/1.1\r\n", b"\x80\x2e\x01", b"\x16\x02"])

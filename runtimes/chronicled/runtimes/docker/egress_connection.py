@@ -12,7 +12,7 @@ from anyio.abc import ByteStream
 from chronicled.runtimes.docker.egress_body import BodyEnd
 from chronicled.runtimes.docker.egress_denials import Denials
 from chronicled.runtimes.docker.egress_dial import Denied, DialFailed, Resolve, dial
-from chronicled.runtimes.docker.egress_hello import HELLO_BYTES_MAX, Greeting, read_greeting
+from chronicled.runtimes.docker.egress_hello import Greeting, GreetingReader
 from chronicled.runtimes.docker.egress_request import HEAD_BYTES_MAX, BadRequest, ProxyRequest, parse_head
 from chronicled.runtimes.docker.egress_rules import Rules
 from chronicled.runtimes.docker.network_settings import AllowSettings
@@ -177,11 +177,15 @@ class EgressConnection:
 
     async def _judge_greeting(self, data: bytes) -> bytes:
         """Return the client's first bytes, once they are known not to ask for somebody else than was allowed."""
-        while (greeting := read_greeting(data)) is Greeting.UNFINISHED and len(data) <= HELLO_BYTES_MAX:
+        reader = GreetingReader()
+        greeting, pieces = reader.feed(data), [data]
+        while greeting is Greeting.UNFINISHED:
             try:
-                data += await self._near.receive(CHUNK_BYTES)
+                pieces.append(await self._near.receive(CHUNK_BYTES))
             except anyio.EndOfStream:
-                return data
+                return b"".join(pieces)
+            greeting = reader.feed(pieces[-1])
+        data = b"".join(pieces)
         if isinstance(greeting, str):
             # A name of the list's own may stand for another one of the list: a client may reuse a connection.
             if greeting == self._host or self._scope.rules.allows(greeting, self._port):
@@ -190,7 +194,7 @@ class EgressConnection:
                 return data
             self._scope.denials.note(greeting, self._port, "sni_mismatch")
             raise _Ended
-        if greeting in {Greeting.BROKEN, Greeting.UNFINISHED}:
+        if greeting is Greeting.BROKEN:
             self._scope.denials.note(self._host, self._port, "bad_request")
             raise _Ended
         return data

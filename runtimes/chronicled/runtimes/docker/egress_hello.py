@@ -5,12 +5,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-__all__ = ["HELLO_BYTES_MAX", "Greeting", "read_greeting"]
+__all__ = ["HELLO_BYTES_MAX", "Greeting", "GreetingReader", "read_greeting"]
 
 HELLO_BYTES_MAX: Final = 64 << 10
 _RECORD_HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = 0
+_HEAD_BYTES: Final = 5
+_RECORD_BYTES_MAX: Final = 1 << 14
 
 
 class Greeting(Enum):
@@ -52,43 +54,63 @@ class _Reader:
 
 def read_greeting(data: bytes) -> str | Greeting:
     """Return the server name in the first bytes of a connection, in lower case, or what they are instead."""
-    if not data:
-        return Greeting.UNFINISHED
-    if data[0] != _RECORD_HANDSHAKE or (len(data) > 1 and data[1] != 3):
-        return Greeting.OTHER
-    message = _join_records(data)
-    if isinstance(message, Greeting):
-        return message
-    try:
-        return _server_name(_Reader(message))
-    except (ValueError, UnicodeDecodeError):
-        return Greeting.BROKEN
+    return GreetingReader().feed(data)
 
 
-def _join_records(data: bytes) -> bytes | Greeting:
-    """Return the first handshake message, which may come in several records."""
-    message = b""
-    at = 0
-    while True:
-        if len(data) - at < 5:
-            return Greeting.UNFINISHED if len(data) <= HELLO_BYTES_MAX else Greeting.BROKEN
-        if data[at] != _RECORD_HANDSHAKE or data[at + 1] != 3:
-            return Greeting.BROKEN
-        length = int.from_bytes(data[at + 3 : at + 5], "big")
-        if not 0 < length <= 1 << 14:
-            return Greeting.BROKEN
-        message += data[at + 5 : at + 5 + length]
-        at += 5 + length
-        if message and message[0] != _CLIENT_HELLO:
-            return Greeting.BROKEN
-        if len(message) >= 4:
+class GreetingReader:
+    """Reads a client's first message as it comes; each byte costs once, in however small pieces it arrives."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        """Of the record at which it is."""
+        self._left = 0
+        """Of that record's content."""
+        self._message = bytearray()
+        self._count = 0
+        self._first = True
+        self._said: str | Greeting = Greeting.UNFINISHED
+
+    def feed(self, data: bytes) -> str | Greeting:
+        """Take the next bytes; return what all of them are so far. What is not `UNFINISHED` stays as it is."""
+        at = 0
+        while at < len(data) and self._said is Greeting.UNFINISHED:
+            at += self._take_content(data, at) if self._left else self._take_head(data, at)
+        self._count += len(data)
+        if self._said is Greeting.UNFINISHED and self._count > HELLO_BYTES_MAX:
+            self._said = Greeting.BROKEN
+        return self._said
+
+    def _take_head(self, data: bytes, at: int) -> int:
+        part = data[at : at + _HEAD_BYTES - len(self._head)]
+        self._head += part
+        head = self._head
+        if head[0] != _RECORD_HANDSHAKE or (len(head) > 1 and head[1] != 3):
+            self._said = Greeting.OTHER if self._first else Greeting.BROKEN
+        elif len(head) == _HEAD_BYTES:
+            self._left = int.from_bytes(head[3:], "big")
+            if not 0 < self._left <= _RECORD_BYTES_MAX:
+                self._said = Greeting.BROKEN
+            self._first = False
+            self._head = bytearray()
+        return len(part)
+
+    def _take_content(self, data: bytes, at: int) -> int:
+        part = data[at : at + self._left]
+        self._left -= len(part)
+        self._message += part
+        message = self._message
+        if message[0] != _CLIENT_HELLO:
+            self._said = Greeting.BROKEN
+        elif len(message) >= 4:
             whole = 4 + int.from_bytes(message[1:4], "big")
             if whole > HELLO_BYTES_MAX:
-                return Greeting.BROKEN
-            if len(message) >= whole:
-                return message[4:whole]
-        if at > len(data):
-            return Greeting.UNFINISHED
+                self._said = Greeting.BROKEN
+            elif len(message) >= whole:
+                try:
+                    self._said = _server_name(_Reader(bytes(message[4:whole])))
+                except (ValueError, UnicodeDecodeError):
+                    self._said = Greeting.BROKEN
+        return len(part)
 
 
 def _server_name(hello: _Reader) -> str | Greeting:
