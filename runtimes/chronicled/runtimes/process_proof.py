@@ -51,8 +51,12 @@ def is_locked(folder: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        # Who asks at the same moment holds it too, but not again and again.
-        return not any(_locks(descriptor) or time.sleep(ASK_AGAIN_SECONDS) for _ in range(ASKED_MAX))
+        for _ in range(ASKED_MAX):
+            if _locks(descriptor):
+                return False
+            # Who asks at the same moment holds it too, but not again and again.
+            time.sleep(ASK_AGAIN_SECONDS)
+        return True
     finally:
         os.close(descriptor)
 
