@@ -12,7 +12,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="TOML file (default: the XDG configuration directory)")
     parser.add_argument("--data", metavar="DIR", help="where the log lives (default: the XDG state directory)")
     parser.add_argument("--socket", metavar="PATH", help="Unix socket (default: in the XDG runtime directory)")
-    parser.add_argument("--http", metavar="HOST:PORT", help="also listen on TCP, loopback only, with a bearer token")
+    parser.add_argument(
+        "--http", metavar="HOST:PORT", help="also listen on TCP, loopback only, with the bearer token in DIR/http.token"
+    )
     parser.add_argument(
         "--set", metavar="SECTION.KEY=VALUE", action="append", default=[], help="any other setting; may be repeated"
     )

@@ -192,6 +192,8 @@ class Application:
         """Serve until `stop` is set, then drain and record the end."""
         api = self._make_api()
         drain = Drain(api, self._subscribers, self._waits)
+        # Before anything runs: an address that is taken is a plain refusal.
+        bounds = self._listeners(api)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch_loop, self._metrics)
             tasks.start_soon(self._vault.run)
@@ -199,7 +201,7 @@ class Application:
                 tasks.start_soon(self._images.run)
             worked = anyio.Event()
             tasks.start_soon(self._work, worked)
-            await serve_until_stopped(self._listeners(api), drain, stop)
+            await serve_until_stopped(bounds, drain, stop, self._settings.data.directory)
             self._worker.drain()
             await worked.wait()
             tasks.cancel_scope.cancel()
@@ -353,12 +355,16 @@ class Application:
         http, limits = self._settings.http, self._settings.limits
         loop = asyncio.get_running_loop()
         peers = Listener(api, PeerIdentity(http.allowed_uids), limits.connections_max)
-        bounds = [Bound(peers, lambda listener: loop.create_unix_server(listener, sock=self._unix.listen()))]
+        unix = Bound(
+            self._unix.path, peers, lambda listener: loop.create_unix_server(listener, sock=self._unix.listen())
+        )
+        bounds = [unix]
         if http.address is not None:
             path = http.token_file or os.path.join(self._settings.data.directory, "http.token")
             token = read_token(path, create=http.token_file is None)
             holders = Listener(api, TokenIdentity(token), limits.connections_max)
             listening = listen_tcp(http.address)
             self._stack.callback(listening.close)
-            bounds.append(Bound(holders, lambda listener: loop.create_server(listener, sock=listening)))
+            address = f"http://{http.address}"
+            bounds.append(Bound(address, holders, lambda listener: loop.create_server(listener, sock=listening)))
         return bounds

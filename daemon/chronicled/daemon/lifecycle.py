@@ -75,9 +75,12 @@ class Journal:
 
 
 class Bound:
-    """A listening socket and the server behind it."""
+    """A listening socket and the server behind it; `address` is what clients are given to reach it."""
 
-    def __init__(self, listener: Listener, start: Callable[[Listener], Awaitable[asyncio.AbstractServer]]) -> None:
+    def __init__(
+        self, address: str, listener: Listener, start: Callable[[Listener], Awaitable[asyncio.AbstractServer]]
+    ) -> None:
+        self.address = address
         self.listener = listener
         self._start = start
         self._server: asyncio.AbstractServer | None = None
@@ -116,12 +119,12 @@ class Drain:
             await api.idle()
 
 
-async def serve_until_stopped(bounds: Sequence[Bound], drain: Drain, stop: asyncio.Event) -> None:
-    """Accept connections until `stop` is set, then drain, then accept no more."""
+async def serve_until_stopped(bounds: Sequence[Bound], drain: Drain, stop: asyncio.Event, data: str) -> None:
+    """Accept connections until `stop` is set, then drain, then accept no more; `data` is for the log's first line."""
     for bound in bounds:
         await bound.start()
     notify("READY=1\nSTATUS=serving")
-    log.info("serving", pid=os.getpid())
+    log.info("serving", pid=os.getpid(), at=[bound.address for bound in bounds], data=data)
     try:
         await stop.wait()
         notify("STOPPING=1\nSTATUS=draining")

@@ -295,6 +295,29 @@ async def test_tcp_needs_the_token_and_consent(launch: Launch, tmp_path: Path) -
             assert {event["tenant"] for event in events} == {"default"}
 
 
+async def test_a_taken_address_is_a_plain_refusal(tmp_path: Path) -> None:
+    """An address or a token that cannot be had ends the start in one line that says so, without a traceback."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"http.address=127.0.0.1:{taken.getsockname()[1]}"
+        daemon = DaemonProcess(tmp_path, address, "runtime.allow_unisolated=true")
+        daemon.spawn()
+        assert await daemon.wait() == EXIT_REFUSED
+        assert "Address already in use" in daemon.log_text()
+    daemon = DaemonProcess(tmp_path, address, "runtime.allow_unisolated=true", f"http.token_file={tmp_path}/none")
+    daemon.spawn()
+    assert await daemon.wait() == EXIT_REFUSED
+    assert "none cannot be read" in daemon.log_text()
+    assert "Traceback" not in daemon.log_text()
+
+
+async def test_the_first_line_says_where(daemon: DaemonProcess) -> None:
+    """Whoever starts a daemon is told its socket and its data directory."""
+    line = next(json.loads(line) for line in daemon.log_text().splitlines() if '"serving"' in line)
+    assert (line["at"], line["data"]) == ([str(daemon.socket)], str(daemon.data))
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
