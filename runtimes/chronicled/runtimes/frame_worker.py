@@ -145,6 +145,7 @@ class FrameWorker:
         output_bytes_max: int = 256 << 20,
         content: bytes | None = None,
         position: int = 0,
+        version: int = 1,
     ) -> str:
         """Send an action, with its content; return its id."""
         assert self.link is not None
@@ -157,7 +158,7 @@ class FrameWorker:
                     fence=self.fence if fence is None else fence,
                     lane=lane,
                     kind=kind,
-                    version=1,
+                    version=version,
                     payload=payload if isinstance(payload, bytes) else msgspec.json.encode(payload),
                     timeout_seconds=timeout_seconds,
                     quiet_seconds=quiet_seconds,
