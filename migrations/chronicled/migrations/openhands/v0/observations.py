@@ -56,9 +56,9 @@ def read_ending(e: Envelope, kind: str | None) -> Ending:
         Unreadable: the observation ends no action, or its fields cannot be read.
     """
     taken, read = ENDINGS[e.type]
-    ending = read(e)
     if e.type == "browse" and kind in {"browse", "browse_interactive"}:
-        ending.kind = kind
+        e.fields["trigger_by_action"] = kind
+    ending = read(e)
     e.lose_rest(taken)
     return ending
 
