@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -68,9 +69,14 @@ class KitModule(pytest.Module):
                 metafunc.parametrize(name, values, ids=ids, scope="module")
 
 
-def collect(session: pytest.Session, name: str, examples: str) -> Iterator[pytest.Item]:
-    """Return the items of the kit for a unit."""
+def collect(session: pytest.Session, name: str, examples: str, *, keeping: bool = False) -> Iterator[pytest.Item]:
+    """Return the items of the kit for a unit; before that, write down what is to be kept of it, if that is wanted."""
     judged = Judged(name, examples)
+    if keeping and judged.loaded is not None:
+        from chronicled.daemon.units.conformance.keeping import keep
+
+        for path in keep(judged.loaded.unit):
+            sys.stdout.write(f"written: {path}\n")
     for module in MODULES:
         full = f"{__package__}.{module}"
         path = Path(__file__).with_name(f"{module}.py")

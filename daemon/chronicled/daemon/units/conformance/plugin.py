@@ -11,6 +11,7 @@ __all__ = ["pytest_addoption", "pytest_collection_modifyitems"]
 
 UNIT = "chronicled_unit"
 EXAMPLES = "chronicled_examples"
+KEEP = "chronicled_keep"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     examples = "examples of its actions (chronicled.daemon.units.conformance.examples): package.module:NAME"
     group.addoption("--chronicled-unit", dest=UNIT, metavar="NAME", default=None, help=unit)
     group.addoption("--chronicled-examples", dest=EXAMPLES, metavar="NAME", default=None, help=examples)
+    keep = "write lines of schema.lock and golden events that are missing; what is there stays as it is"
+    group.addoption("--chronicled-keep", dest=KEEP, action="store_true", help=keep)
     parser.addini(UNIT, unit, default="")
     parser.addini(EXAMPLES, examples, default="")
 
@@ -30,4 +33,5 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     if name:
         from chronicled.daemon.units.conformance.collection import collect
 
-        items.extend(collect(session, str(name), str(config.getoption(EXAMPLES) or config.getini(EXAMPLES) or "")))
+        examples = str(config.getoption(EXAMPLES) or config.getini(EXAMPLES) or "")
+        items.extend(collect(session, str(name), examples, keeping=bool(config.getoption(KEEP))))
