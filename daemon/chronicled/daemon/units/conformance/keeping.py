@@ -48,10 +48,10 @@ def keep(unit: Unit) -> list[str]:
 
 
 def _least(spec: KindSpec) -> bytes:
-    """Return the smallest payload of a version, as that version writes it."""
+    """Return a payload with all fields at their defaults, and what has none as small as it can be."""
 
     def fits(_: dict[str, Any]) -> bool:
         return True
 
-    least: dict[str, Any] = find(payloads(spec.payload), fits, settings=settings(derandomize=True, database=None))
+    least: dict[str, Any] = find(payloads(spec.payload, required=True), fits, settings=settings(database=None))
     return msgspec.json.encode(msgspec.convert(least, spec.payload))

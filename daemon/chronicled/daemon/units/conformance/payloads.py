@@ -15,13 +15,20 @@ ITEMS_MAX = 4
 TEXT_MAX = 12
 
 
-def payloads(payload: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, Any]]:
+def payloads(payload: type[msgspec.Struct], *, required: bool = False) -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy of payloads that fit: every field filled in, as stored payloads have them.
+
+    Args:
+        payload: The struct.
+        required: Fill in only those fields that have no default.
 
     Raises:
         NotImplementedError: the struct has a type that JSON payloads should not have.
     """
-    strategy: st.SearchStrategy[dict[str, Any]] = _of(inspect.type_info(payload))
+    info: Any = inspect.type_info(payload)
+    if required:
+        return st.fixed_dictionaries({each.encode_name: _of(each.type) for each in info.fields if each.required})
+    strategy: st.SearchStrategy[dict[str, Any]] = _of(info)
     return strategy
 
 
