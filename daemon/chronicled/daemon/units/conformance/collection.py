@@ -75,8 +75,8 @@ def collect(session: pytest.Session, name: str, examples: str, *, keeping: bool 
     if keeping and judged.loaded is not None:
         from chronicled.daemon.units.conformance.keeping import keep
 
-        for path in keep(judged.loaded.unit):
-            sys.stdout.write(f"written: {path}\n")
+        for written in keep(judged.loaded.unit):
+            sys.stdout.write(f"written: {written}\n")
     for module in MODULES:
         full = f"{__package__}.{module}"
         path = Path(__file__).with_name(f"{module}.py")
