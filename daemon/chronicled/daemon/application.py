@@ -289,6 +289,7 @@ class Application:
             unreachable_seconds=self._settings.runtime.unreachable_seconds,
             proof_seconds=self._settings.runtime.proof_seconds,
             output_bytes_max=self._settings.limits.output_bytes_max,
+            download_bytes_max=self._settings.limits.download_bytes_max,
             drain_seconds=self._settings.limits.drain_seconds,
         )
         return Worker(

@@ -16,7 +16,7 @@ import msgspec
 
 from chronicled.daemon import locations
 from chronicled.events.errors import ConfigurationError
-from chronicled.events.limits import BODY_BYTES_MAX, OUTPUT_BYTES_MAX, UPLOAD_BYTES_MAX
+from chronicled.events.limits import BODY_BYTES_MAX, DOWNLOAD_BYTES_MAX, OUTPUT_BYTES_MAX, UPLOAD_BYTES_MAX
 from chronicled.runtimes.docker.images_settings import ImageSettings
 from chronicled.runtimes.docker.network_settings import NetworkSettings
 from chronicled.runtimes.docker.settings import DockerSettings
@@ -93,6 +93,8 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     """How long open requests may take after SIGTERM."""
     output_bytes_max: Bytes = OUTPUT_BYTES_MAX
     """Most output kept of one action."""
+    download_bytes_max: Bytes = DOWNLOAD_BYTES_MAX
+    """Largest file or archive that is downloaded."""
     upload_bytes_max: Bytes = UPLOAD_BYTES_MAX
     """Largest file or archive that is uploaded."""
     uploads_max: Count = 16

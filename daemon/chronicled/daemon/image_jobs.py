@@ -8,19 +8,21 @@ import io
 import os
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 import anyio
 import msgspec
 import structlog
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
 from chronicled.daemon.image_stream import ImageStream
 from chronicled.daemon.lifecycle import SYSTEM_TENANT
 from chronicled.daemon.locations import make_private
 from chronicled.daemon.submission import Submitter
 from chronicled.events.envelope import Event
-from chronicled.events.errors import ChronicledError, Overloaded, StorageFull
+from chronicled.events.errors import ChronicledError, Overloaded, StorageFull, Unavailable
 from chronicled.events.ids import IdSource, id_of_key
 from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.runtimes.docker.images import Images
@@ -93,6 +95,7 @@ class ImageJobs:
         self._directory = directory
         self._up_to = up_to
         self._running: dict[str, _Running] = {}
+        self._tasks: TaskGroup | None = None
         self._new, self._work = anyio.create_memory_object_stream[Callable[[], Coroutine[Any, Any, None]]](
             images.settings.builds_waiting_max
         )
@@ -103,10 +106,14 @@ class ImageJobs:
     async def run(self) -> None:
         """Do what is asked for until cancelled; then each job that is not over is told to be cancelled."""
         await to_thread.run_sync(self._clear)
-        async with anyio.create_task_group() as tasks, self._work:
-            tasks.start_soon(self._begin)
-            async for job in self._work:
-                tasks.start_soon(job)
+        async with anyio.create_task_group() as tasks, self._work, self._new:
+            self._tasks = tasks
+            try:
+                tasks.start_soon(self._begin)
+                async for job in self._work:
+                    tasks.start_soon(job)
+            finally:
+                self._tasks = None
 
     async def _begin(self) -> None:
         for tenant in (SYSTEM_TENANT, "default"):
@@ -136,7 +143,8 @@ class ImageJobs:
             payload = ImageProgress(image=name, phase="pull", status="queued")
             work = _pulling(self.images, name, pull)
             with self._place():
-                jobs.append(await self._submit(by, payload, _Pull(name, pull), work, key, index))
+                inputs = _Pull(name, pull)
+                jobs.append(await self._apart(partial(self._submit, by, payload, inputs, work, key, index)))
         return jobs
 
     async def build(
@@ -151,8 +159,8 @@ class ImageJobs:
         """
         name = built_name(by.tenant, wanted.name)
         path = os.path.join(self._directory, f"{self._ids.new()}.tar")
-        with self._place(), contextlib.ExitStack() as unless_begun:
-            unless_begun.callback(_remove, path)
+        with self._place(), contextlib.ExitStack() as unless_received:
+            unless_received.callback(_remove, path)
             digest = await _receive(content, path, wanted)
             request = BuildRequest(
                 name=name,
@@ -173,10 +181,16 @@ class ImageJobs:
                 finally:
                     _remove(path)
 
-            job = await self._submit(by, payload, inputs, work, key, 0)
-            if job.begun:
-                unless_begun.pop_all()
-            return job
+            async def submit() -> ImageJob:
+                with contextlib.ExitStack() as unless_begun:
+                    unless_begun.callback(_remove, path)
+                    job = await self._submit(by, payload, inputs, work, key, 0)
+                    if job.begun:
+                        unless_begun.pop_all()
+                return job
+
+            unless_received.pop_all()
+            return await self._apart(submit)
 
     async def wait(self, jobs: Sequence[ImageJob], seconds: float) -> bool:
         """Return whether all of them are over, waiting for so long at most."""
@@ -205,6 +219,30 @@ class ImageJobs:
             self._new.send_nowait(lambda: self._do(id, running, work))
         return ImageJob(id, payload.image, appended.events[0], not appended.repeated)
 
+    async def _apart(self, begin: Callable[[], Awaitable[ImageJob]]) -> ImageJob:
+        """Begin a job in a task of our own: what is in the log is done though whoever asked for it has gone away."""
+        if self._tasks is None:
+            return await begin()
+        done = anyio.Event()
+        begun: list[ImageJob] = []
+        errors: list[Exception] = []
+
+        async def run() -> None:
+            try:
+                begun.append(await begin())
+            except Exception as error:
+                errors.append(error)
+            finally:
+                done.set()
+
+        self._tasks.start_soon(run)
+        await done.wait()
+        if errors:
+            raise errors[0]
+        if not begun:
+            raise Unavailable("The daemon is stopping; ask again when it is back.")
+        return begun[0]
+
     @contextlib.contextmanager
     def _place(self) -> Generator[None]:
         """Hold a place for a job that is being begun."""
@@ -232,6 +270,11 @@ class ImageJobs:
         except ChronicledError as error:
             if last.status != "failed":
                 await tell(msgspec.structs.replace(last, status="failed", error=error.detail))
+        except Exception as error:
+            # An engine that answers in words of its own ends one job, and not the daemon.
+            _log.exception("image_job_failed", image=last.image)
+            told = f"Something failed inside: {type(error).__name__}: {error}"
+            await tell(msgspec.structs.replace(last, status="failed", error=told))
         except BaseException:
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + STOP_SECONDS):
                 if last.status not in {"done", "failed", "cancelled"}:

@@ -24,13 +24,18 @@ _TAKEN: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
 def remove_tree(path: str) -> bool:
-    """Remove a folder with all that is in it, what its owner made unreadable too; return whether it is gone. Blocks.
+    """Remove a folder or file, with all that is in it, made unreadable or not; return whether it is gone. Blocks.
 
     A folder within is moved up to the top before it is emptied, so that three are open at most. Idempotent; a removal
     that was cut short is gone on with. What cannot be removed stays, and nothing is raised for it.
     """
     with contextlib.suppress(OSError):
-        top = _open(path)
+        try:
+            top = _open(path)
+        except NotADirectoryError:
+            # A file, or a link, which goes as it is.
+            os.unlink(path)
+            return True
         try:
             _Emptying(top).run()
         finally:

@@ -140,6 +140,16 @@ async def test_a_body_that_is_too_large_is_refused(launch: Launch) -> None:
     assert not [file for file in (daemon.data / "blobs").rglob("*") if file.is_file()]
 
 
+async def test_a_download_that_is_too_large_is_refused(launch: Launch) -> None:
+    """The operator's bound holds for what comes out, as one for what goes in does; what is just as large comes."""
+    daemon = await launch("limits.download_bytes_max=100000")
+    await daemon.post("/v1/sessions", {"session": "s"})
+    await act(daemon, "/v1/sessions/s", "run", command="head -c 100000 /dev/zero >fits; head -c 100001 /dev/zero >not")
+    assert len((await daemon.get("/v1/sessions/s/files?path=fits&form=file")).data) == 100_000
+    answer = await daemon.get("/v1/sessions/s/files?path=not&form=file")
+    assert (answer.status, answer.json["reason"]) == (409, "too_large"), answer
+
+
 async def test_a_queued_upload_survives_a_kill_of_the_daemon(launch: Launch) -> None:
     """The content of an accepted upload is durable: killed before it ran, the next daemon brings it."""
     daemon = await launch(name="one")

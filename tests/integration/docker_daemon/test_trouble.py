@@ -8,7 +8,7 @@ import shutil
 import stat
 import time
 
-from tests.engine.fixture import DEBIAN, Engine
+from tests.engine.fixture import DEBIAN, MUSL, Engine
 from tests.integration.daemon.process import DaemonProcess, until
 from tests.integration.docker_daemon.conftest import LaunchDocker
 from tests.integration.docker_daemon.sessions import Session
@@ -18,6 +18,11 @@ NO_SUCH_IMAGE = """\
 warm = [{ image = "chronicled-test/is-not-there:1" }]
 [images]
 pull = "never"
+"""
+WARM = f"""\
+[runtime]
+offered = ["docker"]
+warm = [{{ image = "{MUSL}", count = 2 }}]
 """
 DIG = 'python3 -c \'import os; [(os.mkdir("d"), os.chdir("d")) for _ in range(1500)]\''
 """Folders in folders, more than calls may nest."""
@@ -93,3 +98,35 @@ async def test_a_copied_data_directory_touches_nothing_of_the_first(launch: Laun
 
 def _no_sockets(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if stat.S_ISSOCK(os.lstat(os.path.join(folder, name)).st_mode)]
+
+
+async def test_folders_of_a_warm_pool_go_after_a_crash(launch: LaunchDocker, engine: Engine) -> None:
+    """What the log never knew leaves nothing on the disk: token, settings and spool go with the next start."""
+    daemon = await launch(engine, configuration=WARM)
+    session = await Session.create(daemon, engine)
+    await session.run("true")
+
+    def places() -> set[str]:
+        roots = (daemon.data / "sandboxes", daemon.data / "run" / "sandboxes")
+        return {name for root in roots for name in os.listdir(root)}
+
+    def spools() -> set[str]:
+        return set(os.listdir(daemon.data / "spool"))
+
+    async def waiting() -> bool:
+        return len(places()) >= 3 and len(spools()) >= 3
+
+    await until(waiting)
+    (own,) = {path.name for path in (daemon.data / "run" / "sandboxes").iterdir()} & {
+        event["payload"]["sandbox"] for event in await session.told("sandbox_requested")
+    }
+    before, spooled = places(), spools()
+    await daemon.kill()
+    await daemon.start()
+    generations = set(await session.generations())
+
+    async def tidy() -> bool:
+        return (places() & before, spools() & spooled) == ({own}, generations)
+
+    await until(tidy)
+    assert (await session.run("echo still"))["output"] == "still\n"

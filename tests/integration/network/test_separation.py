@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from tests.integration.docker.host import docker
 from tests.integration.network.place import Commands, open_place
+
+from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes.testing import make_spec
 
 pytestmark = pytest.mark.usefixtures("engine", "carrier")
 
@@ -60,3 +64,23 @@ async def test_the_open_bridge_goes_with_the_last_sandbox(tmp_path: Path) -> Non
             assert len(docker("network", "ls", "-q", "-f", label).split()) == 1
         await place.runtime.sweep((), head=1 << 62)
         assert docker("network", "ls", "-q", "-f", label) == ""
+
+
+async def test_a_sweep_takes_the_bridge_from_nobody_who_comes(tmp_path: Path) -> None:
+    """A sandbox that becomes known while the sweep is at it finds the bridge, or makes another."""
+    async with open_place(tmp_path) as place:
+        async with place.sandbox("open"):
+            pass
+        policy = place.runtime.networks["open"]
+        known: set[str] = set()
+        spec = make_spec(tmp_path, request=SandboxRequest(network="open"))
+
+        async def come() -> str:
+            known.add(spec.sandbox)
+            return (await policy.prepare(spec)).mode
+
+        for _ in range(5):
+            known.clear()
+            sweeping = asyncio.create_task(policy.sweep(known, 1))
+            name, _ = await asyncio.gather(come(), sweeping)
+            assert docker("network", "ls", "-q", "-f", f"name={name}")

@@ -164,6 +164,12 @@ class OpenNetwork:
             }
         )
 
+    async def _remove(self) -> None:
+        docker = await self._connect()
+        networks: Any = docker.networks
+        for found in await networks.list(filters={"label": [f"{k}={v}" for k, v in self._labels.items()]}):
+            await (await networks.get(found["Id"])).delete()
+
     def _check(self, found: Mapping[str, Any]) -> None:
         labels: dict[str, str] = found.get("Labels") or {}
         options: dict[str, str] = found.get("Options") or {}
@@ -181,14 +187,12 @@ class OpenNetwork:
 
     async def sweep(self, known: Collection[str], head: int) -> None:
         """Remove the bridge when there is no sandbox that could be in it."""
-        if known:
-            return
         try:
-            with anyio.fail_after(CALL_SECONDS):
-                docker = await self._connect()
-                networks: Any = docker.networks
-                for found in await networks.list(filters={"label": [f"{k}={v}" for k, v in self._labels.items()]}):
-                    await (await networks.get(found["Id"])).delete()
+            # Nobody who has just been told that it is there may find it gone: known comes before prepared.
+            async with self._making:
+                if not known:
+                    with anyio.fail_after(CALL_SECONDS):
+                        await self._remove()
         except DockerError as error:
             if error.status not in {403, 404, 409}:
                 raise SandboxError(f"network: the bridge cannot be removed: {error.message}") from None

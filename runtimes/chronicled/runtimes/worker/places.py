@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from chronicled.events.disk import Disk
+from chronicled.runtimes import process_proof
 from chronicled.runtimes.removal import remove_tree
 from chronicled.runtimes.worker.settings import Directories
 
-__all__ = ["open_results", "prepare", "read_token", "remove", "restore"]
+__all__ = ["forget_orphans", "open_results", "prepare", "read_token", "remove", "restore"]
+
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _log = structlog.get_logger("chronicled.worker")
 
@@ -57,6 +63,23 @@ def read_token(path: str) -> str:
 def open_results(directories: Directories, disk: Disk, generation: str) -> int:
     """Open the generation's result spool; its server gets the descriptor, never the path."""
     return disk.open(directories.results(generation), os.O_RDWR | os.O_CREAT)
+
+
+def forget_orphans(directories: Directories, needed: Callable[[str], bool]) -> list[str]:
+    """Remove what a crash has left of sandboxes that are not needed any more, by their ids; return those. Blocks.
+
+    What a process of this host still holds locked stays, and what has no sandbox's name.
+    """
+    found = {*os.listdir(directories.sandboxes), *os.listdir(directories.sockets)}
+    orphans = sorted(name for name in found if _ID.fullmatch(name) and not needed(name))
+    gone: list[str] = []
+    for name in orphans:
+        folder = directories.sandbox(name)
+        if not os.path.isdir(folder) or not process_proof.is_locked(folder):
+            remove(directories.socket_directory(name))
+            remove(folder)
+            gone.append(name)
+    return gone
 
 
 def remove(path: str) -> None:

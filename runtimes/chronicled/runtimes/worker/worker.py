@@ -159,6 +159,7 @@ class Worker:
                     await self._all_claimed.wait()
                 await self._sweep(context)
                 await self._forget_dead_generations(journal)
+                await self._forget_orphans(context)
                 tasks.start_soon(self._sweep_for_ever, context)
                 tasks.start_soon(pool.run)
                 task_status.started()
@@ -249,6 +250,18 @@ class Worker:
         for name in await to_thread.run_sync(os.listdir, self._directories.spool):
             if not needed(name):
                 await to_thread.run_sync(places.remove, self._directories.generation_spool(name))
+
+    async def _forget_orphans(self, context: Context) -> None:
+        """Remove the folders of sandboxes that no log knows: those of a warm pool, after a crash."""
+        if self._held or any(slot.session is None for slot in self._slots.values()):
+            return  # as for a sweep
+
+        def needed(sandbox: str) -> bool:
+            return sandbox > self._began or sandbox in context.sandboxes
+
+        gone = await to_thread.run_sync(places.forget_orphans, self._directories, needed)
+        if gone:
+            _log.info("orphaned_folders_removed", sandboxes=gone)
 
     async def _sweep(self, context: Context) -> None:
         if self._held or any(slot.session is None for slot in self._slots.values()):
