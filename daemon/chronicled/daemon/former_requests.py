@@ -35,22 +35,28 @@ class FormerRequests:
         self._request_key = request_key
 
     async def repeat(self, tenant: str, session: str, id: str, lane: str, request: ActionRequest) -> Draft | None:
-        """Return the draft that the log takes for a repeat, if it has the action of that id in a former version.
+        """Return the draft that the log takes for a repeat, if it has the action of that id from a former version.
 
         None: it does not, or that version would not have taken this payload.
         """
         event = await self._store.find(tenant, id)
-        spec = None if event is None else self._former(event)
-        if event is None or spec is None or (event.session, event.kind) != (session, request.kind):
+        if event is None or event.session != session:
             return None
-        try:
-            payload = self._codec.validate(spec, request.payload)
-        except (InvalidPayload, PayloadTooLarge):
-            return None
-        digest = canonical_request(
-            self._request_key, session, spec.kind, spec.version, payload, lane, request.expected_sequence
-        )
-        return self._as_stored(event, lane, digest)
+        stored, draft = await self._store.request(tenant, id), None
+        for spec in self._formers(event, request.kind):
+            try:
+                payload = self._codec.validate(spec, request.payload)
+            except (InvalidPayload, PayloadTooLarge):
+                continue
+            digest = canonical_request(
+                self._request_key, session, spec.kind, spec.version, payload, lane, request.expected_sequence
+            )
+            if digest == stored:
+                return self._as_stored(event, lane, digest)
+            if (spec.kind, spec.version) == (event.kind, event.version):
+                draft = self._as_stored(event, lane, digest)
+        # Another request under the id of one of a former version: the log refuses it as such.
+        return draft
 
     async def repeated(self, append: Append, requests: Sequence[ActionRequest]) -> Append | None:
         """Return the append with what the log has in former versions as it was asked for then; None: it has nothing."""
@@ -74,20 +80,33 @@ class FormerRequests:
         """
         first = append.drafts[0]
         event = await self._store.find(first.tenant, first.id)
-        spec = None if event is None else self._former(event)
-        former = None if spec is None else self._brought_back(first, payload, spec)
-        if event is None or spec is None or former is None or event.kind != first.kind:
+        if event is None or event.kind != first.kind:
             return None
-        digest = canonical_request(
-            self._request_key, first.session, spec.kind, spec.version, asked(former), first.lane, None
-        )
+        stored = await self._store.request(first.tenant, first.id)
+        for spec in self._formers(event, first.kind):
+            former = self._brought_back(first, payload, spec)
+            if former is None:
+                continue
+            digest = canonical_request(
+                self._request_key, first.session, spec.kind, spec.version, asked(former), first.lane, None
+            )
+            if digest == stored:
+                break
+        else:
+            return None
         others = [msgspec.structs.replace(draft, request=digest) for draft in append.drafts[1:]]
         return msgspec.structs.replace(append, drafts=(self._as_stored(event, first.lane, digest), *others))
 
-    def _former(self, event: Event) -> KindSpec | None:
-        """Return the version that the event is of, if that is not the current one."""
-        spec = self._codec.registry.find(event.category, event.kind, event.version)
-        return None if spec is self._codec.registry.find_current(event.category, event.kind, event.version) else spec
+    def _formers(self, event: Event, kind: str) -> list[KindSpec]:
+        """Return the former versions of the kind that the event may have been accepted in, the newest first.
+
+        Mostly that is the one that it is of. In a log that was written anew it is current, and its request is not.
+        """
+        registry, category = self._codec.registry, event.category
+        today = registry.find_current(category, event.kind, event.version)
+        found = [spec for spec in registry if (spec.category, spec.kind) == (category, kind) and spec is not today]
+        former = [spec for spec in found if registry.find_current(category, spec.kind, spec.version) is today]
+        return sorted(former, key=lambda spec: -spec.version)
 
     def _brought_back(self, draft: Draft, payload: msgspec.Struct, spec: KindSpec) -> msgspec.Struct | None:
         """Return the payload as that version has it; None where that would not be the same."""

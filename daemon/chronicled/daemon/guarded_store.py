@@ -66,6 +66,10 @@ class GuardedStore:
         """Return the event of that id, or None."""
         return await self._store.find(tenant, id)
 
+    async def request(self, tenant: str, id: str) -> bytes | None:
+        """Return the digest of the request that wrote the event, or None."""
+        return await self._store.request(tenant, id)
+
     async def terminal(self, tenant: str, action: str) -> Event | None:
         """Return the action's terminal observation, or None."""
         return await self._store.terminal(tenant, action)

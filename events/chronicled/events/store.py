@@ -137,6 +137,10 @@ class EventStore(Protocol):
         """Return the event of that id, or None."""
         ...
 
+    async def request(self, tenant: str, id: str) -> bytes | None:
+        """Return the digest of the request that wrote the event of that id; None without one, or without the event."""
+        ...
+
     async def terminal(self, tenant: str, action: str) -> Event | None:
         """Return the terminal observation of the action of that id, or None."""
         ...

@@ -140,6 +140,12 @@ class MemoryStore(LogStore):
         self._writer.check()
         return self._at(self._medium.ids.get((tenant, id_bytes(id))))
 
+    async def request(self, tenant: str, id: str) -> bytes | None:
+        """Return the digest of the request that wrote the event of that id, or None."""
+        self._writer.check()
+        position = self._medium.ids.get((tenant, id_bytes(id)))
+        return None if position is None else self._medium.rows[position - 1].request
+
     async def terminal(self, tenant: str, action: str) -> Event | None:
         """Return the terminal observation of the action of that id, or None."""
         self._writer.check()

@@ -137,6 +137,10 @@ class SqliteStore(LogStore):
         """Return the event of that id, or None."""
         return await self._ask(self._reader.by_id, tenant, id_bytes(id))
 
+    async def request(self, tenant: str, id: str) -> bytes | None:
+        """Return the digest of the request that wrote the event of that id, or None."""
+        return await self._ask(self._reader.request, tenant, id_bytes(id))
+
     async def terminal(self, tenant: str, action: str) -> Event | None:
         """Return the terminal observation of the action of that id, or None."""
         return await self._ask(self._reader.terminal, tenant, id_bytes(action))

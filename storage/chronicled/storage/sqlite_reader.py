@@ -100,6 +100,12 @@ class SqliteReader:
         """Return the event of that id."""
         return self._one(connection, "tenant = (SELECT number FROM tenant WHERE name = ?) AND id = ?", (tenant, id))
 
+    def request(self, connection: sqlite3.Connection, tenant: str, id: bytes) -> bytes | None:
+        """Return the digest of the request that wrote the event of that id."""
+        sql = "SELECT request FROM event WHERE tenant = (SELECT number FROM tenant WHERE name = ?) AND id = ?"
+        found = connection.execute(sql, (tenant, id)).fetchone()
+        return None if found is None or found[0] is None else bytes(found[0])
+
     def terminal(self, connection: sqlite3.Connection, tenant: str, action: bytes) -> Event | None:
         """Return the terminal observation of the action of that id."""
         where = "tenant = (SELECT number FROM tenant WHERE name = ?) AND cause = ? AND terminal = 1"

@@ -82,6 +82,8 @@ class EventStoreContract:
         assert heard == [*created, event]
         assert list((await store.read(0, 10)).events) == [*created, event, ended]
         assert await store.find("default", action.id) == event
+        assert await store.request("default", action.id) == REQUEST
+        assert await store.request("default", terminal.id) is None
         assert await store.terminal("default", action.id) == ended
         assert await store.last("default", "s") == ended
         assert bytes(event.payload) == action.payload
@@ -95,6 +97,7 @@ class EventStoreContract:
         await store.append(Append((action,)))
         for tenant, id in (("default", make.ids.new()), ("other", action.id)):
             assert await store.find(tenant, id) is None
+            assert await store.request(tenant, id) is None
         assert await store.terminal("default", action.id) is None
         assert await store.last("default", "nobody") is None
         assert await store.last("other", "s") is None

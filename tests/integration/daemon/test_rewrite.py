@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -9,8 +10,15 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from tests.integration.daemon.conftest import Launch
 from tests.integration.daemon.process import DaemonProcess, until
+
+from chronicled.events.codec import canonical_request, encode_json
+from chronicled.events.kinds import former
+from chronicled.events.store import Append
+from chronicled.storage.sqlite import LOG_NAME, SqliteStore
+from chronicled.storage.testing_drafts import DraftMaker
 
 BIN = Path(sys.executable).parent / "chronicled"
 VALUE = "hT7%kq2/Zp+9wLm4"
@@ -76,11 +84,11 @@ async def test_a_daemon_goes_on_with_the_new_log(launch: Launch, tmp_path: Path)
 
     head = (await new.get("/v1/events?limit=1")).json["events"][0]
     assert (head["position"], head["kind"], head["session"]) == (1, "log_rewritten", "daemon")
-    former = json.loads(chronicled("audit", "verify", "--json", "--data", old.data).stdout)
+    verified_before = json.loads(chronicled("audit", "verify", "--json", "--data", old.data).stdout)
     assert head["payload"]["former"] | {"leaf": ""} == {
         "incarnation": page["incarnation"],
-        "size": former["events"],
-        "root": former["root"],
+        "size": verified_before["events"],
+        "root": verified_before["root"],
         "leaf": "",
         "verified": True,
         "problem": None,
@@ -99,6 +107,31 @@ async def test_a_daemon_goes_on_with_the_new_log(launch: Launch, tmp_path: Path)
     assert more["observation"]["payload"]["output"].startswith("still <secret:TOKEN>\n")
     other = {"kind": "run", "payload": {"command": "false"}, "id": ids[0]}
     assert (await new.post(f"{session}/actions", other)).status == 422
+
+
+async def test_a_retry_of_what_was_accepted_in_a_former_version_finds_its_answer(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """The digest of such a request is over the former payload, though the new log has the event in today's version."""
+    data, key, id = tmp_path / "old" / "data", b"k" * 32, str(uuid.uuid4())
+    data.mkdir(parents=True, mode=0o700)
+    identity = {"instance": str(uuid.uuid4()), "request_key": base64.b64encode(key).decode()}
+    (data / "instance.json").write_text(json.dumps(identity))
+    (data / "instance.json").chmod(0o600)
+    payload = former.Run(command="true")
+    request = canonical_request(key, "s", "run", 1, payload, "main", None)
+    maker = DraftMaker()
+    action = replace(maker.action("s"), id=id, payload=encode_json(payload), request=request)
+    async with await SqliteStore.open(data / LOG_NAME) as store:
+        await store.append(maker.create("s"))
+        await store.append(Append((action, maker.terminal("s", id))))
+    done = chronicled("migrate", "rewrite", data, tmp_path / "new" / "data", "--json")
+    assert (done.returncode, json.loads(done.stdout)["events_changed"]) == (0, 2), done.stderr
+    new = await launch(name="new")
+    again = await new.post("/v1/sessions/s/actions", {"kind": "run", "payload": {"command": "true"}, "id": id})
+    assert (again.status, again.json["action"]["id"], again.json["action"]["version"]) == (200, id, 2), again
+    other = await new.post("/v1/sessions/s/actions", {"kind": "run", "payload": {"command": "false"}, "id": id})
+    assert other.status == 422
 
 
 async def test_what_is_open_keeps_a_log_where_it_is(launch: Launch, tmp_path: Path) -> None:
