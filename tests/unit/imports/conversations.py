@@ -69,7 +69,11 @@ async def bring(
 ) -> list[Outcome]:
     """Import what is at the path."""
     chosen = ImportOptions(**options)
-    note = None if report is None else lambda _, entry: report.append(entry)
+
+    def note(session: str, entry: Entry) -> None:
+        if report is not None:
+            report.append(entry)
+
     importer = Importer(to.store, to.blobs, CODEC, utc_reader(chosen.timezone), note)
     format, sources = discover(path)
     return [

@@ -6,6 +6,7 @@ import json
 import os
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.imports.conversations import pairs, ran, run, write_files, write_page
@@ -204,7 +205,7 @@ def test_an_array_is_read_in_bounded_memory(tmp_path: Path) -> None:
 def test_lines_become_sessions(tmp_path: Path) -> None:
     """Each line of an evaluation's output is a session of its own; a torn line and one without a history are too."""
     path = tmp_path / "output.jsonl"
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"instance_id": "a/b 1", "history": [[run(0), ran(1)]], "error": None},
         {"instance_id": "a/b 1", "history": None},
         {"issue": {"owner": "o", "repo": "r", "number": 5}, "history": []},
