@@ -67,19 +67,26 @@ def back_up(
             "another disk, or with --no-backup if you have a copy of your own."
         )
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    try:
+        _copy(connection, part, page_bytes, progress)
+        _sync(part)
+    except BaseException:
+        part.unlink(missing_ok=True)  # its room may be what is missing
+        raise
+    os.replace(part, target)
+    _sync(target.parent)
 
+
+def _copy(connection: sqlite3.Connection, part: Path, page_bytes: int, progress: Counter) -> None:
     def copied(_status: int, remaining: int, total: int) -> None:
         faultpoint.reached("mid_backup")
         progress((total - remaining) * page_bytes, total * page_bytes)
 
     with closing(sqlite3.connect(part)) as copy:
-        # Synced as a whole below, before it has its name.
+        # Synced as a whole afterwards, before it has its name.
         copy.execute("PRAGMA synchronous = OFF")
         connection.backup(copy, pages=PAGES, progress=copied)
         copy.execute("PRAGMA journal_mode = DELETE")
-    _sync(part)
-    os.replace(part, target)
-    _sync(target.parent)
 
 
 def _state(connection: sqlite3.Connection) -> tuple[object, ...]:
