@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -114,6 +114,7 @@ def _verify(
             if verification.exhausted or stop():
                 return verification.report()
         verification.findings += _indexes(connection, end)
+        verification.findings += _counts(connection, end, {finding.position for finding in verification.findings})
     except sqlite3.DatabaseError as error:
         verification.findings.append(Finding(verification.next, f"the database cannot be read from here on: {error}"))
         return verification.report()
@@ -139,11 +140,21 @@ def _indexes(connection: sqlite3.Connection, end: int) -> Iterator[Finding]:
             yield Finding(position, text)
     for (position,) in connection.execute(BLOBS, (FINDINGS_MAX,)):
         yield Finding(position, "a reference to a blob does not belong to this event's session")
-    if connection.execute(HAS_COUNTS).fetchone() is not None:
-        # Readers go by them: an event that they leave out would be found by no filter.
-        for segment in range(min(segments_counted(connection), segments_whole(end))):
-            before = segment * SEGMENT_EVENTS
-            kept = connection.execute(KEPT, (segment,)).fetchall()
-            counted = connection.execute(f"{COUNTED} ORDER BY 2, 3", {"segment": segment, "before": before}).fetchall()
-            if kept != counted:
-                yield Finding(before + 1, f"the counts of segment {segment} do not follow from its events")
+
+
+def _counts(connection: sqlite3.Connection, end: int, bad: Collection[int]) -> Iterator[Finding]:
+    """Check the counts of segments: readers go by them, and an event that they leave out would be found by no filter.
+
+    Not of a segment in which an event is bad: there they follow from what is no more, and would hide where that is.
+    """
+    if connection.execute(HAS_COUNTS).fetchone() is None:
+        return
+    segments_bad = {(position - 1) // SEGMENT_EVENTS for position in bad}
+    for segment in range(min(segments_counted(connection), segments_whole(end))):
+        if segment in segments_bad:
+            continue
+        before = segment * SEGMENT_EVENTS
+        kept = connection.execute(KEPT, (segment,)).fetchall()
+        counted = connection.execute(f"{COUNTED} ORDER BY 2, 3", {"segment": segment, "before": before}).fetchall()
+        if kept != counted:
+            yield Finding(before + 1, f"the counts of segment {segment} do not follow from its events")
