@@ -149,8 +149,7 @@ def arguments_of(payload: Any) -> dict[str, Any]:
             continue
         if field.required or (value != field.default and value not in ([], {})):
             found[field.name] = msgspec.to_builtins(value)
-    for name in blobs_of(payload):
-        found[name] = part_of(payload, name)
+    found.update({name: part_of(payload, name) for name in blobs_of(payload) if name in found})
     return found
 
 
@@ -168,4 +167,4 @@ def _result(item: Item) -> dict[str, Any]:
 
 
 def _says(value: Any) -> bool:
-    return value is not None and value not in ("", [], {}, False)
+    return value is not None and value is not False and value not in ("", [], {})

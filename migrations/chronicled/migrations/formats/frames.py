@@ -21,7 +21,7 @@ from chronicled.events.outcome import Effects
 from chronicled.events.parts import blobs_of
 from chronicled.migrations.formats.chronicle import Chronicle, Item, Tally
 
-__all__ = ["Frame", "lane_frames"]
+__all__ = ["Frame", "carriage", "lane_frames"]
 
 PIECE_BYTES: Final = 16 << 10
 """Most bytes of output in one frame."""
@@ -174,11 +174,11 @@ def _show(
     yield frame(begin, _prompt(lane.prompt, command))
     last = "\n"
     for micros, text in _timed(_chunks(chronicle, tally, end), end.output_index, begin):
-        shown = text if tty else _carriage(text, last)
+        shown = text if tty else carriage(text, last)
         last = text[-1]
         yield frame(micros, shown)
     if isinstance(end, RunIpythonObservation) and end.result:
-        yield frame(finish, ("" if last == "\n" else "\r\n") + _carriage(end.result, ""))
+        yield frame(finish, ("" if last == "\n" else "\r\n") + carriage(end.result, ""))
         last = end.result[-1]
     remark = _remark(end)
     if last != "\n" or remark:
@@ -249,7 +249,7 @@ def _prompt(prompt: str, command: str) -> str:
     return f"{BOLD}{prompt}{PLAIN}" + "\r\n> ".join(shown) + "\r\n"
 
 
-def _carriage(text: str, before: str) -> str:
+def carriage(text: str, before: str) -> str:
     """Return text that goes to a terminal without a line discipline: each bare LF gets its CR."""
     shown = text.replace("\r\n", "\n").replace("\n", "\r\n")
     # A CR LF that was cut in two: its CR has gone out already.
