@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-BENCHMARKS = ("floor_store", "store", "latency", "output", "redaction", "imports", "idle", "containers")
+BENCHMARKS = ("floor_store", "store", "latency", "output", "redaction", "migrations", "imports", "idle", "containers")
 SECONDS_MAX = 600.0
 
 

@@ -32,8 +32,11 @@ REASON_CHARACTERS_MAX: Final = 1000
 class UpcasterChain(Protocol):
     """Brings an old payload to its kind's current version; implemented in `chronicled.migrations`."""
 
-    def straight(self, category: Category, kind: str, version: int) -> bool:
-        """Tell whether payloads of that version fit the current one as they are."""
+    def reader(self, old: KindSpec, new: KindSpec) -> Callable[[msgspec.Raw], Any] | None:
+        """Return what reads stored bytes of the version `old` as the current one, `new`.
+
+        None: the payload's shape decides what becomes of it, so it goes through `upcast`.
+        """
         ...
 
     def upcast(
@@ -277,10 +280,9 @@ class Codec:
         reader: Callable[[msgspec.Raw], Any]
         if current is spec:
             reader = self._decoder(spec.payload).decode
-        elif self.upcasters is None or self.upcasters.straight(*key):
-            reader = self._decoder(current.payload).decode
         else:
-            reader = self._migrator(category, kind, version)
+            assert self.upcasters is not None, "else it is not known"
+            reader = self.upcasters.reader(spec, current) or self._migrator(category, kind, version)
         self._readers[key] = reader
         return reader
 
@@ -291,12 +293,7 @@ class Codec:
 
         def migrate(raw: msgspec.Raw) -> Any:
             value = plain(raw)
-            try:
-                name, _, value = upcast(category, kind, version, value)
-            except LookupError as error:
-                raise _UnreadableError(_why(error), error) from error
-            except Exception as error:
-                raise _UnreadableError("upcaster_failed", error) from error
+            name, _, value = upcast(category, kind, version, value)
             payload = payloads.get(name)
             if payload is None:
                 payload = payloads[name] = current(category, name).payload
@@ -306,18 +303,20 @@ class Codec:
 
     def _opaque(self, event: Event, error: Exception) -> Opaque:
         raw = bytes(event.payload)
-        why: Why = "misfit"
         current = self.registry.find_current(event.category, event.kind, event.version)
-        reason = f"does not fit version {0 if current is None else current.version}: {error}"
-        if raw == ERASED:  # before what an upcaster made of it
+        why: Why
+        if isinstance(error, _UnreadableError):
+            why, reason = error.why, str(error)
+        elif raw == ERASED:
             why, reason = "erased", "it was erased"
-        elif isinstance(error, _UnreadableError):
-            why = error.why
-            reason = f"could not be migrated: {error}" if why == "upcaster_failed" else str(error)
-        elif isinstance(error, UnicodeDecodeError | RecursionError) or (
-            isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError)
+        elif isinstance(error, UnicodeDecodeError | RecursionError | msgspec.DecodeError) and not isinstance(
+            error, msgspec.ValidationError
         ):
-            why = "not_json"
+            why, reason = "not_json", f"is not JSON: {error}"
+        elif isinstance(error, msgspec.ValidationError) or self.registry.find(*_key(event)) is current:
+            why, reason = "misfit", f"does not fit version {0 if current is None else current.version}: {error}"
+        else:
+            why, reason = "upcaster_failed", f"could not be migrated: {error!r}"
         opaque = Opaque(event.kind, event.version, reason[:REASON_CHARACTERS_MAX], raw, why)
         self.told(opaque)
         return opaque
@@ -336,9 +335,8 @@ class _UnreadableError(Exception):
         self.why: Why = why
 
 
-def _why(error: LookupError) -> Why:
-    # A chain without a path raises just that; anything narrower is a step's own failure.
-    return "no_upcaster" if type(error) is LookupError else "upcaster_failed"
+def _key(event: Event) -> tuple[Category, str, int]:
+    return event.category, event.kind, event.version
 
 
 def _nobody(opaque: Opaque) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from chronicled.events.envelope import Category
 from chronicled.events.kind import KindSpec
 from chronicled.events.registry import Registry
+from chronicled.migrations.fields import Fields, reader
 
 __all__ = ["Chain", "Downcaster", "Further", "Upcaster", "unchanged"]
 
@@ -17,12 +18,9 @@ Key = tuple[Category, str, int]
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def unchanged(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return the payload as it is: the next version has more fields, or admits more, and defaults say what held before.
-
-    A path of such steps alone costs nothing: old bytes are read as the current version at once.
-    """
-    return payload
+unchanged: Final = Fields()
+"""The next version has more fields, or admits more, and defaults say what held before: the payload stays as it is. A
+path of such steps alone costs nothing: old bytes are read as the current version at once."""
 
 
 class Further(msgspec.Struct, frozen=True):
@@ -52,8 +50,8 @@ class Upcaster(msgspec.Struct, frozen=True):
     upcaster whose test holds is taken; the last one of a version has no test. Pure and total, changes nothing."""
     further: Callable[[dict[str, Any]], list[Further]] | None = None
     """Where one event of this version says what later ones say in several: those that come behind what `upgrade` makes
-    of it. Asked only where positions are new, by a rewrite of the log; a reader gets what `upgrade` gives. Pure, changes
-    nothing."""
+    of it. Asked only where positions are new, by a rewrite of the log; a reader gets what `upgrade` gives. Pure,
+    changes nothing."""
 
 
 class Downcaster(msgspec.Struct, frozen=True):
@@ -135,17 +133,25 @@ class Chain:
                 "`becomes` of that version does not say so"
             )
 
-    def straight(self, category: Category, kind: str, version: int) -> bool:
-        """Tell whether payloads of that version fit the current one as they are."""
-        key = (category, kind, version)
-        for _ in range(len(self._up) + 1):
-            steps = self._up.get(key)
-            if steps is None:
-                return True
-            if len(steps) > 1 or steps[0].upgrade is not unchanged:
-                return False
-            key = (category, *(steps[0].becomes or (key[1], key[2] + 1)))
-        return False
+    def reader(self, old: KindSpec, new: KindSpec) -> Callable[[msgspec.Raw], Any] | None:
+        """Return what reads stored bytes of the version `old` as the current one, `new`; None: their shape decides.
+
+        It raises as a decoder does, and whatever a step raises.
+        """
+        steps: list[Change] = []
+        key = old.key
+        while key != new.key:
+            step = self._up[key][0]
+            if step.when is not None:
+                return None
+            steps.append(step.upgrade)
+            key = (key[0], *(step.becomes or (key[1], key[2] + 1)))
+        if all(step == unchanged for step in steps):
+            return msgspec.json.Decoder(new.payload).decode
+        fields = [step for step in steps if isinstance(step, Fields)]
+        if len(fields) == len(steps):
+            return reader(old.payload, new.payload, fields)
+        return _one_by_one(new.payload, steps)
 
     def upcast(
         self, category: Category, kind: str, version: int, payload: Any, steps: int | None = None
@@ -208,3 +214,15 @@ class Chain:
         if back is None:
             raise LookupError(f"{category} {kind}: no downcaster from version {version}")
         return back.kind, back.version, back.downgrade(payload)
+
+
+def _one_by_one(payload: type[msgspec.Struct], steps: Iterable[Change]) -> Callable[[msgspec.Raw], Any]:
+    plain, convert, changes = msgspec.json.Decoder().decode, msgspec.convert, tuple(steps)
+
+    def read(raw: msgspec.Raw) -> Any:
+        value = plain(raw)
+        for change in changes:
+            value = change(value)
+        return convert(value, payload)
+
+    return read

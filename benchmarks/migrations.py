@@ -1,0 +1,200 @@
+"""What migration on read costs: old versions beside the newest, and what a log with nothing old pays for it.
+
+Bars: a payload that is five versions old is read in at most twice the time of one of the newest version, and reading
+pages of current events costs nothing more for it: at most 5 % beside a codec and pages that know no migrations.
+
+    python -m benchmarks.migrations [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from chronicled.events.codec import Codec
+from chronicled.events.envelope import Event
+from chronicled.events.kind import Payload, action
+from chronicled.events.presentation import Presentation
+from chronicled.events.registry import Registry
+from chronicled.migrations.chain import Chain, Upcaster, unchanged
+from chronicled.migrations.fields import Fields
+from chronicled.migrations.vocabulary import vocabulary
+
+__all__ = ["main"]
+
+VERSIONS: Final = 6
+UPCAST_BAR: Final = 2.0
+CURRENT_BAR: Final = 1.05
+EVENTS: Final = 500
+REPEATS: Final = 20
+
+
+class First(Payload, frozen=True, kw_only=True):
+    """What the kind began with."""
+
+    cmd: str
+    timeout_ms: int
+    tags: list[str] = []  # noqa: RUF012 - msgspec copies it
+    output: str = ""
+    code: int = 0
+    state: str = "done"
+
+
+class Newest(Payload, frozen=True, kw_only=True):
+    """What five changes made of it: two renamed fields, another unit, a new field with a value of its own, a flag."""
+
+    command: str
+    timeout_seconds: float
+    tags: list[str] = []  # noqa: RUF012 - msgspec copies it
+    output: str = ""
+    exit_code: int = 0
+    ok: bool = True
+    origin: str = "here"
+    environment: dict[str, str] = {}  # noqa: RUF012 - as above
+
+
+def _seconds(milliseconds: int) -> float:
+    return milliseconds / 1000
+
+
+def _is_done(state: str) -> bool:
+    return state == "done"
+
+
+STEPS: Final = (
+    Fields(renamed={"cmd": "command"}),
+    Fields(renamed={"timeout_ms": "timeout_seconds"}, changed={"timeout_ms": _seconds}),
+    Fields(added={"origin": "before"}),
+    Fields(renamed={"code": "exit_code"}),
+    Fields(renamed={"state": "ok"}, changed={"state": _is_done}),
+)
+
+
+class Between(Payload, frozen=True, kw_only=True):
+    """Stands for the versions in between: they are not decoded on the way."""
+
+
+def _second(payload: dict[str, Any]) -> dict[str, Any]:
+    payload["command"] = payload.pop("cmd")
+    return payload
+
+
+def _third(payload: dict[str, Any]) -> dict[str, Any]:
+    payload["timeout_seconds"] = payload.pop("timeout_ms") / 1000
+    return payload
+
+
+def _fourth(payload: dict[str, Any]) -> dict[str, Any]:
+    payload["origin"] = "before"
+    return payload
+
+
+def _fifth(payload: dict[str, Any]) -> dict[str, Any]:
+    payload["exit_code"] = payload.pop("code")
+    return payload
+
+
+def _sixth(payload: dict[str, Any]) -> dict[str, Any]:
+    payload["ok"] = payload.pop("state") == "done"
+    return payload
+
+
+FUNCTIONS: Final = (_second, _third, _fourth, _fifth, _sixth)
+
+
+def _codec(steps: Sequence[Callable[[dict[str, Any]], dict[str, Any]]]) -> Codec:
+    """Return a codec whose kind `bench.note` was changed by those steps."""
+    payloads = (First if steps[0] is not unchanged else Newest, *[Between] * (len(steps) - 1), Newest)
+    registry = Registry(action("bench.note", payload, version=n) for n, payload in enumerate(payloads, 1))
+    chain = Chain(Upcaster("action", "bench.note", n, step) for n, step in enumerate(steps, 1))
+    chain.check(registry)
+    return Codec(registry, chain)
+
+
+def _event(kind: str, version: int, payload: bytes, position: int) -> Event:
+    return Event(
+        position, "default", "bench", position - 1, "01900000-0000-7000-8000-000000000001", kind, version, "action",
+        "main", "client", "uid:1000", "2026-01-01T00:00:00.000000Z", msgspec.Raw(payload), "ab" * 32,
+    )  # fmt: skip
+
+
+def _side_by_side(rounds: int, *jobs: Callable[[], object]) -> list[list[float]]:
+    """Return nanoseconds an event for each job, in turns; the least of them is the least disturbed."""
+    found: list[list[float]] = [[] for _ in jobs]
+    for _ in range(rounds):
+        for job, times in zip(jobs, found, strict=True):
+            begin = time.perf_counter_ns()
+            for _ in range(REPEATS):
+                job()
+            times.append((time.perf_counter_ns() - begin) / REPEATS / EVENTS)
+    return found
+
+
+def _all(codec: Codec, events: Sequence[Event]) -> Callable[[], object]:
+    decode = codec.decode
+    return lambda: [decode(event) for event in events]
+
+
+def upcasting(rounds: int) -> float:
+    """Print what five versions cost, and return the ratio."""
+    output = "\n".join(f"line {number} of what the command printed, some of it" for number in range(4))
+    old = First(cmd="make -j2 test", timeout_ms=120_000, tags=["build", "slow"], output=output, code=2, state="failed")
+    new = Newest(
+        command="make -j2 test",
+        timeout_seconds=120.0,
+        tags=["build", "slow"],
+        output=output,
+        exit_code=2,
+        ok=False,
+        origin="before",
+    )
+    migrated, straight, called = _codec(STEPS), _codec([unchanged] * 5), _codec(FUNCTIONS)
+    olds = [_event("bench.note", 1, msgspec.json.encode(old), n) for n in range(1, EVENTS + 1)]
+    news = [_event("bench.note", VERSIONS, msgspec.json.encode(new), n) for n in range(1, EVENTS + 1)]
+    same = [_event("bench.note", 1, msgspec.json.encode(new), n) for n in range(1, EVENTS + 1)]
+    assert migrated.decode(olds[0]) == called.decode(olds[0]) == straight.decode(same[0]) == new
+    jobs = (_all(migrated, news), _all(migrated, olds), _all(straight, same), _all(called, olds))
+    newest, steps, plain, functions = (min(each) for each in _side_by_side(rounds, *jobs))
+    print(f"newest version          {newest:8.0f} ns an event")
+    print(f"5 versions old          {steps:8.0f} ns   {steps / newest:.2f}x of the newest (bar {UPCAST_BAR}x)")
+    print(f"5 old, new fields only  {plain:8.0f} ns   {plain / newest:.2f}x")
+    print(f"5 old, by functions     {functions:8.0f} ns   {functions / newest:.2f}x (bounded by the map in between)")
+    return steps / newest
+
+
+def current(rounds: int) -> float:
+    """Print what pages of current events pay for migrations, and return the ratio."""
+    registry, chain = vocabulary()
+    with_chain, without = Codec(registry, chain), Codec(registry)
+    payload = b'{"command":"make -j2 test","environment":{},"tty":false,"quiet_seconds":null}'
+    events = [_event("run", registry.current("action", "run").version, payload, n) for n in range(1, EVENTS + 1)]
+    show, encode = Presentation(with_chain).show_all, msgspec.json.encode
+    bare, chained, page, shown = (
+        min(each)
+        for each in _side_by_side(
+            rounds,
+            _all(without, events),
+            _all(with_chain, events),
+            lambda: encode(events),
+            lambda: encode(show(events)),
+        )
+    )
+    print(f"current, no upcasters   {bare:8.0f} ns an event decoded")
+    print(f"current, with them      {chained:8.0f} ns   {chained / bare:.2f}x (bar {CURRENT_BAR}x)")
+    print(f"looking over a page     {shown - page:8.0f} ns an event more: versions, and whether it is JSON")
+    return chained / bare
+
+
+def main() -> int:
+    """Print the figures; return 1 when a bar is missed."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 25
+    print("migrations on read")
+    return int(upcasting(rounds) > UPCAST_BAR) | int(current(rounds) > CURRENT_BAR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
