@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import signal
 import termios
 from collections.abc import Callable
 from typing import Final
 
 from chronicled.runtimes.action_server.terminal import MarkFilter, Terminal
 
-__all__ = ["Console"]
+__all__ = ["Console", "signal_group"]
 
 _MARK_SECONDS: Final = 1.0
 _PIPE_BYTES: Final = 1 << 20
@@ -159,3 +160,10 @@ class Console:
         self.printed_at = self._loop.time()
         self.unfinished_line = data[-1] != 10
         self._deliver(data)
+
+
+def signal_group(group: int, number: int, shell: int = 0) -> None:
+    """Send a signal to a terminal's foreground process group; the shell's own group gets no other than SIGINT."""
+    if group > 1 and (group != shell or number == signal.SIGINT):
+        with contextlib.suppress(OSError):
+            os.killpg(group, number)

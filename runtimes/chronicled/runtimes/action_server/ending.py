@@ -74,12 +74,20 @@ async def end_command(
     if yields and not finished.done():
         runner.interrupt_all()
     killed, left = await supervisor.end(spared, runner.pid if yields else 0)
+    killed_lately = killed
     if not finished.done():
         runner.interrupt_all()
         if not await _over(finished, YIELD_SECONDS):
             more, left = await supervisor.end(spared, 0)
             killed += more
             await _over(finished, YIELD_SECONDS)
+            return Toll(killed, left)
+    # A trap on the death of its children may have begun something as the shell came back.
+    for shell in (runner.pid, runner.pid, 0):
+        if not killed_lately:
+            break
+        killed_lately, left = await supervisor.end(spared, shell)
+        killed += killed_lately
     return Toll(killed, left)
 
 

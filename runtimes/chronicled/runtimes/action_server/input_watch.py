@@ -42,6 +42,8 @@ class InputWatch:
             them; 0 otherwise.
         tell: Called with True when a waiting period begins, with False when one has ended by itself.
         idle: Called when the shell waits for its next command, although this one has not ended: its end was lost.
+        reads_on: Returns whether the shell has read what only one reads that waits for its next command: asked where
+            nobody is told what runs in the foreground (gVisor), nor what it is blocked in.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class InputWatch:
         control: Callable[[], int],
         tell: Callable[[bool], None],
         idle: Callable[[], None],
+        reads_on: Callable[[], bool] = lambda: False,
     ) -> None:
         self._terminal = console.terminal
         self._console = console
@@ -58,6 +61,7 @@ class InputWatch:
         self._control = control
         self._tell = tell
         self._idle = idle
+        self._reads_on = reads_on
         self._seen_idle = False
         self._loop = asyncio.get_running_loop()
         self._gap = FIRST_SECONDS
@@ -115,6 +119,8 @@ class InputWatch:
 
     def _answer(self, verdict: bytes, cost: float) -> None:
         self._cost = cost
+        if verdict in (waiting.HIDDEN, waiting.BUSY) and not self._terminal.foreground and self._reads_on():
+            verdict = waiting.IDLE
         if verdict == waiting.IDLE and self._seen_idle:
             self._idle()
             return

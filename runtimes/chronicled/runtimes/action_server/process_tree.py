@@ -13,8 +13,20 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Callable, Mapping
+from functools import cache
 
-__all__ = ["Process", "children", "descendants", "end", "identify", "look_for_orphans", "send"]
+__all__ = [
+    "Process",
+    "children",
+    "descendants",
+    "end",
+    "groups_of_children",
+    "identify",
+    "look_for_orphans",
+    "relations",
+    "send",
+]
 
 Process = tuple[int, int]
 """Pid and start time in clock ticks since boot."""
@@ -22,7 +34,7 @@ Process = tuple[int, int]
 _DEAD_STATES = b"ZXx"
 _PAUSE_SECONDS = 0.002
 _FIRST = 1
-_PARENT, _SESSION, _START = 1, 3, 19
+_PARENT, _GROUP, _SESSION, _START = 1, 2, 3, 19
 """Places in /proc/PID/stat behind the name."""
 
 _orphans_leave = False
@@ -36,22 +48,51 @@ def look_for_orphans() -> None:
 
 def identify(pid: int) -> tuple[Process, int, bytes] | None:
     """Return a process with its parent's pid and its state letter, or None when there is no such process."""
-    fields = _status(pid)
+    return _identity(pid, _status(pid))
+
+
+def _identity(pid: int, fields: list[bytes] | None) -> tuple[Process, int, bytes] | None:
     return None if fields is None else ((pid, int(fields[_START])), int(fields[_PARENT]), fields[0])
 
 
 def _status(pid: int) -> list[bytes] | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            # The command name stands in parentheses and may hold anything, also parentheses.
-            fields = file.read(4096).rpartition(b")")[2].split()
-    except OSError:
-        return None
+    # The command name stands in parentheses and may hold anything, also parentheses.
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     return fields if len(fields) > _START else None
+
+
+def _read(path: str) -> bytes:
+    # With three system calls, where Python's own `open` makes eight: a scan reads hundreds of such files.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def children(pid: int) -> list[int]:
     """Return the pids of a process's children, dead and not yet collected ones included."""
+    return relations()(pid)
+
+
+def relations() -> Callable[[int], list[int]]:
+    """Return what returns the pids of a process's children: as they are then, or all as they are now.
+
+    Where the kernel lists no children (gVisor) one look at all processes serves every question, for a look at each is
+    what costs there.
+    """
+    if _lists_children():
+        return _listed_children
+    families = _by_parent(_statuses())
+    return lambda pid: families.get(pid, [])
+
+
+def _listed_children(pid: int) -> list[int]:
     found: list[int] = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
@@ -63,54 +104,93 @@ def children(pid: int) -> list[int]:
                 parts: list[bytes] = []
                 while part := file.read(65536):
                     parts.append(part)
-        except FileNotFoundError:
-            if os.path.exists(f"/proc/{pid}/task/{thread}/stat") and not _lists_children():
-                return [other for other, parent in _parents().items() if parent == pid]
-            continue
         except OSError:
             continue
         found.extend(map(int, b"".join(parts).split()))
     return found
 
 
+@cache
 def _lists_children() -> bool:
     return os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
 
 
-def _parents() -> dict[int, int]:
-    parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (found := identify(int(name))) is not None:
-            parents[found[0][0]] = found[1]
-    return parents
+def _statuses() -> dict[int, list[bytes]]:
+    """Return the status of every process, by pid."""
+    found = ((int(name), _status(int(name))) for name in os.listdir("/proc") if name.isdigit())
+    return {pid: fields for pid, fields in found if fields is not None}
 
 
-def _orphans(root: int) -> list[int]:
-    """Return what has lost its parent and may descend from `root`, where no subreaper has kept it there."""
-    own = _command_line(os.getpid())
-    found: list[int] = []
-    for name in os.listdir("/proc"):
-        fields = _status(int(name)) if name.isdigit() else None
-        if fields is None or int(fields[_PARENT]) != _FIRST:
-            continue
-        # Reaper, server and lane reapers are forks of one process, with one command line.
-        if _command_line(int(name)) == own:
-            continue
-        leader = _status(int(fields[_SESSION]))
-        parent = int(leader[_PARENT]) if leader is not None else root
-        # The leader of its session is the shell of another lane.
-        if parent not in (root, _FIRST) and _command_line(parent) == own:
-            continue
-        found.append(int(name))
+def _by_parent(statuses: Mapping[int, list[bytes]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for pid, fields in statuses.items():
+        found.setdefault(int(fields[_PARENT]), []).append(pid)
     return found
 
 
-def _command_line(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
-            return file.read(4096)
-    except OSError:
-        return b""
+def _orphans(root: int, statuses: Mapping[int, list[bytes]]) -> list[int]:
+    """Return what has lost its parent and may descend from `root`, where no subreaper has kept it there."""
+    found: list[int] = []
+    _forks.keep(statuses)
+    for pid, fields in statuses.items():
+        if int(fields[_PARENT]) != _FIRST or _forks.has(pid, fields):
+            continue
+        leader = statuses.get(int(fields[_SESSION]))
+        parent = int(leader[_PARENT]) if leader is not None else root
+        # The leader of its session is the shell of another lane.
+        if parent not in (root, _FIRST) and parent in statuses and _forks.has(parent, statuses[parent]):
+            continue
+        found.append(pid)
+    return found
+
+
+def groups_of_children(pid: int) -> list[int]:
+    """Return the process groups of a process's living children, the youngest child's first."""
+    statuses = _statuses()
+    living = [child for child in _by_parent(statuses).get(pid, []) if statuses[child][0] not in _DEAD_STATES]
+    living.sort(key=lambda child: (int(statuses[child][_START]), child), reverse=True)
+    return [int(statuses[child][_GROUP]) for child in living]
+
+
+class _Forks:
+    """Tells the reaper, the server and the lane reapers from all other processes.
+
+    They are forks of one process and have its command line. What a process is, is judged once: one that takes on that
+    command line later is not taken for them.
+    """
+
+    def __init__(self) -> None:
+        self._judged: dict[Process, bool] = {}
+
+    def keep(self, statuses: Mapping[int, list[bytes]]) -> None:
+        """Forget processes that are gone."""
+        self._judged = {
+            process: ours
+            for process, ours in self._judged.items()
+            if (fields := statuses.get(process[0])) is not None and int(fields[_START]) == process[1]
+        }
+
+    def has(self, pid: int, fields: list[bytes]) -> bool:
+        """Return whether a process of this status is one of them."""
+        process = pid, int(fields[_START])
+        ours = self._judged.get(process)
+        if ours is None:
+            ours = self._judged[process] = _read(f"/proc/{pid}/cmdline") == _read("/proc/self/cmdline")
+        return ours
+
+
+_forks = _Forks()
+
+
+def _view(root: int) -> tuple[Callable[[int], list[int]], Callable[[int], tuple[Process, int, bytes] | None]]:
+    """Return what tells children, and what identifies them; among those of `root` are orphans that may be its own."""
+    if _lists_children():
+        return _listed_children, identify
+    statuses = _statuses()
+    families = _by_parent(statuses)
+    if _orphans_leave:
+        families[root] = [*families.get(root, ()), *_orphans(root, statuses)]
+    return (lambda pid: families.get(pid, [])), (lambda pid: _identity(pid, statuses.get(pid)))
 
 
 def descendants(root: int, spared: frozenset[Process] = frozenset(), passed: int = 0) -> list[Process]:
@@ -121,20 +201,21 @@ def descendants(root: int, spared: frozenset[Process] = frozenset(), passed: int
         spared: Processes to leave out, each with all that descends from it.
         passed: Pid of a descendant to leave out by itself alone.
     """
+    below, known_as = _view(root)
     found: list[Process] = []
     seen = {root}
     level = [root]
     while level:
         following: list[int] = []
         for parent in level:
-            for pid in (*children(parent), *(_orphans(root) if parent == root and _orphans_leave else ())):
+            for pid in below(parent):
                 if pid in seen:
                     continue
                 seen.add(pid)
                 if pid == passed:
                     following.append(pid)
                     continue
-                known = identify(pid)
+                known = known_as(pid)
                 if known is None or known[0] in spared:
                     continue
                 following.append(pid)
@@ -146,10 +227,12 @@ def descendants(root: int, spared: frozenset[Process] = frozenset(), passed: int
 
 def send(process: Process, number: int) -> bool:
     """Send a signal to exactly this process; return whether it was there to take it."""
+    if not _has_descriptors():
+        return _send_by_pid(process, number)
     try:
         descriptor = os.pidfd_open(process[0])
-    except OSError as error:
-        return error.errno == errno.ENOSYS and _send_by_pid(process, number)
+    except OSError:
+        return False
     try:
         known = identify(process[0])
         if known is None or known[0] != process:
@@ -171,6 +254,27 @@ def _send_by_pid(process: Process, number: int) -> bool:
         os.kill(process[0], number)
     except OSError:
         return False
+    return True
+
+
+def _kill_stopped(process: Process) -> bool:
+    """Kill a process that was stopped a moment ago: so soon its pid means nobody else, even where that is not sure."""
+    if _has_descriptors():
+        return send(process, signal.SIGKILL)
+    try:
+        os.kill(process[0], signal.SIGKILL)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _has_descriptors() -> bool:
+    """Return whether the kernel has descriptors of processes; gVisor has none."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        return error.errno != errno.ENOSYS
     return True
 
 
@@ -201,20 +305,20 @@ def _end(
     killed: set[Process] = set()
     clean_scans = 0
     while True:
-        stopped: set[Process] = set()
-        while new := [process for process in descendants(root, spared, passed) if process not in stopped]:
-            for process in new:
-                send(process, signal.SIGSTOP)
-                stopped.add(process)
+        met: set[Process] = set()
+        stopped: list[Process] = []
+        while new := [process for process in descendants(root, spared, passed) if process not in met]:
+            met.update(new)
+            stopped += [process for process in new if send(process, signal.SIGSTOP)]
             if time.monotonic() > deadline:
                 break
         for process in stopped:
-            if send(process, signal.SIGKILL):
+            if _kill_stopped(process):
                 killed.add(process)
         if collect and _collected() and not (_orphans_leave and descendants(root, spared, passed)):
             return len(killed), []
         # One scan can miss a process that forks and exits faster than it is followed; two in a row do not.
-        clean_scans = 0 if stopped else clean_scans + 1
+        clean_scans = 0 if met else clean_scans + 1
         if clean_scans >= 2 and not collect:
             return len(killed), []
         if time.monotonic() > deadline:

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from chronicled.runtimes.action_server.console import Console
+from chronicled.runtimes.action_server.console import Console, signal_group
 from chronicled.runtimes.action_server.supervision import LaneSupervisor
 
 __all__ = ["Program", "ProgramEnd"]
@@ -58,8 +58,8 @@ class Program:
 
     @property
     def foreground(self) -> int:
-        """The terminal's foreground process group; 0 for none."""
-        return self.console.terminal.foreground
+        """The terminal's foreground process group, the program's own where that is not told; 0 for none."""
+        return self.console.terminal.foreground or self._group
 
     async def start(self, start: bytes, deliver: Callable[[memoryview], None], *, tty: bool) -> None:
         """Start it.
@@ -88,7 +88,7 @@ class Program:
         if not self._group:
             self._early.append(number)
         elif not self.finished.done():
-            self.console.terminal.signal_foreground(number, 0)
+            signal_group(self.foreground, number)
 
     def interrupt_all(self) -> None:
         """Send SIGINT to the foreground process group."""
@@ -96,6 +96,10 @@ class Program:
 
     def abandon(self) -> None:
         """Do nothing: a program's end cannot be lost."""
+
+    def reads_on(self) -> bool:
+        """False: it has no next command."""
+        return False
 
     def died(self, code: int) -> None:
         """Take note that it is gone with its lane reaper."""

@@ -215,7 +215,9 @@ async def _see_through(
 ) -> tuple[End, Toll, bool]:
     """Stay with what runs until it has ended; return how, what it took to end it, and whether it was made to end."""
     ending: asyncio.Task[Toll] | None = None
-    watch = InputWatch(runner.console, supervisor, lambda: runner.control, context.tell_waiting, runner.abandon)
+    watch = InputWatch(
+        runner.console, supervisor, lambda: runner.control, context.tell_waiting, runner.abandon, runner.reads_on
+    )
 
     def end(_: Cause) -> None:
         nonlocal ending

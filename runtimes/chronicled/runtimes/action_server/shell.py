@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from chronicled.events.errors import SandboxError
-from chronicled.runtimes.action_server.console import Console
+from chronicled.runtimes.action_server import process_tree
+from chronicled.runtimes.action_server.console import Console, signal_group
 from chronicled.runtimes.action_server.spawning import OUTPUT_DESCRIPTOR, STATUS_DESCRIPTOR, TTY_DESCRIPTOR
 from chronicled.runtimes.action_server.supervision import LaneSupervisor
 from chronicled.runtimes.action_server.variables import SessionVariables
@@ -29,6 +30,8 @@ __all__ = ["Finished", "Shell", "ShellFailed"]
 
 _START_SECONDS: Final = 10.0
 _READING_SECONDS: Final = 0.01
+_PROBES: Final = 5
+"""So many looks must find that it has read past its command before it counts as lost."""
 _STATUS_BYTES_MAX: Final = 1 << 16
 # An interactive bash says `exit` on standard error when it is told to exit; no caller asked for that line. The alias
 # takes it away (with what a trap on EXIT writes to standard error); whoever removes the alias sees the line again.
@@ -86,6 +89,9 @@ class Shell:
         self._finished: asyncio.Future[Finished] | None = None
         self._pending: Finished | None = None
         self._exit_code = 0
+        self._former_groups: set[int] = set()
+        self._probed = -1
+        self._probes_left = 0
 
     async def start(self, program: str, directory: str) -> None:
         """Start bash in the directory.
@@ -152,6 +158,9 @@ class Shell:
         self._serial += 1
         self._repeated_bytes = 0
         self._read_at = self._loop.time()
+        if not self.console.terminal.foreground:
+            # Jobs of commands before this one stay in the background, and so does the shell's own group.
+            self._former_groups = {self.pid, *process_tree.groups_of_children(self.pid)}
         line += self._tail()
         return self._send(line)
 
@@ -162,21 +171,28 @@ class Shell:
     def interrupt(self, number: int) -> None:
         """Send a signal to the foreground process group of the running command, once it runs."""
         if self._when_running(lambda: self.interrupt(number)):
-            self.console.terminal.signal_foreground(number, self.pid)
+            signal_group(self.foreground, number, self.pid)
             self._repeat_status()
 
     def interrupt_all(self) -> None:
         """Send SIGINT to the foreground process group and to bash, so that it drops the rest of the command too."""
         if self._when_running(self.interrupt_all):
-            self.console.terminal.signal_foreground(signal.SIGINT, self.pid)
+            signal_group(self.foreground, signal.SIGINT, self.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
             self._repeat_status()
 
     @property
     def foreground(self) -> int:
-        """The terminal's foreground process group; 0 for none."""
-        return self.console.terminal.foreground
+        """The terminal's foreground process group; 0 for none.
+
+        Where it is not told (gVisor), the job that the command has begun last, or the shell itself: with job control
+        each job is a group. A job that the command has put into the background after that is taken for it.
+        """
+        if (told := self.console.terminal.foreground) or not self.pid:
+            return told
+        groups = process_tree.groups_of_children(self.pid)
+        return next((group for group in groups if group not in self._former_groups), self.pid)
 
     @property
     def control(self) -> int:
@@ -196,6 +212,20 @@ class Shell:
             self.abandoned = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    def reads_on(self) -> bool:
+        """Return whether it has read past the command that has not ended, as it was found in several calls in a row.
+
+        The first call sends a status line for that. A shell that runs something leaves it unread, and one that has
+        ended its command tells so as soon as it has read it.
+        """
+        if not self.control:
+            return False
+        if self._probed != self._serial:
+            self._probed, self._probes_left = self._serial, _PROBES
+            self._repeat_status()
+        self._probes_left -= 1
+        return self._probes_left < 0
 
     @property
     def ignores_interrupts(self) -> bool:

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import signal
 import struct
 import termios
 from collections.abc import Callable
@@ -97,7 +96,7 @@ class Terminal:
 
     @property
     def foreground(self) -> int:
-        """Foreground process group; 0 for none."""
+        """Foreground process group; 0 for none, or where it is told to nobody outside the session (gVisor)."""
         if not self._open:
             return 0
         try:
@@ -158,16 +157,11 @@ class Terminal:
             return
         # A program that ends with the terminal's output stopped or translated must not hold up or spell the mark.
         termios.tcsetattr(self.slave, termios.TCSANOW, self._sane)
-        termios.tcflow(self.slave, termios.TCOON)
+        with contextlib.suppress(termios.error):
+            # A kernel that cannot stop it either (gVisor) says no.
+            termios.tcflow(self.slave, termios.TCOON)
         self._mark = data
         self._write_mark()
-
-    def signal_foreground(self, number: int, shell: int) -> None:
-        """Send a signal to the foreground process group; the shell's own group gets no other than SIGINT."""
-        group = self.foreground
-        if group > 1 and (group != shell or number == signal.SIGINT):
-            with contextlib.suppress(OSError):
-                os.killpg(group, number)
 
     def hold(self, held: bool) -> None:
         """Read no more for now, so that who prints waits; or go on."""

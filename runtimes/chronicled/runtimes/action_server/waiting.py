@@ -59,10 +59,11 @@ def _members(root: int, group: int) -> list[int]:
     found: list[int] = []
     seen = 0
     level = [root]
+    children = process_tree.relations()
     while level and seen < PROCESSES_MAX:
         following: list[int] = []
         for parent in level:
-            for pid in process_tree.children(parent):
+            for pid in children(parent):
                 seen += 1
                 if seen > PROCESSES_MAX:
                     return found
