@@ -224,12 +224,16 @@ def _from_environment(environment: Mapping[str, str]) -> Layer:
         if not two:
             _refuse_one_underscore(name, section)
             continue
-        kind = _types().get(f"{section}.{key}")
-        value: Any = text
-        if kind is not None and getattr(kind, "__origin__", None) is tuple:
-            value = [part for part in re.split(r"[,\s]+", text) if part]
-        _put(layer, section, key, value, f"environment variable {name}", strict=False)
+        _put(layer, section, key, _listed(f"{section}.{key}", text), f"environment variable {name}", strict=False)
     return layer
+
+
+def _listed(name: str, value: Any) -> Any:
+    """Return a text as the list that it stands for, where the setting is one."""
+    kind = _types().get(name)
+    if isinstance(value, str) and kind is not None and getattr(kind, "__origin__", None) is tuple:
+        return [part for part in re.split(r"[,\s]+", value) if part]
+    return value
 
 
 def _refuse_one_underscore(name: str, rest: str) -> None:
@@ -249,7 +253,7 @@ def _from_flags(flags: Mapping[str, Any]) -> Layer:
     for name, value in flags.items():
         if value is not None:
             section, _, key = name.partition(".")
-            _put(layer, section, key, value, "the command line", strict=False)
+            _put(layer, section, key, _listed(name, value), "the command line", strict=False)
     return layer
 
 
