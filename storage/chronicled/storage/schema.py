@@ -128,6 +128,24 @@ def apply_steps(
         for step in steps:
             _begin(connection, step, time, values)
         return len(steps)
+    # Else a step that makes an index over all rows would sort them in memory.
+    connection.execute("PRAGMA temp_store = FILE")
+    try:
+        return _migrate(connection, path, time, values, steps, backup, tell)
+    finally:
+        connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def _migrate(
+    connection: sqlite3.Connection,
+    path: Path,
+    time: int,
+    values: Mapping[str, str | int],
+    steps: Sequence[Step],
+    backup: Backup,
+    tell: Progress,
+) -> int:
+    current, unfinished = schema_version(connection), _unfinished(connection)
     applied, end = 0, _end(connection)
     _check(connection, "checking before the migration", tell)
     if unfinished is not None:
