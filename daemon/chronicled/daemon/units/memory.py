@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from chronicled.daemon.units.loading import LoadedUnits
+from chronicled.daemon.units.loading import Loaded, LoadedUnits
 from chronicled.events.envelope import OBSERVATION, Category
 from chronicled.events.kind import KindSpec, TerminalPayload
 from chronicled.events.outcome import Effects, Outcome
@@ -32,6 +32,12 @@ class _Known(msgspec.Struct, frozen=True):
     version: int
     runnable: bool
     terminal: bool
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    asked: str
+    """As the configuration named the unit."""
+    kinds: list[_Known]
 
 
 class StandIn(msgspec.Struct, frozen=True):
@@ -55,19 +61,14 @@ class KindMemory:
     def __init__(self, directory: str) -> None:
         self._path = Path(directory) / NAME
 
-    def keep(self, units: Iterable[Unit]) -> None:
+    def keep(self, units: Iterable[Loaded]) -> None:
         """Remember the kinds of these units, beside those of units before. Blocks.
 
         Raises:
             OSError: it cannot be written.
         """
         known = self._read()
-        after = known | {
-            unit.name: [
-                _Known(spec.category, spec.kind, spec.version, spec.runnable, spec.terminal) for spec in unit.kinds
-            ]
-            for unit in units
-        }
+        after = known | {each.unit.name: _Remembered(each.asked, _kinds_of(each.unit)) for each in units}
         if after == known:
             return
         work = self._path.with_suffix(".new")
@@ -79,24 +80,28 @@ class KindMemory:
         """Register stand-ins for the kinds of units that are known and not loaded."""
         loaded = {unit.name for unit in found.units}
         reasons = {each.asked: each.reason for each in found.broken}
-        for owner, kinds in self._read().items():
+        for owner, remembered in self._read().items():
             if owner in loaded:
                 continue
-            reason = reasons.get(owner) or f"the unit {owner!r} is not loaded (units.load)"
+            reason = reasons.get(remembered.asked) or f"the unit {owner!r} is not loaded (units.load)"
             refusing = _refusing(reason)
-            for known in sorted(kinds, key=lambda each: (each.category, each.kind, each.version)):
+            for known in sorted(remembered.kinds, key=lambda each: (each.category, each.kind, each.version)):
                 ends = known.category == OBSERVATION and known.terminal
                 payload: type[msgspec.Struct] = _Ending if ends else refusing
                 registry.register(
                     KindSpec(known.category, known.kind, known.version, payload, known.runnable, known.terminal)
                 )
 
-    def _read(self) -> dict[str, list[_Known]]:
+    def _read(self) -> dict[str, _Remembered]:
         try:
             data = self._path.read_bytes()[:FILE_BYTES_MAX]
-            return msgspec.json.decode(data, type=dict[str, list[_Known]])
+            return msgspec.json.decode(data, type=dict[str, _Remembered])
         except (OSError, msgspec.MsgspecError):
             return {}
+
+
+def _kinds_of(unit: Unit) -> list[_Known]:
+    return [_Known(spec.category, spec.kind, spec.version, spec.runnable, spec.terminal) for spec in unit.kinds]
 
 
 def _refusing(reason: str) -> type[msgspec.Struct]:

@@ -68,7 +68,7 @@ class UnitParts:
             UnitBroken: one cannot be brought there.
             OSError: the disk.
         """
-        await to_thread.run_sync(self._memory.keep, self.found.units)
+        await to_thread.run_sync(self._memory.keep, self.found.loaded)
         if not any(unit.executors for unit in self.found.units):
             return None
         from chronicled.runtimes.delivery.delivery import Delivery

@@ -27,6 +27,7 @@ class Executor:
         """Do what is asked for."""
         asked: dict[str, Any] = msgspec.json.decode(request.payload)
         context.begin()
+        context.output.write(memoryview(b"begun\n"))
         self._count += 1
         await asyncio.sleep(asked["seconds"])
         said = self._done(asked["what"], asked["text"])
