@@ -5,13 +5,18 @@ python -m benchmarks.imports
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import signal
+import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +30,7 @@ TEXT: Final = 200
 """Bytes of command and of output."""
 SHARE_MIN: Final = 0.4
 OWN_STORE_EVENTS_A_SECOND: Final = 47_500
-"""At which OpenHands' own store reads them, from its pages (its 0.62.0, measured on a machine like that of the figures)."""
+"""At which OpenHands' own store (0.62.0) reads them from its pages, on the machine of docs/benchmarks.md."""
 MEMORY_GROWTH_MB_MAX: Final = 48.0
 
 
@@ -137,7 +142,17 @@ def rate_of(read: Callable[[Path, int], Iterator[Seen]], folder: Path) -> float:
 
 def run_import(folder: Path, data: Path) -> tuple[float, float]:
     """Import with the command line; return seconds, and the peak of its memory in MB."""
-    arguments = [sys.executable, "-m", "chronicled.cli", "migrate", "import", str(folder), "--data", str(data), "--json"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "chronicled.cli",
+        "migrate",
+        "import",
+        str(folder),
+        "--data",
+        str(data),
+        "--json",
+    ]
     begin = time.perf_counter()
     nothing = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     process = os.posix_spawn(sys.executable, arguments, os.environ, file_actions=nothing)
@@ -146,6 +161,38 @@ def run_import(folder: Path, data: Path) -> tuple[float, float]:
     if os.waitstatus_to_exitcode(status) != 0:
         raise RuntimeError(f"the import of {folder} failed")
     return seconds, usage.ru_maxrss * 1024 / 1e6
+
+
+def run_killed(folder: Path, data: Path, whole: Path, seconds: float) -> tuple[int, float]:
+    """Import with a kill -9 in between and again until it ends; return where it was killed, and seconds of the rest.
+
+    The log is then the same as that of an import that nothing interrupted, event by event.
+    """
+    arguments = [sys.executable, "-m", "chronicled.cli", "migrate", "import", str(folder), "--data", str(data)]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    if process.wait() != -signal.SIGKILL:
+        raise RuntimeError("the import was over before it could be killed")
+    killed_at = rows(data)[0]
+    rest, _ = run_import(folder, data)
+    if rows(data) != rows(whole):
+        raise RuntimeError("an import that was killed and run again is not the same")
+    return killed_at, rest
+
+
+def rows(data: Path) -> tuple[int, str]:
+    """Return how many events there are, and a digest of position, id, cause, kind and payload of each."""
+    sql = "SELECT position, id, cause, kind, payload FROM event JOIN label ON label = number ORDER BY position"
+    count, digest = 0, hashlib.sha256()
+    if (data / "log.sqlite").exists():
+        with closing(sqlite3.connect(f"file:{data / 'log.sqlite'}?mode=ro", uri=True)) as connection:
+            for row in connection.execute(sql):
+                count += 1
+                digest.update(repr(row).encode())
+    return count, digest.hexdigest()
 
 
 def measure() -> list[Figure]:
@@ -174,6 +221,9 @@ def measure() -> list[Figure]:
                 ),
                 Figure(f"{name}: memory above 1,000 events", peak - memory, "MB", MEMORY_GROWTH_MB_MAX),
             ]
+            if not files:
+                killed_at, rest = run_killed(folder, parent / "log-killed", parent / f"log-{folder.name}", seconds / 2)
+                figures.append(Figure(f"{name}: killed, then gone on to the end", rest, "s", None, f"at {killed_at:,}"))
             shutil.rmtree(folder)
     finally:
         shutil.rmtree(parent)

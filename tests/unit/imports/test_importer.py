@@ -76,6 +76,17 @@ async def test_a_second_import_appends_nothing(to: Destination, tmp_path: Path) 
         assert (outcome.records, outcome.earlier) == (0, count)
 
 
+async def test_a_report_is_whole_however_often_it_was_begun(to: Destination, tmp_path: Path) -> None:
+    """The report of a second import tells of every record what the first one told."""
+    folder = write_files(tmp_path / "c", pairs(300))
+    first: list[Entry] = []
+    await bring(to, folder, report=first)
+    again: list[Entry] = []
+    await bring(to, folder, report=again)
+    assert again == first
+    assert [entry.key for entry in first] == [str(n) for n in range(300)]
+
+
 async def test_a_source_that_has_grown_appends_what_is_new(to: Destination, tmp_path: Path) -> None:
     """Only new records are appended, and their causes are found across the border."""
     folder = write_files(tmp_path / "c", pairs(301)[:301])

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["configure"]
 
+SHOWN_EVERY = 1024
+"""Records between two signs of life on a terminal."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
@@ -106,12 +109,19 @@ def _single(sources: Iterator[Source]) -> Iterator[Source]:
 
 
 def _reporter(report: IO[bytes] | None) -> Callable[[str, Entry], None] | None:
-    if report is None:
+    if report is None and not sys.stderr.isatty():
         return None
     from chronicled.events.codec import encode_json
 
+    count = 0
+
     def note(session: str, entry: Entry) -> None:
-        report.write(encode_json({"session": session, "record": entry}) + b"\n")
+        nonlocal count
+        count += 1
+        if count % SHOWN_EVERY == 0:
+            printing.progress(f"{session}: {count} records")
+        if report is not None:
+            report.write(encode_json({"session": session, "record": entry}) + b"\n")
 
     return note
 

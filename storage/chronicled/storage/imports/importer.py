@@ -19,7 +19,7 @@ from chronicled.events.kinds.lifecycle import IMPORTED, SessionCreated, SessionI
 from chronicled.events.store import Append, EventStore
 from chronicled.migrations.conversion import Conversion, Ids
 from chronicled.storage.imports.chunk import ACTOR, SOURCE, Chunk, Entry, Progress, Weaver
-from chronicled.storage.imports.ledger import Ledger, changed, load_ledger
+from chronicled.storage.imports.ledger import Ledger, changed, load_ledger, read_index
 from chronicled.storage.imports.source import Record, Source
 
 __all__ = ["IMPORTER", "ImportOptions", "Importer", "Outcome"]
@@ -69,7 +69,7 @@ class Importer:
         blobs: Its blobs.
         codec: Encodes payloads.
         to_utc: Reads a time of the source as UTC, or None.
-        report: Is told of every record, in order, from the event loop; None: nobody.
+        report: Is told of every record in order, those that were imported before too; None: nobody.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Importer:
         if ledger is not None and ledger.format != conversion.format:
             raise ImportRefused(f"Session {session!r} was imported from {ledger.format}, not {conversion.format}.")
         records = source.records()
-        progress = Progress() if ledger is None else await self._behind(ledger, source, records)
+        progress = Progress() if ledger is None else await self._behind(session, ledger, source, records)
         outcome = Outcome(session, source.place, conversion.format, earlier=progress.records)
         if ledger is not None and ledger.complete:
             following = await to_thread.run_sync(next, records, None)
@@ -122,8 +122,8 @@ class Importer:
             self._note(session, written, outcome)
         return outcome
 
-    async def _behind(self, ledger: Ledger, source: Source, records: Iterator[Record]) -> Progress:
-        """Take from the records what was imported, and return how far that is.
+    async def _behind(self, session: str, ledger: Ledger, source: Source, records: Iterator[Record]) -> Progress:
+        """Take from the records what was imported, report it, and return how far it is.
 
         Raises:
             SourceChanged: it is not the same any more.
@@ -131,6 +131,10 @@ class Importer:
         differs = await to_thread.run_sync(ledger.check, records)
         if differs is not None:
             raise await changed(self._blobs, *differs, source.place)
+        if self._report is not None:
+            for chunk in ledger.chunks:
+                for entry in (await read_index(self._blobs, chunk)).entries:
+                    self._report(session, entry)
         return ledger.progress
 
     def _opening(
