@@ -132,7 +132,8 @@ class Presentation:
                     kind, version, value = chain.upcast(category, kind, version, value, best)
                 return self._fitting(event, kind, version, value)
         except Exception as error:  # a step of anybody's may raise anything
-            return _opaque(event, f"could not be migrated: {error}")
+            read = self.codec.decode(event)
+            return _opaque(event, read.reason if isinstance(read, Opaque) else f"could not be migrated: {error}")
         while not _understood(kind, version, newest):
             if chain is None or chain.before(category, kind, version) is None:
                 raise _unavailable(kind, version, newest, event.position, "there is no way back")
