@@ -15,12 +15,14 @@ from chronicled.events.envelope import ACTION, LIFECYCLE
 from chronicled.events.kinds.lifecycle import LateResult
 from chronicled.migrations.formats.chronicle import Chronicle, Item
 
-__all__ = ["Source", "foreign_id", "restore", "source_of"]
+__all__ = ["NAMELESS", "Source", "foreign_id", "restore", "source_of"]
 
 FORMAT: Final = "openhands.v0"
 SOURCES: Final = frozenset({"agent", "user", "environment"})
 AROUND: Final = ("tool_call_metadata", "llm_metrics")
 """What stands around every event, and has no place in ours."""
+NAMELESS: Final = 1_000_000_000
+"""Added to the sequence of what came from OpenHands without an id of its own, which must not look like another's."""
 RECORD_BYTES_MAX: Final = 64 << 20
 
 
@@ -59,19 +61,15 @@ def source_of(chronicle: Chronicle, item: Item) -> Source | None:
 
 
 def foreign_id(chronicle: Chronicle, item: Item) -> int:
-    """Return what OpenHands called the event, its sequence here where it had no name there."""
+    """Return what OpenHands called the event; a number of ours where it does not come from there."""
     source = source_of(chronicle, item)
-    record = _mapping(None if source is None else source.record)
-    id = record.get("id")
-    return id if type(id) is int and id >= 0 else item.event.sequence
+    return item.event.sequence if source is None else _id(item, source)
 
 
 def restore(found: dict[str, Any], item: Item, source: Source) -> None:
     """Give an event what it had around it, and what found no place in ours."""
     record = _mapping(source.record)
-    id = record.get("id")
-    if type(id) is int and id >= 0:
-        found["id"] = id
+    found["id"] = _id(item, source)
     if item.opaque:
         return
     if isinstance(record.get("timestamp"), str):
@@ -90,6 +88,11 @@ def restore(found: dict[str, Any], item: Item, source: Source) -> None:
             found[inner]["impl_source"] = record[inner]["impl_source"]
     if "extras" in found and "_diff_cache" in _mapping(record.get("extras")):
         found["extras"]["_diff_cache"] = record["extras"]["_diff_cache"]
+
+
+def _id(item: Item, source: Source) -> int:
+    id = _mapping(source.record).get("id")
+    return id if type(id) is int and id >= 0 else NAMELESS + item.event.sequence
 
 
 def _put_back(found: dict[str, Any], record: dict[str, Any], path: str) -> None:

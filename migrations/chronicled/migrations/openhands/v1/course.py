@@ -203,6 +203,8 @@ class OpenHandsV1Course:
         call, status = text(value.get("tool_call_id")), text(value.get("status"))
         name = self._memory.called(call)
         made: list[Made] = []
+        # Read first: what cannot be read must leave nothing open.
+        end = _acp_end(value, status)
         if name is None:
             given: Any = value.get("raw_input")
             arguments = mapping(given) if isinstance(given, dict) else {} if empty(given) else {"input": given}
@@ -214,13 +216,8 @@ class OpenHandsV1Course:
             r.steps.append("news of a call that is told already")
             return (self._plain(r, OBSERVATION, "notice", {"content": f"{status} {call}", "reason": "tool"}, None),)
         r.lose_rest({"tool_call_id", "title", "status", "raw_input", "raw_output", "content", "is_error"})
-        failed = status == "failed" or value.get("is_error") is True
-        if status in OVER or failed:
-            action = self._memory.open[name]
-            content, result = _acp_result(value)
-            fields: dict[str, Any] = {"content": content, "result": result, "effects": Effects.COMPLETE}
-            fields["outcome"] = Outcome.FAILED if failed else Outcome.OK
-            made.append(self._close(r, name, action, fields, 2))
+        if end is not None:
+            made.append(self._close(r, name, self._memory.open[name], end, 2))
         return tuple(made)
 
     # -- events ----------------------------------------------------------------------------------------------------
@@ -235,9 +232,10 @@ class OpenHandsV1Course:
     def _close(self, r: Reading, name: str, action: Open, fields: dict[str, Any], part: int = 0) -> Made:
         """Return the end of an action. It is over only when that could be made: else it ends with the source."""
         payload = msgspec.convert(fields, SPECS[OBSERVATION, action.kind].payload)
-        del self._memory.open[name]
         id, blobs = self._ids.of(r.key, part), tuple(r.attached)
-        return Made(id, OBSERVATION, action.kind, payload, action.id, True, r.actor, blobs=blobs)
+        made = Made(id, OBSERVATION, action.kind, payload, action.id, True, r.actor, blobs=blobs)
+        del self._memory.open[name]
+        return made
 
     def _late(self, r: Reading, action: str, outcome: str, detail: str) -> Made:
         r.steps.append("its action had ended already")
@@ -274,6 +272,16 @@ class OpenHandsV1Course:
             self._memory.note(self._memory.last, id, "")
         made = Made(id, category, FOREIGN, payload, self._known(value.get("action_id")), False, "import")
         return Converted(shape, (made,), time=_time(value), opaque=True)
+
+
+def _acp_end(value: Mapping[str, Any], status: str) -> dict[str, Any] | None:
+    """Return how a call over ACP ended, None while it has not."""
+    failed = status == "failed" or value.get("is_error") is True
+    if status not in OVER and not failed:
+        return None
+    content, result = _acp_result(value)
+    outcome = Outcome.FAILED if failed else Outcome.OK
+    return {"content": content, "result": result, "effects": Effects.COMPLETE, "outcome": outcome}
 
 
 def _acp_result(value: Mapping[str, Any]) -> tuple[str, Any]:

@@ -70,7 +70,7 @@ class Reading:
     def actor(self) -> str:
         """Who did it."""
         source = self.value.get("source")
-        if source in {"agent", "user", "environment", "hook"}:
+        if isinstance(source, str) and source in {"agent", "user", "environment", "hook"}:
             return f"openhands:{source}"
         if source is not None:
             self.lost.append("source")
