@@ -259,6 +259,7 @@ TAMPERED: dict[str, Change] = {
     "kernel settings": lambda body: body["HostConfig"].update(Sysctls={"kernel.msgmax": "65536"}),
     "groups": lambda body: body["HostConfig"].update(GroupAdd=["0"]),
     "environment": lambda body: body.update(Env=["LD_PRELOAD=/lib/none-such.so"]),
+    "environment of our own": lambda body: body["Env"].remove("LC_ALL=C"),
     "health check": lambda body: body.update(Healthcheck={"Test": ["CMD", "true"]}),
     "labels": lambda body: body["Labels"].pop("chronicled.worker"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.engine.fixture import DEBIAN, MUSL, Engine
 from tests.integration.docker.host import EngineImages, docker, running, runtime_of, serving
 
 from chronicled.events.errors import SandboxStartFailed
+from chronicled.runtimes.docker import environment
 from chronicled.runtimes.docker.carriage import CarrierDirectory, CarrierVolume
 from chronicled.runtimes.docker.ground import Ground
 from chronicled.runtimes.docker.runtime import DockerRuntime
@@ -29,8 +31,10 @@ COVER = """
 RUN mkdir -p /.chronicled/lib/site && echo 'import evil' >/.chronicled/lib/site/evil.py
 VOLUME /.chronicled/lib/site
 """
-LINKED_COVER = """
-RUN mkdir -p /.chronicled/lib/site && echo evil >/.chronicled/lib/site/evil.py && ln -s /.chronicled/lib/site /x
+SITE = "/.chronicled/lib/site"
+SERVER = f"{SITE}/chronicled/runtimes/action_server"
+LINKED_COVER = f"""
+RUN mkdir -p {SERVER} && echo 'import time; time.sleep(600)' >{SERVER}/bootstrap.py && ln -s {SITE} /x
 VOLUME /x
 """
 WHOLE = "RUN mkdir -p /.chronicled && touch /.chronicled/whole && echo evil >/.chronicled/evil\n"
@@ -67,6 +71,48 @@ async def test_nothing_of_an_image_is_ever_run_as_the_action_server(tmp_path: Pa
     async with running(runtime):
         assert (await refusal(runtime, tmp_path, build(steps))).startswith("image: ")
         assert docker("ps", "--all", "--quiet", "--filter", f"label=chronicled.instance={runtime.instance}") == ""
+
+
+LOCALE = """
+ENV LANG=C.UTF-8 LC_ALL=C.UTF-8 LC_CTYPE=C.UTF-8 LANGUAGE=en TZ=Europe/Berlin OPENSSL_CONF=/etc/ssl/openssl.cnf
+"""
+"""Variables by which the C library and OpenSSL find files, and code to load, in the image."""
+
+
+def mapped(container: str) -> set[str]:
+    """Return the files that the carried interpreter has in its memory, in every process of the container."""
+    found: set[str] = set()
+    for process in docker("top", container, "-eo", "pid").split()[1:]:
+        if os.readlink(f"/proc/{process}/exe").endswith("/.chronicled/bin/python3"):
+            lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+            found |= {line.split(maxsplit=5)[5] for line in lines if " /" in line}
+    return found
+
+
+async def test_the_action_server_maps_nothing_of_an_image(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its locales, nor what converts their character sets, nor its libraries; commands see what it sets."""
+    runtime = runtime_of()
+    name = f"chronicled-interfering-{uuid.uuid4().hex[:12]}:1"
+    engine("build", "--quiet", "--tag", name, "-", data=f"FROM {DEBIAN}\n{LOCALE}".encode())
+    try:
+        async with running(runtime), serving(runtime, tmp_path, image=name) as (worker, sandbox, _):
+            _, output = await worker.run("echo $LANG $LC_ALL $TZ $OPENSSL_CONF; printf 'a\\303\\244' | wc -m")
+            assert output == b"C.UTF-8 C.UTF-8 Europe/Berlin /etc/ssl/openssl.cnf\n2\n"
+            made = await worker.dispatch("edit", {"command": "create", "path": "n\u00e4me", "file_text": "\u00e4"})
+            assert (await worker.result(made)).outcome == "ok"
+            assert (await worker.run("cat n\u00e4me"))[1] == "\u00e4".encode()
+            files = mapped(str(sandbox.handle["container"]))
+            assert files
+            assert {file for file in files if not file.startswith(("/.chronicled/", "/memfd:"))} == set()
+        # Negative control: with the image's own words for it, something of the image is in its memory.
+        monkeypatch.setattr(environment, "OWN", {"LC_ALL": "C.UTF-8"})
+        async with running(runtime_of()) as other, serving(other, tmp_path, image=name) as (_, sandbox, _):
+            files = mapped(str(sandbox.handle["container"]))
+            assert any(file.startswith("/usr/lib/") for file in files)
+    finally:
+        docker("rmi", "--force", name)
 
 
 @pytest.mark.parametrize("steps", [SHADOW, LINKED_COVER], ids=["shadow", "linked"])

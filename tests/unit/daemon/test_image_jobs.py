@@ -110,11 +110,11 @@ async def ask(world: World, what: str) -> None:
     async def content() -> AsyncGenerator[bytes]:
         yield b"FROM scratch\n"
 
+    asking: asyncio.Task[Any]
     if what == "prefetch":
         asking = asyncio.create_task(world.jobs.prefetch(BY, ["wanted:1"], None))
     else:
-        wanted = Wanted(name="made:1", form="tar")
-        asking = cast("asyncio.Task[Any]", asyncio.create_task(world.jobs.build(BY, wanted, content())))
+        asking = asyncio.create_task(world.jobs.build(BY, Wanted(name="made:1", form="tar"), content()))
     await world.stream.appended.wait()
     asking.cancel()
     await asyncio.wait((asking,))

@@ -61,6 +61,7 @@ def plan_of(**changes: Any) -> Plan:
         "grant": NO_NETWORK,
         "seccomp_profile": "{}",
         "blanked": ("LD_PRELOAD", "PYTHONHOME"),
+        "own": {"LC_ALL": "C"},
         "stdio": False,
     }
     return Plan(**{**values, **changes})

@@ -204,6 +204,7 @@ class Birth:
             grant=grant,
             seccomp_profile=await anyio.to_thread.run_sync(_profile, settings.seccomp_profile),
             blanked=environment.blanked(environment.variables(image.environment)),
+            own=environment.OWN,
             stdio=settings.transport == "stdio",
         )
 

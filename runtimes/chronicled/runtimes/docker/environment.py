@@ -9,10 +9,17 @@ from typing import Final
 from chronicled.runtimes.docker.plan import WORKSPACE
 from chronicled.runtimes.process import HINTS, PATH_DEFAULT
 
-__all__ = ["blanked", "commands_environment", "variables"]
+__all__ = ["OWN", "blanked", "commands_environment", "variables"]
 
-_HARMFUL_PREFIXES: Final = ("LD_", "GLIBC_", "MALLOC_", "PYTHON", "GCONV_", "LOCPATH", "NLSPATH", "BASH_ENV", "TINI_")
-"""What the carried interpreter and its C library would obey: an image's preloaded library kills it before it begins."""
+OWN: Final[Mapping[str, str]] = {"LC_ALL": "C", "OPENSSL_CONF": "/dev/null"}
+"""What the action server itself has. Any other locale is read from the image, and so is the code that converts its
+character set, which the C library loads into the process; and OpenSSL loads what the image's configuration names."""
+
+_HARMFUL_PREFIXES: Final = (
+    *("LD_", "GLIBC_", "MALLOC_", "PYTHON", "GCONV_", "LOCPATH", "NLSPATH", "BASH_ENV", "TINI_", "LANG", "LC_"),
+    *("OPENSSL_", "SSL", "RES_OPTIONS", "HOSTALIASES", "LOCALDOMAIN", "TZ"),
+)
+"""What the carried interpreter and its libraries would obey: an image's preloaded library kills it before it begins."""
 _ALWAYS: Final = ("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT")
 
 
@@ -24,7 +31,8 @@ def variables(entries: Iterable[str]) -> dict[str, str]:
 
 def blanked(image: Mapping[str, str]) -> tuple[str, ...]:
     """Return the names that the container's own environment holds empty; commands do see the image's values."""
-    return tuple(sorted({*_ALWAYS, *(name for name in image if name.startswith(_HARMFUL_PREFIXES))}))
+    harmful = {*_ALWAYS, *(name for name in image if name.startswith(_HARMFUL_PREFIXES))}
+    return tuple(sorted(harmful.difference(OWN)))
 
 
 def commands_environment(

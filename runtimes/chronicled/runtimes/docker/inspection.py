@@ -50,6 +50,7 @@ def _identity(plan: Plan, found: Container, configuration: Configuration) -> Ite
     yield "labels", plan.labels, {name: found.labels.get(name) for name in plan.labels}
     variables = {name: value for name, _, value in (entry.partition("=") for entry in configuration.env or ())}
     yield "environment", [], [name for name in plan.blanked if variables.get(name)]
+    yield "environment of our own", dict(plan.own), {name: variables.get(name) for name in plan.own}
     check = configuration.healthcheck
     yield "health check", ["NONE"], None if check is None else check.test
     yield "standard input", plan.stdio, configuration.open_stdin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -120,6 +120,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Content of a profile; empty is the engine's default."""
     blanked: tuple[str, ...]
     """Variables of the image that the carried interpreter must not see."""
+    own: Mapping[str, str]
+    """Variables that it has instead of whatever the image says."""
     stdio: bool
     """Frames travel over its standard input and output."""
 

@@ -30,7 +30,7 @@ def container_body(plan: Plan) -> dict[str, Any]:
         "Entrypoint": [_INTERPRETER, "-I", "-S", _BOOTSTRAP],
         "Cmd": [plan.sandbox, plan.generation, *_told(plan)],
         # Blank, since an image's variables cannot be taken away: what its commands see is told by the settings.
-        "Env": [f"{name}=" for name in plan.blanked],
+        "Env": [*(f"{name}=" for name in plan.blanked), *(f"{name}={value}" for name, value in plan.own.items())],
         "Tty": False,
         "OpenStdin": plan.stdio,
         "StdinOnce": False,
