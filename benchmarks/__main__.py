@@ -11,7 +11,18 @@ import sys
 import time
 from pathlib import Path
 
-BENCHMARKS = ("floor_store", "store", "latency", "output", "redaction", "migrations", "imports", "idle", "containers")
+BENCHMARKS = (
+    "floor_store",
+    "store",
+    "latency",
+    "output",
+    "redaction",
+    "migrations",
+    "upgrades",
+    "imports",
+    "idle",
+    "containers",
+)
 SECONDS_MAX = 600.0
 
 

@@ -66,7 +66,10 @@ async def write(path: Path, events: int = EVENTS) -> None:
                 session = f"session-{(store.head + number) % SESSIONS}"
                 action = maker.action(session, f"make target-{number}")
                 drafts += [action, maker.terminal(session, action.id)]
-            await store.append(Append(tuple(drafts[: events - store.head])))
+            drafts = drafts[: events - store.head]
+            if drafts[-1].source == "client":  # an action without its end: nothing stays open
+                drafts[-1] = maker.claimed(drafts[-1].session)
+            await store.append(Append(tuple(drafts)))
 
 
 def take_back(path: Path, step: int) -> None:
