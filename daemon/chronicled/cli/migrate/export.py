@@ -39,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--idle-limit", metavar="SECONDS", type=float, help="asciicast: longest silence when played")
     parser.add_argument("--after", metavar="N", type=int, default=0, help="only events behind this position")
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: standard output)")
+    parser.add_argument("--unit", action="append", default=[], metavar="NAME", help="load this unit; may be repeated")
     parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
     parser.add_argument("--json", action="store_true", help="sum up as JSON, on standard error")
     parser.set_defaults(execute=export)
@@ -46,8 +47,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def export(options: argparse.Namespace) -> int:
     """Write the export to the file or standard output, and sum up on standard error."""
+    from chronicled.daemon.core_dumps import forbid_core_dumps
     from chronicled.daemon.locations import data_directory
+    from chronicled.daemon.units.loading import load_units
     from chronicled.events.ids import check_name
+    from chronicled.events.rule_redaction import RuleRedaction
     from chronicled.migrations.formats.chronicle import Tally
     from chronicled.migrations.vocabulary import vocabulary
     from chronicled.storage.exports.log_chronicle import LogChronicle
@@ -56,11 +60,14 @@ def export(options: argparse.Namespace) -> int:
     if options.after < 0:
         raise InvalidRequest("--after is a position: 0 or more.")
     write = _writer(options)
-    words = vocabulary()
+    units = load_units(options.unit).units
+    words = vocabulary(units)
+    rules = RuleRedaction(rule for unit in units for rule in unit.redaction)
+    forbid_core_dumps()
     data = Path(options.data or data_directory(os.environ))
     session = check_name(options.session, "session")
     tenant = check_name(options.tenant, "tenant")
-    with LogChronicle(data, tenant, session, words.registry, words.chain, options.after) as chronicle:
+    with LogChronicle(data, tenant, session, words.registry, words.chain, options.after, rules) as chronicle:
         tally = Tally(options.format, session, chronicle.head)
         pieces = write(chronicle, tally)
         if options.output is None:

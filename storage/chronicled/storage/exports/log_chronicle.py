@@ -19,6 +19,7 @@ from chronicled.events.envelope import Event
 from chronicled.events.errors import BlobNotFound, InvalidCursor, InvalidRequest, LogCorrupt, SessionNotFound
 from chronicled.events.ids import id_bytes, normal_id
 from chronicled.events.registry import Registry
+from chronicled.events.rule_redaction import RuleRedaction
 from chronicled.events.worker_log import SessionKey
 from chronicled.migrations.formats.chronicle import Item, Origin
 from chronicled.storage.blobs import CHUNK_BYTES, is_digest
@@ -41,6 +42,11 @@ MORE: Final = PAYLOAD_COLUMN + 1
 SECRET_EVENTS: Final = (
     "SELECT kind FROM event JOIN label ON label.number = event.label WHERE session = ? AND kind IN"
     " ('secret_registered', 'secrets_destroyed') ORDER BY sequence DESC LIMIT 1"
+)
+NAMING: Final = (
+    "SELECT label.kind FROM blob_reference JOIN event ON event.position = blob_reference.position"
+    " JOIN label ON label.number = event.label"
+    " WHERE blob_reference.session = ? AND blob_reference.digest = ? AND blob_reference.position <= ?"
 )
 BLOBS: Final = "blobs"
 IMPORT: Final = "import"
@@ -68,6 +74,7 @@ class LogChronicle:
         registry: The kinds that can be read.
         upcasters: How old versions become current ones.
         after: Position behind which to begin.
+        rules: What units have replaced in payloads and outputs of their kinds.
 
     Raises:
         InvalidRequest: the directory has no log.
@@ -79,7 +86,14 @@ class LogChronicle:
     """
 
     def __init__(
-        self, data: Path, tenant: str, session: str, registry: Registry, upcasters: UpcasterChain, after: int = 0
+        self,
+        data: Path,
+        tenant: str,
+        session: str,
+        registry: Registry,
+        upcasters: UpcasterChain,
+        after: int = 0,
+        rules: RuleRedaction | None = None,
     ) -> None:
         path = data / LOG_NAME
         if not path.exists():
@@ -105,6 +119,7 @@ class LogChronicle:
             self._connection.close()
             raise
         self._codec = Codec(registry, upcasters, redaction)
+        self._rules = rules or RuleRedaction()
 
     def _open(self) -> None:
         one = self._one
@@ -220,9 +235,10 @@ class LogChronicle:
 
     def blob(self, digest: str) -> Iterator[bytes]:
         """Yield the bytes of a blob that the session names."""
-        if not is_digest(digest) or not self._names(digest):
+        kind = self._names(digest) if is_digest(digest) else None
+        if kind is None:
             raise BlobNotFound(f"No event of session {self.session!r} names a blob {digest[:80]!r}.")
-        redactor = self._codec.redaction.stream(self.tenant, self.session)
+        redactor = self._rules.stream(kind, self._codec.redaction.stream(self.tenant, self.session))
         try:
             descriptor = os.open(os.path.join(self._blobs, digest[:2], digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -240,18 +256,21 @@ class LogChronicle:
             data = read_piece(str(self._blobs), origin.blob, origin.offset, origin.size)
         except OSError:
             return None
-        redaction = self._codec.redaction
-        if not redaction.active(self.tenant, self.session):
-            return data
-        try:
-            return redaction.payload(self.tenant, self.session, data)
-        except msgspec.DecodeError:
-            return redaction.fragment(self.tenant, self.session, data, head=False, tail=False)
+        return self._redacted(data, "")
 
-    def _names(self, digest: str) -> bool:
-        sql = "SELECT 1 FROM blob_reference WHERE session = ? AND digest = ? AND position <= ?"
+    def _names(self, digest: str) -> str | None:
+        """Return the kind of the first event that names the blob, None where none does."""
         with _reading():
-            return self._one(sql, self._number, bytes.fromhex(digest), self.head) is not None
+            found = self._one(NAMING, self._number, bytes.fromhex(digest), self.head)
+        return None if found is None else str(found[0])
+
+    def _redacted(self, data: bytes, kind: str) -> bytes:
+        redaction = self._codec.redaction
+        try:
+            return self._rules.payload(kind, redaction.payload(self.tenant, self.session, data))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # No JSON: an event that nobody can read is shown as it is stored.
+            return redaction.fragment(self.tenant, self.session, data, head=False, tail=False)
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -265,7 +284,7 @@ class LogChronicle:
         if stored is None:
             digest = None if erased is None else erased.hex()
         else:
-            shown = self._codec.redaction.payload(self.tenant, self.session, stored)
+            shown = self._redacted(stored, label[0])
             redacted = shown != stored
             if redacted:
                 # The salt stays here: with it, what was replaced could be guessed at.
