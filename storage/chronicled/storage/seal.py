@@ -76,7 +76,9 @@ class Seal:
         if not sealed.startswith(MAGIC):
             if sealed.startswith(KIN):
                 form = sealed[len(KIN) : begin].split(b"\n")[0].decode(errors="replace")
-                raise SecretsUnavailable(f"{place} is sealed in form {form}; this version knows 1. Use a newer version.")
+                raise SecretsUnavailable(
+                    f"{place} is sealed in form {form}; this version knows 1. Use a newer version."
+                )
             raise SecretsUnavailable(f"{place} is damaged: restore it, or close the session.")
         cipher = ChaCha20Poly1305(self._loaded(make=False))
         try:
