@@ -11,7 +11,7 @@ from chronicled.daemon.submission import Submitter
 from chronicled.daemon.vault import Vault
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import LIFECYCLE, Draft
-from chronicled.events.errors import SecretNotFound, SessionNotFound
+from chronicled.events.errors import SecretNotFound, SessionClosed, SessionNotFound
 from chronicled.events.ids import IdSource, check_name
 from chronicled.events.kinds.lifecycle import EnvironmentChanged, SecretRegistered
 from chronicled.events.store import Append, EventStore
@@ -124,6 +124,9 @@ class Registration:
     async def _append(
         self, by: Submitter, key: SessionKey, record: SecretRecord, payloads: Sequence[tuple[str, msgspec.Struct]]
     ) -> None:
+        if self._vault.over(key):
+            # Nobody would destroy the value again, and nothing is left to keep it from.
+            raise SessionClosed(f"Session {key.session!r} is closed, and nothing of it runs any more.")
         await self._vault.append(
             key, record, lambda: Append(tuple(self._draft(by, key, kind, payload) for kind, payload in payloads))
         )

@@ -95,6 +95,35 @@ async def test_open_actions_of_an_import_are_never_run(launch: Launch, tmp_path:
     assert not effects.exists()
 
 
+async def test_nobody_can_set_an_import_going(launch: Launch, tmp_path: Path) -> None:
+    """Whatever a client asks of an imported session: nothing is claimed, started or run, and its actions stay ended."""
+    folder, effects = tmp_path / "c", tmp_path / "effects"
+    write(folder, effects)
+    (tmp_path / "d").mkdir()
+    assert bring(folder, tmp_path / "d" / "data") == 0
+    daemon = await launch(name="d")
+    before = await session_events(daemon)
+    action = next(event["id"] for event in before if event["kind"] == "run")
+    session = "/v1/sessions/c"
+    for verb in ("restart", "resume", "pause", "keep-alive"):
+        assert (await daemon.post(f"{session}/{verb}")).status == 409
+    for verb in ("cancel", "interrupt", "input"):
+        answer = await daemon.post(f"{session}/actions/{action}/{verb}", {"data": "x"} if verb == "input" else {})
+        assert answer.status == 409, answer
+    body = {"kind": "run", "payload": {"command": f"echo ran >> {effects}"}, "id": action}
+    assert (await daemon.post(f"{session}/actions", body)).status in {409, 422}
+    assert (await daemon.call("PUT", f"{session}/files?path=x", data=b"x")).status == 409
+    assert (await daemon.call("PUT", f"{session}/secrets/NAME", json={"value": "hT7%kq2/Zp"})).status == 409
+    assert (await daemon.call("DELETE", session)).json["status"] == "closed"
+    assert (await daemon.post("/v1/sessions", {"session": "c"})).status == 409
+    assert (await daemon.post("/v1/sessions", {"session": "x", "runtime": "imported"})).status in {400, 422}
+    assert (await daemon.post("/v1/sessions", {"session": "own"})).status == 201
+    own = {"kind": "run", "payload": {"command": "true"}}
+    assert (await daemon.post("/v1/sessions/own/actions", own, headers={"Prefer": "wait=20"})).status == 200
+    assert await session_events(daemon) == before
+    assert not effects.exists()
+
+
 async def test_a_session_that_is_not_known_as_imported_would_run(launch: Launch, tmp_path: Path) -> None:
     """Negative control: were the session not known as imported, the daemon would run its open action."""
     folder, effects = tmp_path / "c", tmp_path / "effects"
