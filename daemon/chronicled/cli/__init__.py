@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "secret": "keep values out of everything that is stored and shown",
     "run": "run a command, stream its output, end with its exit code",
     "submit": "submit any action",
+    "output": "print what an action printed, follow it while it runs, end with its exit code",
     "files": "put files into a sandbox, get them out, list them",
     "cancel": "end an action",
     "image": "list, build, prefetch and prune images",

@@ -13,14 +13,14 @@ from typing import Final
 
 from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, with_client
-from chronicled.cli.exit_code import CANCELLED, KILLED, OURS, TIMEOUT, exit_code_of
+from chronicled.cli.exit_code import ACTION_FAILED, CANCELLED, KILLED, OK, OURS, TIMEOUT, exit_code_of
 from chronicled.cli.keyboard import forward, hint
-from chronicled.cli.session import pairs, seconds
-from chronicled.client import Client, Ending, Outcome, Session
+from chronicled.cli.session import asked, pairs, seconds
+from chronicled.client import Client, Effects, Ending, Outcome, Session
 from chronicled.events.envelope import Event
 from chronicled.events.errors import ActionEnded, ActionNotRunning, ChronicledError, InvalidRequest, NotReachable
 
-__all__ = ["configure"]
+__all__ = ["configure", "finish", "write"]
 
 RECONNECT_SECONDS: Final = 30.0
 
@@ -30,6 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session", metavar="NAME", help="created if there is none (default: a throw-away one)")
     parser.add_argument("--runtime", help="provider of a new session's sandbox")
     parser.add_argument("--image", help="image of a new session's sandbox")
+    parser.add_argument(
+        "--sandbox", metavar="KEY=VALUE", action="append", default=[], help="what a new session's sandbox is given"
+    )
     parser.add_argument("--lane", default="main", help="which of the session's shells")
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="command deadline")
     parser.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="variable of this command")
@@ -60,7 +63,8 @@ def execute(options: argparse.Namespace) -> int:
 async def _run(client: Client, options: argparse.Namespace) -> int:
     await client.until_ready(seconds=2.0)
     command = options.command[0] if len(options.command) == 1 else shlex.join(options.command)
-    session = await client.session(options.session, runtime=options.runtime, image=options.image)
+    given = asked(options.sandbox)
+    session = await client.session(options.session, runtime=options.runtime, image=options.image, sandbox=given)
     try:
         action = await session.submit(
             "run",
@@ -77,7 +81,7 @@ async def _run(client: Client, options: argparse.Namespace) -> int:
         if options.session is None:
             with contextlib.suppress(ChronicledError):
                 await session.close()
-    return _finish(ending, options)
+    return finish(ending, options)
 
 
 async def _follow(session: Session, event: Event, options: argparse.Namespace) -> Ending:
@@ -99,8 +103,9 @@ async def _follow(session: Session, event: Event, options: argparse.Namespace) -
     loop.add_signal_handler(signal.SIGTERM, stop, True)
     if hangs_up := signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, stop, True)
-    if not options.json:
-        how = "it gets what you type" if options.stdin else "Ctrl-C interrupts it; `--stdin` types to it"
+    # Who types on a terminal sees that the command waits; a line of ours would stand in the midst of its screen.
+    if not options.json and not (options.stdin and sys.stdin.isatty()):
+        how = "it gets what is typed" if options.stdin else "Ctrl-C interrupts it; `--stdin` types to it"
         tasks.add(asyncio.create_task(hint(session, event, how)))
     if options.stdin:
         tasks.add(asyncio.create_task(forward(session, action)))
@@ -108,7 +113,7 @@ async def _follow(session: Session, event: Event, options: argparse.Namespace) -
         if not options.json:
             async with contextlib.aclosing(session.output(action)) as output:
                 async for chunk in output:
-                    await asyncio.to_thread(_write, chunk)
+                    await asyncio.to_thread(write, chunk)
         return await session.wait(action)
     except OSError:
         # Whoever read the output is gone, or it has no room: nobody will end the command any more.
@@ -145,23 +150,36 @@ def _why(ending: Ending) -> str:
         return ending.message
     if deadline := ending.payload.get("deadline"):
         return f"the {deadline} deadline is over"
-    return str(ending.payload.get("reason") or f"effects: {ending.effects}")
+    if reason := ending.payload.get("reason"):
+        return str(reason)
+    return "it had no effect" if ending.effects is Effects.NONE else "what it did until then stays done"
 
 
-def _write(data: bytes) -> None:
+def write(data: bytes) -> None:
+    """Write output as it is; a short write is gone on with."""
     view = memoryview(data)
     while view:
         view = view[os.write(sys.stdout.fileno(), view) :]
 
 
-def _finish(ending: Ending, options: argparse.Namespace) -> int:
+def finish(ending: Ending, options: argparse.Namespace) -> int:
+    """Say how the command ended, where that is more than its exit code, and return the exit code to end with."""
     if options.json:
         printing.json_line({"action": ending.action, "observation": ending.observation})
+    elif dropped := ending.payload.get("output_dropped_bytes"):
+        printing.error(f"{dropped} bytes of the output were not kept: it is over its limit, or the disk was full.")
     if ending.outcome in {Outcome.OK, Outcome.FAILED} and ending.exit_code is not None:
         return ending.exit_code & 0xFF
+    if ending.outcome is Outcome.OK:
+        return OK
     if not options.json:
         printing.error(f"{ending.outcome}: {_why(ending)}")
-    codes = {Outcome.TIMEOUT: TIMEOUT, Outcome.CANCELLED: CANCELLED, Outcome.OOM_KILLED: KILLED}
+    codes = {
+        Outcome.FAILED: ACTION_FAILED,
+        Outcome.TIMEOUT: TIMEOUT,
+        Outcome.CANCELLED: CANCELLED,
+        Outcome.OOM_KILLED: KILLED,
+    }
     if ending.outcome in codes:
         return codes[ending.outcome]
     stopped = ending.payload.get("signal")

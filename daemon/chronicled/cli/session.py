@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from typing import Any, cast
 
@@ -38,16 +39,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what its sandbox is given: network=NAME memory_bytes=N user=UID:GID ...; values are JSON or plain text",
     )
     ls = verbs.add_parser("ls", help="list sessions")
+    ls.add_argument("--open", action="store_true", help="leave out those that are closed")
     show = verbs.add_parser("show", help="show a session")
     close = verbs.add_parser("close", help="close a session; its record stays")
     pause = verbs.add_parser("pause", help="stop its sandbox once nothing runs; the next action resumes it")
     resume = verbs.add_parser("resume", help="let its paused sandbox go on")
-    restart = verbs.add_parser("restart", help="end its sandbox; the next action meets a new one")
+    restart = verbs.add_parser("restart", help="end its sandbox and its files; the next action meets a new one")
     restart.add_argument("--reason", default="", help="for the record")
-    asking = (pause, resume, restart)
+    keep_alive = verbs.add_parser("keep-alive", help="begin its idle time anew")
+    asking = (pause, resume, restart, keep_alive)
     for verb in (show, close, *asking):
         verb.add_argument("name")
-    for verb, word in zip(asking, ("pause", "resume", "restart"), strict=True):
+    for verb, word in zip(asking, ("pause", "resume", "restart", "keep-alive"), strict=True):
         verb.set_defaults(word=word)
     jobs = ((create, _create), (ls, _list), (show, _show), (close, _close), *((verb, _ask) for verb in asking))
     for verb, job in jobs:
@@ -112,13 +115,24 @@ def asked(texts: list[str]) -> dict[str, Any]:
         if name not in fields:
             raise InvalidRequest(f"--sandbox knows {', '.join(fields)}, not {name!r}.")
         try:
-            found[name] = msgspec.to_builtins(msgspec.json.decode(text.encode(), type=fields[name]))
-        except msgspec.DecodeError:
-            try:
-                found[name] = msgspec.convert(text, fields[name])
-            except msgspec.ValidationError as error:
-                raise InvalidRequest(f"--sandbox {name}={text}: {error}.") from None
+            found[name] = msgspec.to_builtins(_fitting(text, fields[name]))
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"--sandbox {name}={text}: {error}.") from None
     return found
+
+
+def _fitting(text: str, kind: Any) -> Any:
+    try:
+        value = msgspec.json.decode(text.encode())
+    except msgspec.DecodeError:
+        return msgspec.convert(text, kind)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        # A text that happens to be JSON too, such as the user 1000.
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(text, kind)
+        raise
 
 
 async def _ask(client: Client, options: argparse.Namespace) -> int:
@@ -128,6 +142,8 @@ async def _ask(client: Client, options: argparse.Namespace) -> int:
             event = await session.pause()
         case "resume":
             event = await session.resume()
+        case "keep-alive":
+            event = await session.keep_alive()
         case _:
             event = await session.restart(options.reason)
     if options.json:
@@ -136,7 +152,7 @@ async def _ask(client: Client, options: argparse.Namespace) -> int:
 
 
 async def _list(client: Client, options: argparse.Namespace) -> int:
-    shown = [each async for each in client.sessions()]
+    shown = [each async for each in client.sessions() if not options.open or each["status"] == "open"]
     if options.json:
         for each in shown:
             printing.json_line(each)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -69,6 +69,7 @@ class Client:
 
         Raises:
             SessionNotFound: there is none, and `create` is False.
+            SessionExists: there is one, with another runtime, image or sandbox than asked for.
             InvalidName, InvalidRequest, SecretRefused: what it should be made with is not valid.
         """
         if not create:
@@ -92,6 +93,7 @@ class Client:
         except SessionExists:
             assert name is not None, "a name that the daemon makes is new"
             session = Session(self._transport, name, self._ids)
+            await _check_same(session, {"runtime": runtime, "image": image}, _given(sandbox))
             if secrets:
                 await session.set_environment(secrets=secrets)
             return session
@@ -203,6 +205,23 @@ async def connect(
         yield Client(transport)
     finally:
         await transport.aclose()
+
+
+async def _check_same(session: Session, asked: Mapping[str, Any], sandbox: Mapping[str, Any] | None) -> None:
+    """Raise where a session that exists is another than is asked for: nobody should run in what he did not name."""
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    if sandbox:
+        whole = msgspec.to_builtins(msgspec.convert(sandbox, SandboxRequest))
+        wanted |= {name: whole[name] for name in sandbox}
+    if not wanted:
+        return
+    async with aclosing(session.events(follow=False, kinds=["session_created"])) as events:
+        created = msgspec.json.decode((await anext(events)).payload)
+    has = created["sandbox"] | created
+    for name, value in wanted.items():
+        if has.get(name) != value:
+            is_now = "none" if has.get(name) is None else has[name]
+            raise SessionExists(f"There is a session {session.name!r} already; its {name} is {is_now}, not {value}.")
 
 
 def _given(sandbox: Mapping[str, Any] | SandboxRequest | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -37,6 +38,7 @@ USAGE = [
     ["session", "ls", "--socket", "unix:"],
     ["session", "create", "--life", "nan"],
     ["run", "--timeout", "inf", "--", "true"],
+    ["run", "--sandbox", "nonsense=1", "--", "true"],
     ["audit"],
     ["audit", "verify", "--data", "/nonexistent"],
     ["serve", "--set", "data.nonsense=1"],
@@ -112,6 +114,45 @@ def test_any_action_can_be_submitted(commands: Commands, tmp_path: Path) -> None
     assert again[0][0]["id"] == id
     assert commands.run(*submit, "--wait", "message", '{"content": "hi"}').returncode == 0
     assert commands.run(*submit, "--id", id, "message", '{"content": "other"}').returncode == 4
+
+
+def test_an_output_is_had_again(commands: Commands) -> None:
+    """What was submitted and left alone can be looked at: its bytes, as they come, and then its end as `run` has it."""
+    commands.run("session", "create", "again")
+    submitted = commands.json_lines("submit", "--session", "again", "--json", "run", '{"command": "read a; (exit 7)"}')
+    id = submitted[0]["id"]
+    late = {"command": "echo begun; read a; echo $a; (exit 3)"}
+    other = commands.json_lines("submit", "--session", "again", "--lane", "b", "--json", "run", json.dumps(late))
+    with commands.spawn("output", "--session", "again", other[0]["id"]) as watching:
+        assert line_of(watching.stdout) == b"begun\n"
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(END_SECONDS_MAX) == 130
+    with commands.spawn("output", "--session", "again", id) as following:
+        for each in (submitted, other):
+            commands.run("cancel", "--session", "again", each[0]["id"])
+        assert following.wait(END_SECONDS_MAX) == 130
+    ended = commands.run("output", "--session", "again", other[0]["id"])
+    assert (ended.returncode, ended.stdout) == (130, b"begun\n")
+    read = commands.json_lines("submit", "--session", "again", "--json", "read", '{"path": "none"}')[0]["id"]
+    done = commands.run("output", "--session", "again", read)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"No such file" in done.stderr
+    said = commands.json_lines("submit", "--session", "again", "--json", "message", '{"content": "x"}')[0]["id"]
+    assert commands.run("output", "--session", "again", said).returncode == 2
+
+
+def test_sessions_are_listed_and_kept_alive(commands: Commands) -> None:
+    """`ls --open` leaves out what is closed; `keep-alive` stands in the record, and a closed session refuses it."""
+    for name in ("kept", "left"):
+        commands.run("session", "create", name)
+    commands.run("session", "close", "left")
+    listed = [each["session"] for each in commands.json_lines("session", "ls", "--open", "--json")]
+    assert "kept" in listed
+    assert "left" not in listed
+    assert commands.run("session", "keep-alive", "kept").returncode == 0
+    kinds = [each["kind"] for each in commands.json_lines("events", "--session", "kept", "--json")]
+    assert "session_kept_alive" in kinds
+    assert commands.run("session", "keep-alive", "left").returncode == 4
 
 
 def test_a_cancel_ends_the_action(commands: Commands) -> None:

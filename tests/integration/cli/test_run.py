@@ -38,6 +38,16 @@ def test_several_arguments_are_quoted_and_one_is_a_shell_line(commands: Commands
     assert commands.run("run", "--env", "X=1 2", "--", 'echo "$X"').stdout == b"1 2\n"
 
 
+def test_a_session_that_is_another_than_asked_for_is_refused(commands: Commands) -> None:
+    """What a command names for a new session is never dropped silently where the session exists and differs."""
+    commands.run("session", "create", "plain")
+    done = commands.run("run", "--session", "plain", "--sandbox", "network=open", "--", "echo never")
+    assert (done.returncode, done.stdout) == (125, b""), done
+    assert b"its network is none, not open" in done.stderr
+    same = commands.run("run", "--session", "plain", "--runtime", "process", "--", "echo ran")
+    assert (same.returncode, same.stdout) == (0, b"ran\n")
+
+
 def test_a_throw_away_session_is_closed(commands: Commands) -> None:
     """A run without a session leaves none open; one with a session keeps its shell."""
     before = open_sessions(commands)
