@@ -110,3 +110,12 @@ async def test_a_missing_session_is_404_everywhere(daemon: DaemonProcess) -> Non
         assert (answer.status, answer.json["code"]) == (404, "session-not-found"), (method, path)
     answer = await daemon.post("/v1/sessions/none/actions", {"kind": "think", "payload": {"thought": "x"}})
     assert (answer.status, answer.json["code"]) == (404, "session-not-found")
+
+
+async def test_an_environment_is_one_that_commands_can_have(daemon: DaemonProcess) -> None:
+    """A variable that no process can be given is refused when it is named, not when a sandbox is to start."""
+    for environment in ({"A": "x\0y"}, {"A=B": "x"}, {"": "x"}):
+        answer = await daemon.post("/v1/sessions", {"session": "odd", "environment": environment})
+        assert answer.status == 400, answer
+        assert "$.environment" in answer.json["detail"]
+    assert (await daemon.get("/v1/sessions/odd")).status == 404

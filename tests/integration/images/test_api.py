@@ -73,6 +73,8 @@ async def test_a_dockerfile_alone_is_enough(daemon: DaemonProcess, docker: Any) 
     assert (await send(daemon, "name=bad", dockerfile + b"\n", "text/plain", **key)).status == 422
     for query in ("", "name=UPPER", "name=a&arguments=x", "name=a&dockerfile="):
         assert (await send(daemon, query, b"FROM scratch\n", "text/plain")).status == 400, query
+    named = await send(daemon, "name=UPPER", b"FROM scratch\n", "text/plain")
+    assert "'UPPER' cannot be built: the name of a built image is `path[:tag]`" in named.json["detail"]
 
 
 async def test_a_prefetch_is_told_and_shared(daemon: DaemonProcess, docker: Any, registry: Registry) -> None:

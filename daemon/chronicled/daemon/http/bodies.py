@@ -58,7 +58,9 @@ class SessionBody(Body, frozen=True, kw_only=True):
     runtime: Annotated[str, Meta(max_length=128)] | None = None
     image: Text | None = None
     labels: Annotated[dict[Annotated[str, Meta(min_length=1, max_length=256)], Text], Meta(max_length=64)] = {}
-    environment: Annotated[dict[VariableName, Annotated[str, Meta(max_length=32_768)]], Meta(max_length=256)] = {}
+    environment: Annotated[
+        dict[VariableName, Annotated[str, Meta(max_length=32_768, pattern=r"^[^\x00]*$")]], Meta(max_length=256)
+    ] = {}
     life_seconds: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
     """It closes so long after its creation."""
     idle_seconds: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None

@@ -37,7 +37,7 @@ ARGUMENTS: Final = r"^([A-Za-z_][A-Za-z0-9_]{0,255}=[^\x00-\x1f\x7f-\x9f\u2028\u
 class BuildQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to build from the body: the context as a tar archive, or a Dockerfile alone as text."""
 
-    name: Annotated[str, msgspec.Meta(pattern=BUILT_NAME, max_length=200)]
+    name: Annotated[str, msgspec.Meta(max_length=200, extra_json_schema={"pattern": BUILT_NAME})]
     """Name of the image, `path[:tag]`, among the tenant's own."""
     dockerfile: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] = "Dockerfile"
     """Path of the Dockerfile within the context."""
