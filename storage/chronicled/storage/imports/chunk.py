@@ -211,8 +211,8 @@ class Weaver:
             time=time,
             time_utc=self._to_utc(time) if time is not None and self._to_utc is not None else None,
             steps=converted.steps,
-            events=tuple(draft.id for draft in drafts[mark:]),
-            kinds=tuple(draft.kind for draft in drafts[mark:]),
+            events=tuple([draft.id for draft in drafts[mark:]]),
+            kinds=tuple([draft.kind for draft in drafts[mark:]]),
             lost=converted.lost,
             opaque=why,
         )

@@ -105,19 +105,14 @@ class OpenHandsCourse:
         )
 
     def _convert_one(self, record: Original, value: Any, part: int, paired: str | None) -> Converted:
-        shape = "no event"
+        e: Envelope | None = None
         try:
             e = lift(record.key, value)
-            shape = e.shape
-            try:
-                made = self._action(e, part) if e.action else self._observation(e, part, paired)
-            finally:
-                shape = e.shape
+            made = self._action(e, part) if e.action else self._observation(e, part, paired)
         except WRONG as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            return self._opaque(record, value, shape, reason, part)
-        time = e.time
-        return Converted(shape, made, tuple(e.steps), tuple(e.lost), time, False, e.attached)
+            return self._opaque(record, value, "no event" if e is None else e.shape, reason, part)
+        return Converted(e.shape, made, tuple(e.steps), tuple(e.lost), e.time, False, e.attached)
 
     # -- actions ---------------------------------------------------------------------------------------------------
 

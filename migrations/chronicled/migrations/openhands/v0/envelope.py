@@ -8,6 +8,7 @@ cause. *Pair*: an action and its observation in a list of two, in evaluation his
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
 __all__ = ["MASK", "Envelope", "Unreadable", "empty", "is_array", "is_object", "lift", "text"]
@@ -73,9 +74,7 @@ class Envelope:
     @property
     def shape(self) -> str:
         """From which shape it was read, e.g. `event action run, before 0.12.0`."""
-        form, category = "flat" if self.flat else "event", "action" if self.action else "observation"
-        era = f", before {min(self.releases, key=_order)}" if self.releases else ""
-        return f"{form} {category} {self.type[:64]}{era}"
+        return _shape(self.flat, self.action, self.type[:64], tuple(self.releases))
 
     def step(self, release: str, name: str) -> None:
         """Note that a step was taken since the record was written before a release."""
@@ -88,10 +87,16 @@ class Envelope:
         self.lost.extend(f"{where}.{name}" for name in names if not empty(self.fields.get(name)))
 
     def lose_rest(self, taken: Set[str]) -> None:
-        """Note every field that is not among those that were taken."""
-        fields = self.fields
-        if not fields.keys() <= taken:
-            self.lose(*(name for name in fields if name not in taken))
+        """Note every field that is not among those that were taken, unless it says nothing."""
+        for name, value in self.fields.items():
+            if name not in taken and value is not None and value is not False and not empty(value):
+                self.lost.append(f"args.{name}" if self.action else f"extras.{name}")
+
+
+@lru_cache(maxsize=1024)
+def _shape(flat: bool, action: bool, type: str, releases: tuple[str, ...]) -> str:
+    era = f", before {min(releases, key=_order)}" if releases else ""
+    return f"{'flat' if flat else 'event'} {'action' if action else 'observation'} {type}{era}"
 
 
 def _order(release: str) -> tuple[int, ...]:

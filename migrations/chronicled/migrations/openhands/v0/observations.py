@@ -71,7 +71,9 @@ def _run(e: Envelope) -> Ending:
     payload = output(e, content)
     if directory := metadata.get("working_dir"):
         payload["working_directory"] = text(directory)
-    e.lost.extend(f"extras.metadata.{name}" for name in METADATA if not empty(metadata.get(name)))
+    for name in METADATA:
+        if (value := metadata.get(name)) is not None and not empty(value):
+            e.lost.append(f"extras.metadata.{name}")
     suffix = metadata.get("suffix")
     said = suffix if isinstance(suffix, str) else ""
     ending = Ending("run", Outcome.OK, Effects.COMPLETE, payload, asked={"command": text(fields.get("command"))})
