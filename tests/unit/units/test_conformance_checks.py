@@ -146,7 +146,13 @@ def test_a_downcaster_that_is_wrong_is_found() -> None:
     def refuse(_: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("version 1 cannot tell that")
 
-    for step, wrong in ((down, False), (refuse, False), (lambda payload: payload["none"], True), (lambda _: {}, True)):
+    def other(payload: dict[str, Any]) -> dict[str, Any]:
+        return {"none": payload["none"]}
+
+    def nothing(_: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    for step, wrong in ((down, False), (refuse, False), (other, True), (nothing, True)):
         found = Downcaster("action", "notes.note", 1, step)
         assert bool(downcaster_problems(unit(downcasters=(found,)), found)) is wrong, step
 
