@@ -67,7 +67,11 @@ def _bytes(chance: random.Random, payload: bytes) -> bytes:
 
 def _value(chance: random.Random, value: Any) -> Any:
     """Return the value with one thing in it changed, at any depth."""
-    if isinstance(value, dict) and value and chance.random() < 0.8:
+    if not isinstance(value, dict | list):
+        return _leaf(chance, value) if chance.random() < 0.7 else chance.choice(ODD)
+    if not value or chance.random() < 0.2:
+        return chance.choice(ODD)
+    if isinstance(value, dict):
         known = dict(cast("dict[str, Any]", value))
         name = chance.choice(list(known))
         match chance.randrange(4):
@@ -78,19 +82,19 @@ def _value(chance: random.Random, value: Any) -> Any:
             case _:
                 known[name] = _value(chance, known[name])
         return known
-    if isinstance(value, list) and value and chance.random() < 0.8:
-        items = list(cast("list[Any]", value))
-        index = chance.randrange(len(items))
-        items[index] = _value(chance, items[index])
-        return items
-    if chance.random() < 0.7:
-        match value:
-            case bool():
-                return not value
-            case str():
-                return chance.choice(("", value + chance.choice("x\x00é\U0001f600"), value[1:], value * 50))
-            case int() | float():
-                return chance.choice((value + 1, -value, value * 1000))
-            case _:
-                return cast("Any", value)
-    return chance.choice(ODD)
+    items: list[Any] = [*value]
+    index = chance.randrange(len(items))
+    items[index] = _value(chance, items[index])
+    return items
+
+
+def _leaf(chance: random.Random, value: Any) -> Any:
+    match value:
+        case bool():
+            return not value
+        case str():
+            return chance.choice(("", value + chance.choice("x\x00é\U0001f600"), value[1:], value * 50))
+        case int() | float():
+            return chance.choice((value + 1, -value, value * 1000))
+        case _:
+            return value

@@ -9,8 +9,9 @@ from chronicled.events.kinds import BUILTIN
 from chronicled.migrations.builtin import DOWNCASTERS, UPCASTERS
 from chronicled.migrations.chain import Chain, Downcaster, Upcaster
 from chronicled.migrations.fields import Fields
+from chronicled.migrations.unit import Unit
 
-__all__ = ["CHAIN", "REGISTRY", "Asked", "Ended", "Heavy", "Mark", "Probe", "Sleep", "Weigh", "codec"]
+__all__ = ["CHAIN", "REGISTRY", "UNIT", "Asked", "Ended", "Heavy", "Mark", "Probe", "Sleep", "Weigh", "codec"]
 
 
 class Sleep(Payload, frozen=True, kw_only=True):
@@ -113,6 +114,8 @@ DOWN: tuple[Downcaster, ...] = (
     Downcaster("action", "acme.probe", 1, _kilograms, above=("acme.weigh", 1)),
     Downcaster("observation", "acme.probe", 1, Fields(), above=("acme.weigh", 1)),
 )
+
+UNIT = Unit(name="acme", kinds=SPECS, upcasters=UP, downcasters=DOWN)
 
 REGISTRY = Registry([*BUILTIN, *SPECS])
 CHAIN = Chain([*UPCASTERS, *UP], [*DOWNCASTERS, *DOWN])
