@@ -14,6 +14,7 @@ from tests.golden.databases import take_back, write
 from tests.migrations.test_killed_steps import check_at_the_end, check_on_the_way
 
 from chronicled.storage.sqlite import LOG_NAME
+from chronicled.storage.verification import verify_file
 
 ROOT = Path(__file__).parents[2]
 EVENTS = 13_000
@@ -73,3 +74,24 @@ def test_a_write_or_sync_that_fails_costs_nothing(
     check_on_the_way(path, former)
     assert step(path) == (0, "")
     check_at_the_end(path, former)
+
+
+def test_a_rewrite_without_room_leaves_nothing(library: Path, former: Path, tmp_path: Path) -> None:
+    """A disk that fills up is told as such; neither the new directory nor half of one is there."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    shutil.copyfile(former, old / LOG_NAME)
+    quota = tmp_path / "quota"
+    quota.write_text("300000")
+    environment = os.environ | {
+        "LD_PRELOAD": str(library),
+        "FAULT_DIRECTORY": f"{new}.rewriting",
+        "FAULT_QUOTA": str(quota),
+    }
+    command = [sys.executable, "-m", "chronicled.cli", "migrate", "rewrite", str(old), str(new)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "full" in done.stderr) == (4, True), done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "quota"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not verify_file(new / LOG_NAME).problems
