@@ -29,15 +29,14 @@ TORN = """
 import sys
 from chronicled.events import faultpoint
 from chronicled.events.store import Append
-from chronicled.storage.imports.importer import Importer
+from chronicled.storage.imports import importer
 
-async def write(self, chunk, opening, options):
-    await self._blobs.put(chunk.blob)
+async def write(self, chunk, opening):
     await self._store.append(Append((*opening, *chunk.drafts[:-1]), create=bool(opening)))
     faultpoint.reached("import_to_next")
     await self._store.append(Append(chunk.drafts[-1:]))
 
-Importer._write = write
+importer._Pipeline.write = write
 from chronicled.cli import main
 sys.exit(main())
 """

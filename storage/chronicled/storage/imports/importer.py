@@ -111,13 +111,10 @@ class Importer:
         course = conversion.course(options.tenant, session, None if ledger is None else ledger.state)
         weaver = Weaver(conversion.format, self._codec, course, options.tenant, session, self._to_utc)
         opening = () if ledger is not None else self._opening(source, conversion, session, options)
-        chunk: Chunk | None = await to_thread.run_sync(weaver.weave, records, progress)
+        pipeline = _Pipeline(self._store, self._blobs, weaver, records, progress, dry_run=options.dry_run)
+        chunk: Chunk | None = await pipeline.prepare()
         while chunk is not None:
-            written, last = chunk, chunk.imported.complete
-            # One is written while the next is made: the one mostly waits, the other computes.
-            chunk = await self._both(
-                written, opening, options, None if last else lambda: weaver.weave(records, progress)
-            )
+            written, chunk = chunk, await pipeline.append(chunk, opening)
             opening = ()
             self._note(session, written, outcome)
         return outcome
@@ -161,40 +158,6 @@ class Importer:
             for part, (kind, payload) in enumerate(payloads.items())
         )
 
-    async def _both(
-        self, chunk: Chunk, opening: tuple[Draft, ...], options: ImportOptions, weave: Callable[[], Chunk] | None
-    ) -> Chunk | None:
-        errors: list[ChronicledError] = []
-        following: Chunk | None = None
-
-        async def write() -> None:
-            try:
-                await self._write(chunk, opening, options)
-            except ChronicledError as error:
-                errors.append(error)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(write)
-            if weave is not None:
-                try:
-                    following = await to_thread.run_sync(weave)
-                except ChronicledError as error:
-                    errors.append(error)
-        if errors:
-            raise errors[0]
-        return following
-
-    async def _write(self, chunk: Chunk, opening: tuple[Draft, ...], options: ImportOptions) -> None:
-        if options.dry_run:
-            return
-        faultpoint.reached("import_to_blob")
-        for data in chunk.attached.values():
-            await self._blobs.put(data)
-        await self._blobs.put(chunk.blob)
-        faultpoint.reached("import_to_append")
-        await self._store.append(Append((*opening, *chunk.drafts), create=bool(opening)))
-        faultpoint.reached("import_to_next")
-
     def _note(self, session: str, chunk: Chunk, outcome: Outcome) -> None:
         outcome.records += chunk.imported.records
         outcome.events += chunk.imported.events
@@ -206,3 +169,63 @@ class Importer:
                 outcome.kinds[kind] = outcome.kinds.get(kind, 0) + 1
             if self._report is not None:
                 self._report(session, entry)
+
+
+class _Pipeline:
+    """Two chunks on their way: the events of one are appended while the next is made and its blobs are stored."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        blobs: BlobStore,
+        weaver: Weaver,
+        records: Iterator[Record],
+        progress: Progress,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._weaver = weaver
+        self._records = records
+        self._progress = progress
+        self._dry_run = dry_run
+
+    async def prepare(self) -> Chunk:
+        """Make the next chunk and store its blobs: its events may name them then."""
+        chunk = await to_thread.run_sync(self._weaver.weave, self._records, self._progress)
+        if not self._dry_run:
+            faultpoint.reached("import_to_blob")
+            for data in chunk.attached.values():
+                await self._blobs.put(data)
+            await self._blobs.put(chunk.blob)
+        return chunk
+
+    async def append(self, chunk: Chunk, opening: tuple[Draft, ...]) -> Chunk | None:
+        """Append a chunk that is prepared, and prepare the next one meanwhile; None when there is no more."""
+        errors: list[ChronicledError | OSError] = []
+        following: Chunk | None = None
+
+        async def write() -> None:
+            try:
+                await self.write(chunk, opening)
+            except ChronicledError as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            if not self._dry_run:
+                tasks.start_soon(write)
+            if not chunk.imported.complete:
+                try:
+                    following = await self.prepare()
+                except (ChronicledError, OSError) as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+        return following
+
+    async def write(self, chunk: Chunk, opening: tuple[Draft, ...]) -> None:
+        """Append the chunk's events and the mark of how far the import is: one commit."""
+        faultpoint.reached("import_to_append")
+        await self._store.append(Append((*opening, *chunk.drafts), create=bool(opening)))
+        faultpoint.reached("import_to_next")
