@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from chronicled.storage.segments import SEGMENT_EVENTS, segments_counted
+from chronicled.storage.segments import SEGMENT_EVENTS, segments_counted, segments_whole
 
 __all__ = ["SCAN_EVENTS_MAX", "WantedRows"]
 
@@ -43,7 +43,8 @@ class WantedRows:
     def behind(self, after: int, head: int) -> Iterator[tuple[Any, ...]]:
         """Yield rows behind `after`, up to `head`, until enough was looked at: then `reached` lies before `head`."""
         self.reached = after
-        counted = min(segments_counted(self._connection) * SEGMENT_EVENTS, head)
+        # The log may have gone on behind `head`: a segment that reaches beyond it is looked through.
+        counted = min(segments_counted(self._connection), segments_whole(head)) * SEGMENT_EVENTS
         if after < counted:
             yield from self._counted(after, counted)
         if self._looked < SCAN_EVENTS_MAX and self.reached >= counted:

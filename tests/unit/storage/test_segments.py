@@ -15,10 +15,12 @@ from chronicled.events.envelope import Event
 from chronicled.events.store import Append, Filter
 from chronicled.storage import wanted
 from chronicled.storage.census import count_kinds
+from chronicled.storage.connection import open_reader
 from chronicled.storage.log_schema import LOG_STEPS
 from chronicled.storage.schema import schema_status
 from chronicled.storage.segments import COUNTED, PLACES_MAX, SEGMENT_EVENTS
 from chronicled.storage.sqlite import LOG_NAME, SqliteStore
+from chronicled.storage.sqlite_reader import SqliteReader
 from chronicled.storage.testing_drafts import DraftMaker
 from chronicled.storage.verification import verify_file
 
@@ -119,6 +121,26 @@ async def test_a_filter_finds_by_the_counts_what_it_admits(tmp_path: Path) -> No
             for limit, after in ((1000, 0), (7, store.head - 300), (100, 5000), (3, SEGMENT_EVENTS * 2 - 3)):
                 found, _ = await read_all(store, where, limit, after)
                 assert found == [event for event in everything if event.position > after and where.admits(event)]
+
+
+async def test_a_reader_with_an_older_head_gets_to_it(tmp_path: Path) -> None:
+    """Whatever the log has counted since, a reader is given what lies before its head, and no more, and gets there."""
+    path = tmp_path / LOG_NAME
+    everything = await fill(path)
+    reader = SqliteReader()
+    with closing(open_reader(path)) as connection:
+        for head in (1, 4095, 4096, 4097, 5000, 8191, 8192, 8200, 12_288, 12_300):
+            for where in FILTERS:
+                after, found = 0, list[Event]()
+                while True:
+                    page = reader.page(connection, head, after, 50, where)
+                    found += page.events
+                    assert page.next > after or page.at_end
+                    after = page.next
+                    if page.at_end:
+                        break
+                assert after == head
+                assert found == [event for event in everything if event.position <= head and where.admits(event)]
 
 
 async def test_counts_that_miss_an_event_hide_it_and_verification_says_so(tmp_path: Path) -> None:
