@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from chronicled.client import Client, connect
-from chronicled.events.errors import InvalidRequest
+from chronicled.events.errors import InvalidRequest, Unavailable
 from chronicled.events.versions import CURRENT, Versions
 
-__all__ = ["add_connection", "client_command", "token_of", "with_client"]
+__all__ = ["RECONNECT_SECONDS", "add_connection", "client_command", "token_of", "with_client"]
+
+RECONNECT_SECONDS: Final = 30.0
+"""How long a daemon that was there may stay away."""
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +62,23 @@ def with_client(
     return asyncio.run(run())
 
 
-def client_command(job: Callable[[Client, argparse.Namespace], Awaitable[int]]) -> Callable[[argparse.Namespace], int]:
-    """Return a command's `execute` that gives `job` a client; see `with_client`."""
+def client_command(
+    job: Callable[[Client, argparse.Namespace], Awaitable[int]], *, patient: bool = False
+) -> Callable[[argparse.Namespace], int]:
+    """Return a command's `execute` that gives `job` a client; see `with_client`.
+
+    A `patient` one takes time, and so goes on where the daemon goes away meanwhile and comes back.
+    """
+
+    async def patiently(client: Client, options: argparse.Namespace) -> int:
+        with contextlib.suppress(Unavailable):
+            # Who is not there at all is told so at once.
+            await client.until_ready()
+        return await job(client, options)
 
     def execute(options: argparse.Namespace) -> int:
-        return with_client(options, lambda client: job(client, options))
+        if not patient:
+            return with_client(options, lambda client: job(client, options))
+        return with_client(options, lambda client: patiently(client, options), retry_seconds=RECONNECT_SECONDS)
 
     return execute

@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("--session", required=True, metavar="NAME")
         verb.add_argument("--lane", default="main", help="where relative paths begin is where this lane is")
         add_connection(verb)
-        verb.set_defaults(execute=client_command(job))
+        verb.set_defaults(execute=client_command(job, patient=True))
 
 
 async def _session(client: Client, options: argparse.Namespace) -> Session:

@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     prune.add_argument("--unused", metavar="SECONDS", type=float, help="for how long unused (default: the daemon's)")
     for verb, job in ((ls, _list), (build, _build), (prefetch, _prefetch), (prune, _prune)):
         add_connection(verb)
-        verb.set_defaults(execute=client_command(job))
+        verb.set_defaults(execute=client_command(job, patient=True))
 
 
 async def _list(client: Client, options: argparse.Namespace) -> int:

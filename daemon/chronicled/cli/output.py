@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session", required=True, metavar="NAME", help="whose action it is")
     add_connection(parser)
     parser.add_argument("action", metavar="ID", help="as `submit` printed it; Ctrl-C leaves the action alone")
-    parser.set_defaults(execute=client_command(_output))
+    parser.set_defaults(execute=client_command(_output, patient=True))
 
 
 async def _output(client: Client, options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ import sys
 from typing import Final
 
 from chronicled.cli import printing
-from chronicled.cli.connection import add_connection, with_client
+from chronicled.cli.connection import RECONNECT_SECONDS, add_connection, with_client
 from chronicled.cli.exit_code import ACTION_FAILED, CANCELLED, KILLED, OK, OURS, TIMEOUT, exit_code_of
 from chronicled.cli.keyboard import forward, hint
 from chronicled.cli.session import asked, pairs, seconds
@@ -21,8 +21,6 @@ from chronicled.events.envelope import Event
 from chronicled.events.errors import ActionEnded, ActionNotRunning, ChronicledError, InvalidRequest, NotReachable
 
 __all__ = ["configure", "finish", "write"]
-
-RECONNECT_SECONDS: Final = 30.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_connection(parser)
     parser.add_argument("kind", metavar="KIND")
     parser.add_argument("payload", metavar="JSON", help="the payload; `-` reads it from stdin")
-    parser.set_defaults(execute=client_command(_submit))
+    parser.set_defaults(execute=client_command(_submit, patient=True))
 
 
 async def _submit(client: Client, options: argparse.Namespace) -> int:

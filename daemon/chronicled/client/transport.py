@@ -224,10 +224,13 @@ class Transport:
 
     def _unreachable(self, error: Exception) -> NotReachable:
         # aiohttp's own words for it name its connector and TLS; the system's word is what a person needs.
-        cause = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else str(error)
-        return NotReachable(
-            f"No daemon answers at {self.address} ({cause or type(error).__name__}); is `chronicled serve` running?"
-        )
+        if not isinstance(error, aiohttp.ClientConnectorError):
+            cause = "the answer broke off" if isinstance(error, aiohttp.ClientPayloadError) else str(error)
+            return NotReachable(
+                f"The connection to the daemon at {self.address} was lost ({cause or type(error).__name__})."
+            )
+        cause = error.os_error.strerror or type(error).__name__
+        return NotReachable(f"No daemon answers at {self.address} ({cause}); is `chronicled serve` running?")
 
     def unreachable(self, error: Exception) -> NotReachable:
         """Return the error for a connection that stayed lost."""

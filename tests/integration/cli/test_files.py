@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.conftest import Commands
+from tests.integration.cli.conftest import END_SECONDS_MAX, Commands
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,3 +57,29 @@ def test_failures_have_their_exit_codes(commands: Commands, tmp_path: Path) -> N
     assert commands.run("files", "ls", "--session", "files", "none").returncode == 4
     assert commands.run("files", "put", "--session", "absent", tmp_path, "x").returncode == 4
     assert commands.run("files", "put", "--session", "files", tmp_path / "none", "x").returncode == 4
+
+
+def test_a_file_comes_though_the_daemon_was_killed(commands: Commands, tmp_path: Path) -> None:
+    """With `kill -9` while it waits for its turn, a `get` goes on with the next daemon, and so does a `submit --wait`."""
+    commands.run("files", "put", "--session", "files", Path(__file__), "kept")
+    busy = json.dumps({"command": "while [ ! -e go ]; do sleep 0.05; done"})
+
+    def open_actions() -> int:
+        return int(commands.json_lines("session", "show", "files", "--json")[0]["open_actions"])
+
+    def until_open(count: int) -> None:
+        end = time.monotonic() + END_SECONDS_MAX
+        while open_actions() < count:
+            assert time.monotonic() < end
+
+    waits = commands.spawn("submit", "--session", "files", "--wait", "run", busy)
+    until_open(1)
+    gets = commands.spawn("files", "get", "--session", "files", "kept", "-")
+    until_open(2)
+    commands.kill()
+    commands.start()
+    assert commands.run("run", "--session", "files", "--lane", "other", "--", "touch go").returncode == 0
+    output, errors = gets.communicate(timeout=END_SECONDS_MAX)
+    assert (gets.returncode, output, errors) == (0, Path(__file__).read_bytes(), b"")
+    _, errors = waits.communicate(timeout=END_SECONDS_MAX)
+    assert (waits.returncode, errors) == (0, b"")

@@ -200,6 +200,15 @@ async def test_an_absent_daemon_is_told_within_the_budget(tmp_path: Path) -> Non
     assert 0.3 <= time.monotonic() - begin < 5
 
 
+async def test_a_connection_that_is_lost_is_not_called_a_daemon_that_is_absent(tmp_path: Path) -> None:
+    """What broke off was there: the error says that, and does not ask whether anybody serves."""
+    for cut in (hang_up, raw(201, b'{"ses', length=500)):
+        async with server(tmp_path, cut).serving() as told, connect(str(told.socket), retry_seconds=0) as client:
+            with pytest.raises(NotReachable, match=r"was lost \(") as raised:
+                await client.session("s")
+            assert "ContentLength" not in raised.value.detail
+
+
 async def test_why_a_daemon_is_not_ready_is_told(tmp_path: Path) -> None:
     """One that answers but cannot take work is not one that is not there."""
     async with (
