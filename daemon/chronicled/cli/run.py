@@ -9,7 +9,6 @@ import os
 import shlex
 import signal
 import sys
-from typing import Final
 
 from chronicled.cli import printing
 from chronicled.cli.connection import RECONNECT_SECONDS, add_connection, with_client

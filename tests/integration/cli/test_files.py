@@ -60,7 +60,7 @@ def test_failures_have_their_exit_codes(commands: Commands, tmp_path: Path) -> N
 
 
 def test_a_file_comes_though_the_daemon_was_killed(commands: Commands, tmp_path: Path) -> None:
-    """With `kill -9` while it waits for its turn, a `get` goes on with the next daemon, and so does a `submit --wait`."""
+    """With `kill -9` meanwhile, a `get` that waits for its turn and a `submit --wait` go on with the next daemon."""
     commands.run("files", "put", "--session", "files", Path(__file__), "kept")
     busy = json.dumps({"command": "while [ ! -e go ]; do sleep 0.05; done"})
 
