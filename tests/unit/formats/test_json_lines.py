@@ -31,8 +31,8 @@ def verify(text: str) -> int:
             previous = bytes.fromhex(found["previous"])
         elif found["type"] == "blob":
             digest = blobs.setdefault(found["blob"], hashlib.sha256())
-            digest.update(base64.b64decode(found["data"]))
-            assert not found["last"] or digest.hexdigest() == found["blob"], "a blob is not what it is called"
+            digest.update(base64.b64decode(found.get("data", "")))
+            assert not found.get("last") or digest.hexdigest() == found["blob"], "a blob is not what it is called"
         elif found["type"] == "event":
             count += 1
             leaf = leaf_of(line, found, previous)
@@ -50,7 +50,7 @@ def leaf_of(line: str, found: dict[str, Any], previous: bytes) -> bytes:
     if "salt" in found:
         # The stored bytes stand in the line as they are.
         begin = line.index('"payload":') + len('"payload":')
-        end = line.index(',"leaf":"')
+        end = line.rindex(',"leaf":"')
         payload = hashlib.sha256(bytes.fromhex(found["salt"]) + line[begin:end].encode()).digest()
     else:
         payload = bytes.fromhex(found["payload_digest"])
