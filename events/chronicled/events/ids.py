@@ -21,6 +21,7 @@ __all__ = [
     "id_bytes",
     "id_of_key",
     "id_text",
+    "is_name",
     "normal_id",
 ]
 
@@ -116,13 +117,18 @@ def id_of_key(tenant: str, session: str, key: str, index: int) -> str:
     return str(uuid.uuid5(KEY_NAMESPACE, f"{tenant}\n{session}\n{index}\n{key}"))
 
 
+def is_name(name: str) -> bool:
+    """Tell whether it may name a session, tenant or lane."""
+    return NAME.fullmatch(name) is not None and name not in {".", ".."}
+
+
 def check_name(name: str, what: str = "name") -> str:
     """Return `name` if it may name a session, tenant or lane.
 
     Raises:
         InvalidName: it does not match `[A-Za-z0-9._-]{1,128}`, or is `.` or `..`.
     """
-    if NAME.fullmatch(name) is None or name in {".", ".."}:
+    if not is_name(name):
         raise InvalidName(f"A {what} is 1 to 128 of A-Z a-z 0-9 . _ - and not '.' or '..'; got {name[:140]!r}.")
     return name
 

@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from chronicled.events.envelope import ACTION, LIFECYCLE, Event
 from chronicled.events.errors import StorageFull
+from chronicled.events.ids import is_name
 from chronicled.events.kinds.lifecycle import BackgroundOutput, GenerationStarted, SessionCreated
 from chronicled.events.lanes import SessionFold
 from chronicled.events.registry import Registry
@@ -47,6 +48,8 @@ from chronicled.runtimes.worker.timers import Timer
 __all__ = ["SessionWorker"]
 
 ID_CHARS_MAX: Final = 64
+BACKGROUND_BYTES_MAX: Final = 1 << 50
+"""Most that is believed of what background jobs have printed since they were last heard of."""
 BATCH_MAX: Final = 200
 SWEEPING: Final = frozenset({"session_closed", "generation_ended", "lane_restarted"})
 
@@ -332,8 +335,8 @@ class SessionWorker:
             if flight is not None and not flight.ending:
                 flight.pump.await_input(frame.waiting)
                 self.start_pump(flight)
-        elif isinstance(frame, Background):
-            self._background.add(frame.lane[:128], frame.data, frame.size)
+        elif isinstance(frame, Background) and is_name(frame.lane):
+            self._background.add(frame.lane, frame.data, min(max(0, frame.size), BACKGROUND_BYTES_MAX))
 
     def _on_result(self, generation: Generation, result: Result) -> None:
         flight = self.flights.get(result.action)
