@@ -21,10 +21,10 @@ from tests.chaos.containers import BLOWS, Containers
 from tests.chaos.inventory import Inventory
 from tests.chaos.report import Report, plans
 from tests.crash.checks import after_settling, read_log, verified
+from tests.crash.course import SETTLE_SECONDS_MAX, Course
 from tests.crash.ledger import Ledger, Seen
 from tests.crash.load import Clients, Fleet, Follower, insist
 from tests.crash.served import PRODUCT, Daemon
-from tests.crash.victims import processes_of
 from tests.crash.wire import Api
 from tests.engine.fixture import MUSL, Engine
 from tests.engine.own import OwnEngine, own_engine
@@ -35,7 +35,6 @@ SESSIONS = 5
 COUNTERS = "/counters"
 SWEEP_SECONDS = 2.0
 CYCLE_SECONDS_MAX = 12.0
-SETTLE_SECONDS_MAX = 60.0
 SWEPT_SECONDS_MAX = 60.0
 NOTICE_SECONDS_MAX = 5.0
 RECOVER_SECONDS_MAX = 20.0
@@ -53,7 +52,7 @@ sweep_seconds = {sweep}
 """
 
 
-class Harness:
+class Harness(Course):
     """One run: an engine, a daemon, its clients, and the cycles that kill.
 
     Args:
@@ -64,26 +63,22 @@ class Harness:
     """
 
     def __init__(self, directory: Path, engine: OwnEngine, seed: int, launch: tuple[str, ...] = PRODUCT) -> None:
-        self.chance = random.Random(seed)
         self.report = Report(seed, directory=str(directory))
         # Apart from the socket and the data: what is beside those no sandbox may see.
         shared, own = directory / "shared", directory / "own"
         for folder in (shared, own):
             folder.mkdir(mode=0o711)
-        self.ledger = Ledger(shared, COUNTERS)
-        self.ledger.counters.chmod(0o777)
+        ledger = Ledger(shared, COUNTERS)
+        ledger.counters.chmod(0o777)
         configuration = own / "configuration.toml"
-        configuration.write_text(
-            CONFIGURATION.format(host=engine.host, counters=self.ledger.counters, sweep=SWEEP_SECONDS)
-        )
-        self.daemon = Daemon(own, (*launch, "--config", str(configuration)))
+        configuration.write_text(CONFIGURATION.format(host=engine.host, counters=ledger.counters, sweep=SWEEP_SECONDS))
+        super().__init__(Daemon(own, (*launch, "--config", str(configuration))), ledger, self.report, seed)
         self.engine = engine
         self.containers = Containers(engine)
         self.inventory = Inventory(self.containers, self.ledger)
-        self.settle_seconds, self.swept_seconds = SETTLE_SECONDS_MAX, SWEPT_SECONDS_MAX
+        self.swept_seconds = SWEPT_SECONDS_MAX
         self._removed: set[str] = set()
         """Generations whose container was removed here."""
-        self._replacing: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -98,14 +93,14 @@ class Harness:
                 self.clients = Clients(self.daemon, self.api, self.ledger, self.fleet, self.chance)
                 follower = Follower(self.daemon, stream, self.ledger, self._notice)
                 async with asyncio.TaskGroup() as group:
-                    self._group = group
+                    self.group = group
                     following = group.create_task(follower.run())
                     await self.fleet.fill()
                     submitting = group.create_task(self.clients.run())
                     if await self._victim() is not None:
                         await self.inventory.plant()
                     yield
-                    await self._settle(submitting)
+                    await self.settle(submitting)
                     await self._compare()
                     await self._close_all()
                     following.cancel()
@@ -113,7 +108,7 @@ class Harness:
             await self.daemon.stop()
             self.report.violations += await asyncio.to_thread(verified, self.daemon.data)
         finally:
-            await self._clean()
+            await self.stop()
             self.report.seconds = time.monotonic() - begin
 
     # -- cycles ----------------------------------------------------------------------------------------------------
@@ -121,7 +116,7 @@ class Harness:
     async def cycle(self, kind: str) -> None:
         """Carry out one kill of the kind, and have what died come back."""
         self.report.cycles += 1
-        for name in [name for name in self.fleet.names if self.ledger.losses.get(name, 0) >= LOSSES_MAX]:
+        for name in self.used_up(LOSSES_MAX):
             await self.fleet.replace(name)
         await asyncio.sleep(self.chance.uniform(0.05, 0.4))
         if kind in BLOWS:
@@ -152,9 +147,7 @@ class Harness:
     async def _kill_daemon_and_more(self, kind: str) -> None:
         if kind == "birth":
             # What replaces it is asked for a sandbox at once, by clients and by this.
-            name = self.chance.choice(self.fleet.names)
-            self._replacing.add(task := self._group.create_task(self.fleet.replace(name)))
-            task.add_done_callback(self._replacing.discard)
+            self.replace(self.chance.choice(self.fleet.names))
             await asyncio.sleep(self.chance.uniform(0.0, 0.5))
         victim = await self._victim() if kind == "both" else None
         in_flight = self.ledger.in_flight
@@ -229,9 +222,7 @@ class Harness:
             self.report.endings[event.payload["reason"]] += 1
             if event.payload["reason"] == "removed" and event.payload["generation"] not in self._removed:
                 self.report.violations.append(f"removed by the product itself while it lived: {event}")
-        if event.kind == "generation_ended" or event.payload.get("outcome") == "sandbox_lost":
-            for pid, what in processes_of({event.payload["generation"]}).items():
-                self.report.violations.append(f"{event.kind} at {event.position}, and process {pid} lives: {what}")
+        self.check_end(event)
 
     # -- containers ------------------------------------------------------------------------------------------------
 
@@ -260,36 +251,6 @@ class Harness:
                 self.report.violations.append(f"left behind: {left}")
                 break
             await asyncio.sleep(0.1)
-
-    # -- end -------------------------------------------------------------------------------------------------------
-
-    async def _settle(self, submitting: asyncio.Task[None]) -> None:
-        """Let clients finish, and wait until the log is quiet."""
-        if self._replacing:
-            await asyncio.wait(self._replacing)
-        self.clients.stopping = True
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(submitting, self.settle_seconds)
-        quiet = 0
-        while quiet < 3:
-            # Nothing more may come: events that are on their way arrive within these looks.
-            self.ledger.changed.clear()
-            try:
-                await asyncio.wait_for(self.ledger.changed.wait(), 0.5)
-                quiet = 0
-            except TimeoutError:
-                quiet += 1
-
-    async def _clean(self) -> None:
-        await self.daemon.stop()
-        ledger, report = self.ledger, self.report
-        report.submitted = len(ledger.submissions)
-        report.acked = sum(1 for known in ledger.submissions.values() if known.acked is not None)
-        report.events = len(ledger.live)
-        report.violations += ledger.violations
-        report.outcomes.update(
-            str(known.ended.payload["outcome"]) for known in ledger.submissions.values() if known.ended is not None
-        )
 
 
 async def run(

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.crash.checks import after_settling, read_log, verified
+from tests.crash.course import SETTLE_SECONDS_MAX, Course
 from tests.crash.ledger import Ledger, Seen
 from tests.crash.load import Clients, Fleet, Follower
 from tests.crash.served import PRODUCT, Daemon
@@ -38,7 +39,6 @@ ARRIVALS_MAX = {"before_append": 25, "commit_to_ack": 25}
 SERVER_ARRIVALS_MAX = 4
 HIT_SECONDS_MAX = 4.0
 CYCLE_SECONDS_MAX = 6.0
-SETTLE_SECONDS_MAX = 60.0
 LOSSES_MAX = 2
 """A session lives on in a new generation, and is replaced when it has lost that too."""
 EXTRA_SHARE = 4
@@ -105,17 +105,13 @@ def plans(cycles: int, chance: random.Random) -> list[Plan]:
     return chosen
 
 
-class Harness:
+class Harness(Course):
     """One run: a daemon, its clients, and the cycles that kill."""
 
     def __init__(self, directory: Path, seed: int, launch: tuple[str, ...] = PRODUCT) -> None:
-        self.chance = random.Random(seed)
         self.report = Report(seed, directory=str(directory))
-        self.daemon = Daemon(directory, launch)
-        self.ledger = Ledger(directory)
+        super().__init__(Daemon(directory, launch), Ledger(directory), self.report, seed)
         self.servers = Servers()
-        self.settle_seconds = SETTLE_SECONDS_MAX
-        self._replacing: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -128,7 +124,7 @@ class Harness:
                 self.clients = Clients(self.daemon, self.api, self.ledger, self.fleet, self.chance)
                 follower = Follower(self.daemon, stream, self.ledger, self._notice)
                 async with asyncio.TaskGroup() as group:
-                    self._group = group
+                    self.group = group
                     following = group.create_task(follower.run())
                     await self.fleet.fill()
                     submitting = group.create_task(self.clients.run())
@@ -149,7 +145,7 @@ class Harness:
             return await self._at_point(plan.point)
         if self.daemon.armed is not None or not self.daemon.alive:
             await self._restart(None)
-        for name in self._used_up():
+        for name in self.used_up(LOSSES_MAX):
             await self.fleet.replace(name)
         await asyncio.sleep(self.chance.uniform(0.05, 0.5))
         if plan.victim in {"server", "reaper", "both"}:
@@ -172,13 +168,9 @@ class Harness:
             return True
         # Only servers that this daemon starts carry its point, so it needs sessions without one.
         # They are made while the wait goes on: the daemon may well die on its way to the first of them.
-        for name in self._used_up() or [self.chance.choice(self.fleet.names)]:
-            self._replacing.add(task := self._group.create_task(self.fleet.replace(name)))
-            task.add_done_callback(self._replacing.discard)
+        for name in self.used_up(LOSSES_MAX) or [self.chance.choice(self.fleet.names)]:
+            self.replace(name)
         return await self._await_point(point)
-
-    def _used_up(self) -> list[str]:
-        return [name for name in self.fleet.names if self.ledger.losses.get(name, 0) >= LOSSES_MAX]
 
     async def _await_point(self, point: str) -> bool:
         """Wait until the daemon or an action server has killed itself at the point."""
@@ -239,41 +231,18 @@ class Harness:
         self.servers.notice(event)
         if event.kind == "generation_started" and self.daemon.armed is not None:
             self.servers.watched.add(event.payload["generation"])
-        elif event.kind == "generation_ended" or event.payload.get("outcome") == "sandbox_lost":
-            for pid, what in processes_of({event.payload["generation"]}).items():
-                self.report.violations.append(f"{event.kind} at {event.position}, and process {pid} lives: {what}")
+        self.check_end(event)
 
     async def _settle(self, submitting: asyncio.Task[None]) -> None:
         """Start an unarmed daemon, let clients finish, and wait until the log is quiet."""
         if self.daemon.armed is not None or not self.daemon.alive:
             await self._restart(None)
-        if self._replacing:
-            await asyncio.wait(self._replacing)
-        self.clients.stopping = True
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(submitting, self.settle_seconds)
-        quiet = 0
-        while quiet < 3:
-            # Nothing more may come: events that are on their way arrive within these looks.
-            self.ledger.changed.clear()
-            try:
-                await asyncio.wait_for(self.ledger.changed.wait(), 0.5)
-                quiet = 0
-            except TimeoutError:
-                quiet += 1
+        await self.settle(submitting)
 
     async def _clean(self) -> None:
-        await self.daemon.stop()
+        await self.stop()
         self.servers.close()
-        ledger, report = self.ledger, self.report
-        report.submitted = len(ledger.submissions)
-        report.acked = sum(1 for known in ledger.submissions.values() if known.acked is not None)
-        report.events = len(ledger.live)
-        report.violations += ledger.violations
-        report.outcomes.update(
-            str(known.ended.payload["outcome"]) for known in ledger.submissions.values() if known.ended is not None
-        )
-        for pid in processes_of({*ledger.generations, str(self.daemon.data)}):
+        for pid in processes_of({*self.ledger.generations, str(self.daemon.data)}):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

@@ -1,0 +1,97 @@
+"""The course of a run that kills: what runs against processes and runs against containers have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from typing import Protocol
+
+from tests.crash.ledger import Ledger, Seen
+from tests.crash.load import Clients, Fleet
+from tests.crash.served import Daemon
+from tests.crash.victims import processes_of
+
+__all__ = ["SETTLE_SECONDS_MAX", "Course", "Totals"]
+
+SETTLE_SECONDS_MAX = 60.0
+LOOKS = 3
+LOOK_SECONDS = 0.5
+
+
+class Totals(Protocol):
+    """What every report says."""
+
+    violations: list[str]
+    outcomes: Counter[str]
+    submitted: int
+    acked: int
+    events: int
+
+
+class Course:
+    """A daemon under clients, whose sessions are replaced on the way, and who are let finish at the end.
+
+    Args:
+        daemon: The daemon.
+        ledger: What clients submitted, and what they were told.
+        report: Takes what went wrong, and the sums.
+        seed: Of every choice.
+    """
+
+    fleet: Fleet
+    clients: Clients
+    group: asyncio.TaskGroup
+
+    def __init__(self, daemon: Daemon, ledger: Ledger, report: Totals, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.daemon = daemon
+        self.ledger = ledger
+        self.settle_seconds = SETTLE_SECONDS_MAX
+        self._totals = report
+        self._replacing: set[asyncio.Task[None]] = set()
+
+    def used_up(self, losses_max: int) -> list[str]:
+        """Return the sessions that have lost so many generations."""
+        return [name for name in self.fleet.names if self.ledger.losses.get(name, 0) >= losses_max]
+
+    def replace(self, name: str) -> None:
+        """Have a session replaced by another while the run goes on."""
+        self._replacing.add(task := self.group.create_task(self.fleet.replace(name)))
+        task.add_done_callback(self._replacing.discard)
+
+    def check_end(self, event: Seen) -> None:
+        """Note it when something of a generation lives of which the log says that it is over."""
+        if event.kind == "generation_ended" or event.payload.get("outcome") == "sandbox_lost":
+            for pid, what in processes_of({event.payload["generation"]}).items():
+                self._totals.violations.append(f"{event.kind} at {event.position}, and process {pid} lives: {what}")
+
+    async def settle(self, submitting: asyncio.Task[None]) -> None:
+        """Let clients finish, and wait until the log is quiet."""
+        if self._replacing:
+            await asyncio.wait(self._replacing)
+        self.clients.stopping = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(submitting, self.settle_seconds)
+        quiet = 0
+        while quiet < LOOKS:
+            # Nothing more may come: events that are on their way arrive within these looks.
+            self.ledger.changed.clear()
+            try:
+                await asyncio.wait_for(self.ledger.changed.wait(), LOOK_SECONDS)
+                quiet = 0
+            except TimeoutError:
+                quiet += 1
+
+    async def stop(self) -> None:
+        """End the daemon and put the sums into the report."""
+        await self.daemon.stop()
+        ledger, report = self.ledger, self._totals
+        report.submitted = len(ledger.submissions)
+        report.acked = sum(1 for known in ledger.submissions.values() if known.acked is not None)
+        report.events = len(ledger.live)
+        report.violations += ledger.violations
+        report.outcomes.update(
+            str(known.ended.payload["outcome"]) for known in ledger.submissions.values() if known.ended is not None
+        )
