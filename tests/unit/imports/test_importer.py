@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.imports.conversations import (
@@ -248,6 +250,44 @@ async def test_big_events_become_blobs(to: Destination, tmp_path: Path) -> None:
     assert await to.blobs.size(payload(printed)["output_digest"]) == 300_000
     for digest in (shot, payload(printed)["output_digest"]):
         assert await to.store.names_blob("default", "c", digest)
+
+
+async def test_what_no_event_can_hold_ends_its_action_all_the_same(to: Destination, tmp_path: Path) -> None:
+    """An end that is too large for an event is a short one with the same outcome, so that the action ends once."""
+    tree: dict[str, Any] = {"id": 1, "observation": "browse", "cause": 0, "content": ""}
+    tree["extras"] = {"url": "u", "axtree_object": {"nodes": ["n" * 100] * 20_000}}
+    tool = {"id": 2, "action": "call_tool_mcp", "args": {"name": "f", "arguments": {"x": "y" * (2 << 20)}}}
+    events = [{"id": 0, "action": "browse", "args": {"url": "http://a"}}, tree, tool]
+    events.append({"id": 3, "observation": "mcp", "cause": 2, "content": "got", "extras": {}})
+    report: list[Entry] = []
+    await bring(to, write_files(tmp_path / "c", events), report=report)
+    found = [event for event in await events_of(to.store, "c") if event.category != "lifecycle"]
+    assert [event.kind for event in found] == ["browse", "browse", "openhands.v0.opaque", "call_tool_mcp"]
+    assert (payload(found[1])["outcome"], payload(found[1])["reason"]) == ("ok", "not_in_event")
+    assert [event.cause for event in found] == [None, found[0].id, None, found[2].id]
+    assert report[1].lost == ("payload",)
+    assert "1048576" in (report[2].opaque or "")
+
+
+async def test_a_chunk_never_outgrows_a_commit(to: Destination, tmp_path: Path) -> None:
+    """Small records that become large events make smaller chunks: no append is larger than the log's queue."""
+    args = {"forgotten_events_start_id": 0, "forgotten_events_end_id": 8000}
+    events = [{"id": number, "action": "condensation", "args": args} for number in range(120)]
+    [outcome] = await bring(to, write_files(tmp_path / "c", events))
+    assert (outcome.events, outcome.opaque) == (120, 0)
+    marks = [event for event in await events_of(to.store, "c") if event.kind == "events_imported"]
+    assert len(marks) > 5
+
+
+async def test_names_of_files_that_are_not_utf8(to: Destination, tmp_path: Path) -> None:
+    """A file whose name is not UTF-8 opens; its name shows what can be shown."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.json"))
+    with open(path, "w") as stream:  # noqa: ASYNC230  # a few bytes
+        json.dump(pairs(2), stream)
+    [outcome] = await bring(to, path)
+    assert outcome.session == "caf-"
+    begun = (await events_of(to.store, outcome.session))[1]
+    assert payload(begun)["source"].endswith("caf\ufffd.json")
 
 
 async def test_several_sessions_at_once(to: Destination, tmp_path: Path) -> None:

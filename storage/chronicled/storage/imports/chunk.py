@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import msgspec
 from chronicled.events.codec import Codec, encode_json
 from chronicled.events.envelope import LIFECYCLE, Draft
 from chronicled.events.errors import InvalidPayload, PayloadTooLarge
-from chronicled.events.kind import KindSpec
+from chronicled.events.kind import KindSpec, TerminalPayload
 from chronicled.events.kinds.lifecycle import EventsImported
 from chronicled.events.limits import PART_BYTES_MAX, PAYLOAD_BYTES_MAX
 from chronicled.events.parts import blobs_of
@@ -28,6 +29,7 @@ __all__ = [
     "Entry",
     "Progress",
     "Weaver",
+    "as_utf8",
     "chain_behind",
 ]
 
@@ -90,6 +92,15 @@ class Chunk(msgspec.Struct):
     imported: EventsImported
 
 
+class _Woven(msgspec.Struct):
+    """What a chunk has so far."""
+
+    drafts: list[Draft] = []
+    attached: dict[str, bytes] = {}
+    size: int = 0
+    """Of all payloads."""
+
+
 class Weaver:
     """Makes chunks of what a source yields. Blocks, and does all that costs: call it in a thread.
 
@@ -122,26 +133,23 @@ class Weaver:
 
     def weave(self, records: Iterator[Record], progress: Progress) -> Chunk:
         """Take the next records and return their chunk; `complete` when there are no more. Moves `progress` on."""
-        first, taken, size, complete = progress.records, list[Record](), 0, True
-        for record in records:
+        first, offset, complete = progress.records, 0, True
+        taken: list[Record] = []
+        entries: list[Entry] = []
+        woven = _Woven()
+        for number, record in enumerate(records, first):
+            converted = self._course.convert(original(record, number))
+            entries.append(self._take(record, converted, offset, woven))
             taken.append(record)
-            size += len(record.data)
-            if len(taken) >= CHUNK_RECORDS_MAX or size >= CHUNK_BYTES_MAX:
+            offset += len(record.data)
+            if len(taken) >= CHUNK_RECORDS_MAX or offset >= CHUNK_BYTES_MAX or woven.size >= CHUNK_BYTES_MAX:
                 complete = False
                 break
-        drafts: list[Draft] = []
-        attached: dict[str, bytes] = {}
-        entries: list[Entry] = []
-        originals = [record.data for record in taken]
-        offset = 0
-        for number, (record, data) in enumerate(zip(taken, originals, strict=True), first):
-            converted = self._course.convert(original(record, number))
-            entries.append(self._take(record, converted, offset, len(data), drafts, attached))
-            offset += len(data)
         if complete:
             end = self._course.finish()
             if end.made:
-                entries.append(self._take(Record("", b""), end, offset, 0, drafts, attached))
+                entries.append(self._take(Record("", b""), end, offset, woven))
+        drafts, originals = woven.drafts, [record.data for record in taken]
         body = b"".join(originals)
         digest = hashlib.sha256(body)
         progress.chain = link(progress.chain, taken, digest.digest())
@@ -164,7 +172,7 @@ class Weaver:
         drafts.append(self._imported(imported, progress.chunks))
         progress.records += len(taken)
         progress.chunks += 1
-        return Chunk(drafts, blob, attached, entries, imported)
+        return Chunk(drafts, blob, woven.attached, entries, imported)
 
     def _imported(self, payload: EventsImported, number: int) -> Draft:
         return self._codec.draft(
@@ -179,50 +187,51 @@ class Weaver:
             blobs=(payload.blob,),
         )
 
-    def _take(
-        self,
-        record: Record,
-        converted: Converted,
-        offset: int,
-        size: int,
-        drafts: list[Draft],
-        attached: dict[str, bytes],
-    ) -> Entry:
-        mark = len(drafts)
+    def _take(self, record: Record, converted: Converted, offset: int, woven: _Woven) -> Entry:
+        mark = len(woven.drafts)
         why: str | None = None
-        try:
-            for made in converted.made:
-                drafts.append(self._draft(made, attached))
+        lost = converted.lost
+        for made in converted.made:
+            try:
+                woven.drafts.append(self._draft(made, woven))
+            except (InvalidPayload, PayloadTooLarge) as error:
+                # It is no event of ours after all; its original bytes are kept, and its action ends all the same.
+                woven.drafts.append(self._draft(self._instead(made, error.detail), woven))
+                if made.terminal:
+                    lost = (*lost, "payload")
+                else:
+                    why = error.detail
+            else:
                 if converted.opaque and why is None and isinstance(made.payload, dict):
                     why = str(made.payload.get("reason", "opaque"))
-        except (InvalidPayload, PayloadTooLarge) as error:
-            # What was made of it is no event of ours after all: its original bytes are kept, and the reason.
-            del drafts[mark:]
-            why = error.detail
-            drafts.append(self._draft(self._unfit(converted, why), attached))
-        attached.update(converted.attached)
+        woven.attached.update(converted.attached)
         time = converted.time
+        drafts = woven.drafts[mark:]
         return Entry(
             key=record.key,
             shape=converted.shape,
-            place=record.place,
+            place=as_utf8(record.place),
             offset=offset,
-            size=size,
+            size=len(record.data),
             time=time,
             time_utc=self._to_utc(time) if time is not None and self._to_utc is not None else None,
             steps=converted.steps,
-            events=tuple([draft.id for draft in drafts[mark:]]),
-            kinds=tuple([draft.kind for draft in drafts[mark:]]),
-            lost=converted.lost,
+            events=tuple([draft.id for draft in drafts]),
+            kinds=tuple([draft.kind for draft in drafts]),
+            lost=lost,
             opaque=why,
         )
 
-    def _unfit(self, converted: Converted, reason: str) -> Made:
-        first = converted.made[0]
-        payload = {"reason": reason, "kind": first.kind}
-        return Made(first.id, first.category, self._opaque, payload, first.cause, False, first.actor)
+    def _instead(self, made: Made, reason: str) -> Made:
+        if made.terminal and isinstance(made.payload, TerminalPayload):
+            short = type(made.payload)(
+                outcome=made.payload.outcome, effects=made.payload.effects, reason="not_in_event", message=reason
+            )
+            return msgspec.structs.replace(made, payload=short)
+        payload = {"reason": reason, "kind": made.kind}
+        return msgspec.structs.replace(made, kind=self._opaque, payload=payload, terminal=False)
 
-    def _draft(self, made: Made, attached: dict[str, bytes]) -> Draft:
+    def _draft(self, made: Made, woven: _Woven) -> Draft:
         key = (made.category, made.kind)
         try:
             spec = self._specs[key]
@@ -236,7 +245,7 @@ class Weaver:
         blobs = made.blobs
         if len(data) > PART_BYTES_MAX and spec is not None and spec.parts:
             payload, parts = self._codec.split(self._tenant, self._session, spec, payload)
-            attached.update(parts)
+            woven.attached.update(parts)
             blobs = (*blobs, *blobs_of(payload).values())
             data = encode_json(payload)
         if len(data) > PAYLOAD_BYTES_MAX:
@@ -244,6 +253,7 @@ class Weaver:
                 f"The payload of {made.kind} has {len(data)} bytes; {PAYLOAD_BYTES_MAX} are allowed.",
                 bytes_max=PAYLOAD_BYTES_MAX,
             )
+        woven.size += len(data)
         return Draft(
             self._tenant,
             self._session,
@@ -262,6 +272,11 @@ class Weaver:
             None,
             blobs,
         )
+
+
+def as_utf8(text: str) -> str:
+    """Return the name of a file as text that can be stored: bytes that are not UTF-8 show as U+FFFD."""
+    return text if text.isascii() else os.fsencode(text).decode("utf-8", "replace")
 
 
 def chain_behind(chain: str, records: list[Record]) -> str:

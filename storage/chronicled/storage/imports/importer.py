@@ -18,7 +18,7 @@ from chronicled.events.errors import ChronicledError, ImportRefused
 from chronicled.events.kinds.lifecycle import IMPORTED, SessionCreated, SessionImported
 from chronicled.events.store import Append, EventStore
 from chronicled.migrations.conversion import Conversion, Ids
-from chronicled.storage.imports.chunk import ACTOR, SOURCE, Chunk, Entry, Progress, Weaver
+from chronicled.storage.imports.chunk import ACTOR, SOURCE, Chunk, Entry, Progress, Weaver, as_utf8
 from chronicled.storage.imports.ledger import Ledger, changed, load_ledger, read_index
 from chronicled.storage.imports.source import Record, Source
 
@@ -102,7 +102,7 @@ class Importer:
             raise ImportRefused(f"Session {session!r} was imported from {ledger.format}, not {conversion.format}.")
         records = source.records()
         progress = Progress() if ledger is None else await self._behind(session, ledger, source, records)
-        outcome = Outcome(session, source.place, conversion.format, earlier=progress.records)
+        outcome = Outcome(session, as_utf8(source.place), conversion.format, earlier=progress.records)
         if ledger is not None and ledger.complete:
             following = await to_thread.run_sync(next, records, None)
             if following is None:
@@ -139,9 +139,11 @@ class Importer:
     ) -> tuple[Draft, ...]:
         ids = Ids(options.tenant, session)
         payloads = {
-            "session_created": SessionCreated(runtime=IMPORTED, labels=source.labels),
+            "session_created": SessionCreated(
+                runtime=IMPORTED, labels={n: as_utf8(v) for n, v in source.labels.items()}
+            ),
             "session_imported": SessionImported(
-                format=conversion.format, source=source.place, importer=IMPORTER, timezone=options.timezone
+                format=conversion.format, source=as_utf8(source.place), importer=IMPORTER, timezone=options.timezone
             ),
         }
         return tuple(
