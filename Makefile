@@ -55,6 +55,7 @@ lock: install
 	$(BIN)/chronicled migrate lock
 	$(BIN)/python -m tests.golden.examples
 	$(BIN)/python -m tests.golden.logs
+	$(BIN)/python -m tests.golden.databases
 
 # Speeds, as ratios to a floor or a peer measured in the same run. Minutes; leave the machine alone meanwhile.
 bench: install

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -26,7 +27,7 @@ from chronicled.storage.sqlite_reader import SqliteReader, read_failure
 from chronicled.storage.verification import verify_file
 from chronicled.storage.writer import LogWriter
 
-__all__ = ["LOG_NAME", "SqliteStore"]
+__all__ = ["LOG_NAME", "SqliteStore", "migrate_file"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -200,6 +201,29 @@ class SqliteStore(LogStore):
             return await self._reading.run(job, *args, **kwargs)
         except sqlite3.Error as error:
             raise read_failure(error) from None
+
+
+def migrate_file(path: Path, *, backup: Backup = BESIDE, progress: Progress | None = None) -> int:
+    """Bring the existing log at `path` to the newest step, without a store; return the number of steps. Blocks.
+
+    The caller holds the lock on the directory. Interrupted by a signal's exception, what was begun is rolled back, and
+    the next call goes on.
+
+    Raises:
+        As `SqliteStore.open`, and KeyboardInterrupt.
+    """
+    try:
+        with closing(open_writer(path)) as connection:
+            clock = SystemClock()
+            values: dict[str, str | int] = {"incarnation": SystemIds().new(), "time": clock.now_us()}
+            taken = apply_steps(connection, path, clock.now_us(), values, backup=backup, progress=progress)
+            _copy_wal(connection)
+            return taken
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            # What `progress` raises inside of a check becomes this.
+            raise KeyboardInterrupt from None
+        raise failure(error) from None
 
 
 def _open_with_room(

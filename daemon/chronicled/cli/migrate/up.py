@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from chronicled.cli import printing
 from chronicled.cli.exit_code import OK
 
 if TYPE_CHECKING:
-    from chronicled.storage.lock import DirectoryLock
     from chronicled.storage.schema import Backup
 
 __all__ = ["configure"]
@@ -39,7 +37,7 @@ def bring_up(options: argparse.Namespace) -> int:
 
     path = log_path(options.data)
     backup = Backup(not options.no_backup, Path(options.backup_to).absolute() if options.backup_to else None)
-    with DirectoryLock(path.parent) as lock:
+    with DirectoryLock(path.parent):
         before, size = schema_status(path), path.stat().st_size
         needed = bool(before.pending) and backup.wanted
         copy = backup_path(path, before.current + 1, backup.directory) if needed else None
@@ -47,7 +45,7 @@ def bring_up(options: argparse.Namespace) -> int:
         formats = bring_formats(path.parent, STORES, dry_run=True)
         if not options.dry_run:
             if steps:
-                _apply(path, lock, backup)
+                _apply(path, backup)
             bring_formats(path.parent, STORES)
     taken = [f"log: {step}" for step in steps] + list(formats)
     if options.json:
@@ -64,14 +62,11 @@ def bring_up(options: argparse.Namespace) -> int:
     return OK
 
 
-def _apply(path: Path, lock: DirectoryLock, backup: Backup) -> None:
-    from chronicled.storage.sqlite import SqliteStore
+def _apply(path: Path, backup: Backup) -> None:
+    from chronicled.storage.sqlite import migrate_file
 
     def tell(what: str, done: int, total: int) -> None:
         printing.progress(f"{what}: {100 * done // total} %" if total else f"{what} ...")
 
-    async def open_and_close() -> None:
-        await (await SqliteStore.open(path, lock=lock, backup=backup, progress=tell)).aclose()
-
-    asyncio.run(open_and_close())
+    migrate_file(path, backup=backup, progress=tell)
     printing.progress("")
