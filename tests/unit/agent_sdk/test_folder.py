@@ -156,6 +156,26 @@ async def test_a_folder_of_conversations_is_taken_whole(to: Destination, tmp_pat
     assert [outcome.session for outcome in await bring(to, tmp_path / "all" / "one" / "events")] == ["one"]
 
 
+@pytest.mark.parametrize("suffix", ["", ".json"])
+async def test_the_app_server_keeps_the_same_events_in_files_of_other_names(
+    to: Destination, tmp_path: Path, suffix: str
+) -> None:
+    """What the app server wrote is the same conversation: names to the second, order from the events themselves."""
+    folder = tmp_path / "conversations" / "0a0b0c0d-0000-4000-8000-000000000001"
+    folder.mkdir(parents=True)
+    for path in sorted((FIXTURES / "conversation-1.58.0" / "events").glob("event-*.json")):
+        value = json.loads(path.read_bytes())
+        second = value["timestamp"][:19].translate(str.maketrans("", "", "-:T"))
+        name = f"{second}_{value['kind']}_{value['id'].replace('-', '')}{suffix}"
+        (folder / name).write_text(json.dumps(value | {"parent_id": None}, indent=2))
+    [outcome] = await bring(to, folder.parent)
+    [sdk] = await bring(to, FIXTURES / "conversation-1.58.0")
+    assert (outcome.session, outcome.records, outcome.opaque) == (folder.name, sdk.records, 0)
+    assert outcome.kinds == sdk.kinds
+    [again] = await bring(to, folder)
+    assert (again.records, again.earlier) == (0, sdk.records)
+
+
 def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """There is no folder, and the error says so."""
     with pytest.raises(ImportRefused, match="cannot be read"):

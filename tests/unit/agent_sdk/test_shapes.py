@@ -282,8 +282,7 @@ def mutated(seed: random.Random, value: Any) -> Any:
     found: Any = json.loads(json.dumps(value))
     here: Any = found
     while True:
-        count: int = len(here)
-        keys: list[Any] = [*here] if here.__class__ is dict else list(range(count))
+        keys: list[Any] = [*here] if here.__class__ is dict else [number for number, _ in enumerate(here)]
         if not keys:
             return found
         key = seed.choice(keys)

@@ -16,6 +16,7 @@ from chronicled.migrations.openhands.v0.course import OpenHandsV0
 from chronicled.migrations.openhands.v1.course import OpenHandsV1
 from chronicled.storage.imports.agent_sdk_folder import EVENTS as SDK_EVENTS
 from chronicled.storage.imports.agent_sdk_folder import AgentSdkFolder, is_agent_sdk_folder
+from chronicled.storage.imports.app_server_folder import AppServerFolder, is_app_server_folder
 from chronicled.storage.imports.openhands_folder import EVENTS, PAGES, OpenHandsFolder
 from chronicled.storage.imports.output_lines import output_lines
 from chronicled.storage.imports.source import Source
@@ -145,9 +146,14 @@ def _find_v1(path: Path) -> Iterator[Source]:
     if is_agent_sdk_folder(path):
         yield AgentSdkFolder(path)
         return
+    if is_app_server_folder(path):
+        yield AppServerFolder(path)
+        return
     for folder in _folders(path):
         if is_agent_sdk_folder(folder):
             yield AgentSdkFolder(folder)
+        elif is_app_server_folder(folder):
+            yield AppServerFolder(folder)
 
 
 FORMATS: Final[tuple[Format, ...]] = (
