@@ -15,7 +15,9 @@ import pytest
 
 from chronicled.events.errors import SandboxStartFailed, StorageFull
 from chronicled.events.kinds.lifecycle import NetworkDenied
+from chronicled.runtimes.docker import egress_proxy
 from chronicled.runtimes.docker.egress import Egress, open_egress
+from chronicled.runtimes.docker.egress_dial import RESOLVERS_MAX, Resolve
 from chronicled.runtimes.docker.egress_proxy import EGRESS_SOCKET
 from chronicled.runtimes.docker.egress_rules import Rules
 from chronicled.runtimes.docker.network_settings import AllowSettings
@@ -216,3 +218,39 @@ async def test_a_connection_on_which_nothing_goes_is_closed(tmp_path: Path) -> N
         async with asyncio.timeout(5):
             assert (await reader.read()).endswith(b"established\r\n\r\n")
         writer.close()
+
+
+async def test_a_silent_name_server_holds_up_one_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many names of it a sandbox asks for, the others' are looked up; without shares they would not be."""
+    for share, reached in ((egress_proxy.LOOK_UPS_MAX, True), (64, False)):
+        monkeypatch.setattr(egress_proxy, "LOOK_UPS_MAX", share)
+        (directory := tmp_path / str(share)).mkdir()
+        other = directory / "other"
+        other.mkdir()
+        room = asyncio.Semaphore(RESOLVERS_MAX)
+        async with opened(directory, allow=["*.silent.example", "a.example:*"]) as world:
+            answering = world.resolve
+
+            async def resolve(name: str, answering: Resolve = answering, room: asyncio.Semaphore = room) -> list[str]:
+                async with room:
+                    return await (asyncio.sleep(60, ["127.0.0.1"]) if "silent" in name else answering(name))
+
+            monkeypatch.setattr(world, "resolve", resolve)
+            settings = AllowSettings(allow=("a.example:*",), private_networks=("127.0.0.0/8",))
+            rules = Rules(settings.allow, settings.private_networks)
+            await world.egress.open("other", str(other), "web", settings, rules, world.report)
+            asking = [await world.connect() for _ in range(40)]
+            for number, (_, writer) in enumerate(asking):
+                writer.write(f"CONNECT {number}.silent.example:443 HTTP/1.1\r\n\r\n".encode())
+            await asyncio.sleep(0.3)
+            world.directory = other
+            asking.append(await world.connect())
+            reader, writer = asking[-1]
+            writer.write(get(world))
+            answer = b""
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2.0):
+                    answer = await reader.read()
+            assert answer.endswith(b"ok") == reached
+            for _, writer in asking:
+                writer.close()

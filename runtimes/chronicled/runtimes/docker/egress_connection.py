@@ -11,7 +11,7 @@ from anyio.abc import ByteStream
 
 from chronicled.runtimes.docker.egress_body import BodyEnd
 from chronicled.runtimes.docker.egress_denials import Denials
-from chronicled.runtimes.docker.egress_dial import Denied, DialFailed, Resolve, dial
+from chronicled.runtimes.docker.egress_dial import Denied, DialFailed, dial
 from chronicled.runtimes.docker.egress_hello import Greeting, GreetingReader
 from chronicled.runtimes.docker.egress_request import HEAD_BYTES_MAX, BadRequest, ProxyRequest, parse_head
 from chronicled.runtimes.docker.egress_rules import Rules
@@ -53,8 +53,11 @@ class Scope(Protocol):
     rules: Rules
     budget: Budget
     denials: Denials
-    resolve: Resolve
     label: str
+
+    async def resolve(self, name: str) -> list[str]:
+        """Return the addresses of a name; a `Resolve`."""
+        ...
 
 
 class _Ended(Exception):

@@ -10,6 +10,7 @@ from typing import Final
 
 import anyio
 import structlog
+from anyio import CapacityLimiter
 from anyio.abc import SocketListener, SocketStream
 
 from chronicled.runtimes.action_server.address import bind
@@ -25,6 +26,8 @@ EGRESS_SOCKET: Final = "egress.sock"
 """Name of the socket, beside the worker's own."""
 BACKLOG: Final = 64
 REFUSALS_MAX: Final = 64
+LOOK_UPS_MAX: Final = 3
+"""Names of one sandbox that are looked up at one time: all share few threads, and a silent name server holds one."""
 
 _log = structlog.get_logger("chronicled.egress")
 
@@ -48,11 +51,17 @@ class EgressProxy:
         self.settings = settings
         self.rules = rules
         self.label = label
-        self.resolve = resolve
+        self._resolve = resolve
+        self._look_ups = CapacityLimiter(LOOK_UPS_MAX)
         self.budget = Budget(settings.bytes_max)
         self.denials = Denials(policy, report)
         self._open = 0
         self._refusing = 0
+
+    async def resolve(self, name: str) -> list[str]:
+        """Return the addresses of a name, in the sandbox's own turn; raises as `Resolve`."""
+        async with self._look_ups:
+            return await self._resolve(name)
 
     @asynccontextmanager
     async def listen(self, directory: str) -> AsyncGenerator[None]:
