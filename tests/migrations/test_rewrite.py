@@ -320,6 +320,13 @@ def test_a_rewrite_killed_anywhere_is_begun_again(old: Path, point: str) -> None
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert new.exists() == (point == "named"), "it has its name before it is whole"
         if point != "named":
+            building = old.parent / "new.rewriting"
+            serve = [sys.executable, "-m", "chronicled.cli", "serve", "--data", str(building)]
+            refused = subprocess.run(
+                [*serve, "--socket", str(old.parent / "s")], capture_output=True, text=True, timeout=60, check=False
+            )
+            assert (refused.returncode, "not whole" in refused.stderr) == (4, True), refused.stderr
+            assert not (building / LOG_NAME).exists() or point == "check_to_name"
             again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
             assert again.returncode == 0, again.stderr
         assert not verify_file(new / LOG_NAME).problems

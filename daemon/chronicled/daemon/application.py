@@ -239,8 +239,10 @@ class Application:
             from chronicled.storage.memory import MemoryStore
 
             return await self._stack.enter_async_context(await MemoryStore.open())
-        from chronicled.storage.sqlite import LOG_NAME, SqliteStore
+        from chronicled.storage.sqlite import LOG_NAME, SqliteStore, is_being_rewritten
 
+        if is_being_rewritten(data):
+            raise Refused(f"{data} is a log that was being written anew and is not whole: run that again.")
         if not (data / LOG_NAME).exists() and (data / PROJECTIONS_NAME).exists():
             # Never begin a second chronicle in the place of one that is gone.
             raise Refused(

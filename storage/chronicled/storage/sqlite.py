@@ -27,13 +27,17 @@ from chronicled.storage.sqlite_reader import SqliteReader, read_failure
 from chronicled.storage.verification import verify_file
 from chronicled.storage.writer import LogWriter
 
-__all__ = ["LOG_NAME", "SqliteStore", "migrate_file"]
+__all__ = ["LOG_NAME", "REWRITING_NAME", "REWRITING_SUFFIX", "SqliteStore", "is_being_rewritten", "migrate_file"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LOG_NAME: Final = "log.sqlite"
 """The file's name in a data directory."""
+REWRITING_NAME: Final = "rewriting.json"
+"""In a directory where a log is being written anew, which may be thrown away and begun again."""
+REWRITING_SUFFIX: Final = ".rewriting"
+"""What such a directory's name ends with until it is whole."""
 RESERVE_NAME: Final = "log.reserve"
 
 
@@ -201,6 +205,15 @@ class SqliteStore(LogStore):
             return await self._reading.run(job, *args, **kwargs)
         except sqlite3.Error as error:
             raise read_failure(error) from None
+
+
+def is_being_rewritten(directory: Path) -> bool:
+    """Tell whether the directory is one in which a log is being written anew, or was when that was ended.
+
+    With its name a log is whole, though a crash may have left the mark in it.
+    """
+    marked = (directory / REWRITING_NAME).exists()
+    return marked and (directory.resolve().name.endswith(REWRITING_SUFFIX) or not (directory / LOG_NAME).exists())
 
 
 def migrate_file(path: Path, *, backup: Backup = BESIDE, progress: Progress | None = None) -> int:

@@ -30,15 +30,11 @@ from chronicled.storage.rewrite.rest import check_at_rest
 from chronicled.storage.rewrite.source import Row, Source
 from chronicled.storage.rewrite.target import Target
 from chronicled.storage.schema import Progress, check_schema
-from chronicled.storage.sqlite import LOG_NAME
+from chronicled.storage.sqlite import LOG_NAME, REWRITING_NAME, REWRITING_SUFFIX
 from chronicled.storage.verification import Report, verify_file
 
-__all__ = ["BUILDING", "RewriteReport", "rewrite"]
+__all__ = ["RewriteReport", "rewrite"]
 
-BUILDING: Final = ".rewriting"
-"""What the new directory's name ends with until it is whole."""
-MARK: Final = "rewriting.json"
-"""In a directory that is being made: it may be thrown away and begun again."""
 PART: Final = f"{LOG_NAME}.part"
 SYSTEM: Final = ("_system", "daemon")
 OWN_EVENTS: Final = 1
@@ -126,22 +122,22 @@ def rewrite(
         os.rename(building, new)
         _sync(new.parent)
         faultpoint.reached("named")
-        (new / MARK).unlink()
+        (new / REWRITING_NAME).unlink()
     return report
 
 
 def _begin(new: Path) -> tuple[Path, DirectoryLock]:
     """Make the directory beside the new one's place, empty but for its mark."""
-    building = new.with_name(new.name + BUILDING)
+    building = new.with_name(new.name + REWRITING_SUFFIX)
     building.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = DirectoryLock(building)
     try:
         names = {each.name for each in building.iterdir()} - {LOCK_NAME}
-        if names and MARK not in names:
+        if names and REWRITING_NAME not in names:
             raise Refused(f"{building} stands in the way, and was not left by a rewrite: move it.")
         # The mark goes last and comes first: without it nothing here would be taken for ours.
-        remove_building(building, (LOCK_NAME, MARK))
-        (building / MARK).write_text("{}")
+        remove_building(building, (LOCK_NAME, REWRITING_NAME))
+        (building / REWRITING_NAME).write_text("{}")
     except BaseException:
         lock.release()
         raise
