@@ -192,3 +192,14 @@ def test_an_export_is_the_same_whenever_it_is_made(commands: Commands) -> None:
     for format in ("cloudevents", "openhands", "asciicast"):
         digests = {hashlib.sha256(export(commands, "same", format=format).stdout).hexdigest() for _ in range(2)}
         assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    "more", [["--lane", "main"], ["--idle-limit", "2"], ["--format", "asciicast", "--idle-limit", "-1"]], ids=" ".join
+)
+def test_what_a_format_cannot_be_given_is_refused(commands: Commands, more: list[str]) -> None:
+    """An option that would be passed over is a usage error, and nothing is written."""
+    commands.run("session", "create", "options")
+    done = export(commands, "options", *more)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert more[-2].encode() in done.stderr

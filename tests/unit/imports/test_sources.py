@@ -235,6 +235,19 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path) -> None:
         discover(tmp_path, "openhands.v9")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"{}", b'{"a": 1}', b"rubbish", b'{"steps": [{"source": "agent", "observation": {"results": []}}]}'],
+)
+def test_a_guess_is_not_enough(tmp_path: Path, data: bytes) -> None:
+    """A file in which nothing tells of a format is imported only by whoever says what it is: it stays in the log."""
+    path = tmp_path / "some.json"
+    path.write_bytes(data)
+    with pytest.raises(ImportRefused, match=r"--format openhands\.v0"):
+        discover(path)
+    assert discover(path, "openhands.v0")[0].name == "openhands.v0"
+
+
 def test_names_become_names_of_sessions() -> None:
     """Whatever a source is called, its session has a name that the log can hold."""
     assert session_name("astropy__astropy-1") == "astropy__astropy-1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -88,8 +89,13 @@ def _writer(options: argparse.Namespace) -> Writer:
     from chronicled.migrations.formats import atif, cloud_events, json_lines, openhands_v0
     from chronicled.migrations.formats.asciicast import asciicast
 
+    if options.idle_limit is not None and not 0 < options.idle_limit < math.inf:
+        raise InvalidRequest("--idle-limit is a number of seconds above 0.")
     if options.format == "asciicast":
         return asciicast(int(variant[1:]), lane=options.lane, idle_seconds=options.idle_limit)
+    for name, value in (("--lane", options.lane), ("--idle-limit", options.idle_limit)):
+        if value is not None:
+            raise InvalidRequest(f"{name} is for asciicast; {options.format} always has the whole session.")
     writers: dict[tuple[str, str], Writer] = {
         ("atif", "trajectory"): atif.write,
         ("openhands", "trajectory"): openhands_v0.write,

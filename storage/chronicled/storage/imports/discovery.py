@@ -28,6 +28,9 @@ SESSIONS: Final = "sessions"
 USERS: Final = "users"
 CONVERSATIONS: Final = "conversations"
 USER_LABEL: Final = "openhands.user"
+HEAD_BYTES: Final = 1 << 20
+TELLING: Final = re.compile(rb'"(action|observation|kind)"\s*:\s*("|null)|"(history|instance_id)"\s*:')
+"""What stands in every event that has a type, and in a line of results."""
 V0_EVENT: Final = re.compile(r"\d+(-\d+)?\.json")
 
 
@@ -55,6 +58,11 @@ def discover(path: Path, format: str | None = None) -> tuple[Format, Iterator[So
         sources = iter(each.find(path))
         first = next(sources, None)
         if first is not None:
+            if format is None and path.is_file() and not _tells(path):
+                # What is in the log stays there: a guess is not enough to put anybody's file into it.
+                raise ImportRefused(
+                    f"{path} does not look like anything that is known. If it is, say what: --format {each.name}."
+                )
             return each, _from(first, sources)
     names = ", ".join(each.name for each in wanted)
     raise ImportRefused(f"There is nothing at {path} that is known as {names}: name a session's folder, or its file.")
@@ -64,6 +72,13 @@ def session_name(proposed: str) -> str:
     """Return the name of a session that is most like what a source proposes."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", proposed)[:128]
     return name if name.strip(".") else "imported"
+
+
+def _tells(path: Path) -> bool:
+    """Tell whether the file's beginning has a word of one of the formats; of a long first event that cannot be told."""
+    with open_file(path) as stream:
+        head = stream.read(HEAD_BYTES)
+    return len(head) == HEAD_BYTES or TELLING.search(head) is not None
 
 
 def _from(first: Source, sources: Iterator[Source]) -> Iterator[Source]:
