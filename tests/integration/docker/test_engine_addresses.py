@@ -171,3 +171,18 @@ def test_an_address_that_is_not_spoken_is_refused(host: str) -> None:
     """A form of address that is not spoken here is a mistake in the configuration, and named."""
     with pytest.raises(ConfigurationError):
         address(host, {})
+
+
+async def test_certificates_that_are_gone_end_nobody(tmp_path: Path) -> None:
+    """While they are being changed the engine counts as unreachable: nothing that follows it ends over that."""
+    runtime = runtime_of("tcp://127.0.0.1:9", tls_directory=str(tmp_path / "gone"))
+    following = asyncio.create_task(runtime.run())
+    done, _ = await asyncio.wait((following,), timeout=1.0)
+    assert not done
+    with pytest.raises(EngineUnreachable):
+        await runtime.engine.facts()
+    with pytest.raises(SandboxUnreachable):
+        await runtime.sweep((), 1)
+    following.cancel()
+    await asyncio.wait((following,))
+    assert following.cancelled()

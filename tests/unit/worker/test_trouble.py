@@ -212,3 +212,20 @@ async def _kind(world: World, kind: str, session: str) -> bool:
 
 async def _ran(world: World, action: Event) -> bool:
     return action.id in world.host.effects
+
+
+async def test_a_sweep_that_fails_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a runtime meets when it looks around is for its log: the sessions go on, and it looks again."""
+    looks = 0
+
+    async def fail(_known: object, _head: int) -> list[str]:
+        nonlocal looks
+        looks += 1
+        raise KeyError("Id")
+
+    async with World.open(tmp_path) as world:
+        monkeypatch.setattr(world.host, "sweep", fail)
+        async with world.working(sweep_seconds=0.05):
+            await world.create()
+            assert (await world.ended(await world.submit("slow 200"))).outcome == "ok"
+            assert looks > 1

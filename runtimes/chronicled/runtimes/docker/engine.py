@@ -90,8 +90,12 @@ class Engine(EngineVolumes):
         """Hand over events until they end; return what was wrong then, empty where they only ended."""
         from aiodocker.events import DockerEvents
 
+        try:
+            client = await self.client_for(waits=True)
+        except OSError as error:
+            return f"it cannot be connected to: {error}"
         # What the client's library leaves open.
-        events: Any = cast("Any", DockerEvents)(await self.client_for(waits=True))
+        events: Any = cast("Any", DockerEvents)(client)
         subscription = events.subscribe(create_task=False)
         parameters["filters"] = msgspec.json.encode(parameters["filters"]).decode()
         lost = ""

@@ -273,6 +273,10 @@ class Worker:
             except SandboxUnreachable as error:
                 _log.warning("sweep_unproven", runtime=runtime.name, detail=error.detail)
                 continue
+            except Exception:
+                # What a runtime may meet on the way is of no end. The sessions have nothing to do with it.
+                _log.exception("sweep_failed", runtime=runtime.name)
+                continue
             if removed:
                 _log.warning("orphans_removed", runtime=runtime.name, sandboxes=list(removed))
 
