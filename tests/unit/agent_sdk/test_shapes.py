@@ -277,23 +277,32 @@ def test_mutations_never_abort() -> None:
         check([mutated(seed, value) if seed.random() < 0.3 else value for value in seed.sample(values, 40)])
 
 
+STRANGE: list[Any] = [None, -1, 2**63, 1.5, "", "é", [], {}, [[]], {"a": {}}, True]
+
+
+def size(value: Any) -> int:
+    """Return how many items there are."""
+    return len(value)
+
+
 def mutated(seed: random.Random, value: Any) -> Any:
     """Return a copy with something changed, gone, or of another type."""
     found: Any = json.loads(json.dumps(value))
     here: Any = found
     while True:
-        keys: list[Any] = [*here] if here.__class__ is dict else [number for number, _ in enumerate(here)]
+        keys: list[Any] = [*here] if here.__class__ is dict else list(range(size(here)))
         if not keys:
             return found
         key = seed.choice(keys)
-        if here[key].__class__ in {dict, list} and here[key] and seed.random() < 0.7:
-            here = here[key]
+        inner: Any = here[key]
+        if inner.__class__ in {dict, list} and inner and seed.random() < 0.7:
+            here = inner
             continue
         change = seed.choice(["drop", "type", "name"])
         if change == "drop":
             del here[key]
         elif change == "type" or here.__class__ is list:
-            here[key] = seed.choice([None, -1, 2**63, 1.5, "", "é", [], {}, [[]], {"a": {}}, True])
+            here[key] = seed.choice(STRANGE)
         else:
             here[f"{key}_"] = here.pop(key)
         return found

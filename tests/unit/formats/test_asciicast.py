@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.formats.logs import Chapter, exported
 
+from chronicled.events.errors import InvalidRequest
 from chronicled.events.kinds.actions import Edit, Message, Run, RunIpython
 from chronicled.events.kinds.lifecycle import InputSent
 from chronicled.events.kinds.observations import EditObservation, RunIpythonObservation, RunObservation
@@ -113,6 +114,8 @@ async def test_lanes_are_side_by_side_or_one_by_one(tmp_path: Path) -> None:
     assert marks == ["lane left", "lane right"]
     alone = output_of(check(exported(tmp_path, asciicast(3, lane="right"))[0], 3))
     assert "R\r\n" in alone
+    with pytest.raises(InvalidRequest, match="it has left, main, right"):
+        exported(tmp_path, asciicast(3, lane="none"))
     assert "L\r\n" not in alone
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chronicled.events.errors import InvalidRequest
 from chronicled.migrations.formats.chronicle import Chronicle, Tally, Writer
 from chronicled.migrations.formats.frames import Frame, lane_frames
 
@@ -31,7 +32,7 @@ def asciicast(
     rows: int = ROWS,
     idle_seconds: float | None = None,
 ) -> Writer:
-    """Return a writer of casts.
+    """Return a writer of casts; it raises `InvalidRequest` where the session has no such lane.
 
     Args:
         version: 2 or 3.
@@ -58,7 +59,10 @@ def asciicast(
 
 
 def _frames(chronicle: Chronicle, tally: Tally, lane: str | None) -> Iterator[Frame]:
-    lanes = chronicle.lanes() if lane is None else (lane,)
+    known = chronicle.lanes()
+    if lane is not None and lane not in known:
+        raise InvalidRequest(f"Session {chronicle.session!r} has no lane {lane!r}; it has {', '.join(known)}.")
+    lanes = known if lane is None else (lane,)
     if len(lanes) <= 1:
         for name in lanes:
             yield from lane_frames(chronicle, tally, name)
