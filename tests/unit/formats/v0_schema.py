@@ -154,7 +154,7 @@ ENUMS: dict[str, set[Any]] = {
 
 
 def check(events: list[dict[str, Any]], *, whole: bool = True) -> None:
-    """Assert that OpenHands 0.62 would load every event: ids differ, causes are ids (of a whole session), fields fit."""
+    """Assert that OpenHands 0.62 would load every event: ids differ, causes are ids (if it is whole), fields fit."""
     ids = [event["id"] for event in events]
     assert len(set(ids)) == len(ids)
     for event in events:
