@@ -106,7 +106,8 @@ class OpenHandsFolder:
                     if file is None and len(held) == 1:
                         page = held[0][2]
                         if number in page.events:
-                            yield Record(str(number), page.events[number], f"{PAGES}/{page.name}")
+                            data, value = page.events[number]
+                            yield Record(str(number), data, page.place, value)
                         continue
                     yield from _one(number, file, [page for _, _, page in held if number in page.events])
                 while held:
@@ -118,10 +119,11 @@ class OpenHandsFolder:
                     events.close()
 
     def _page(self, folder: Folder, name: _PageName) -> Page:
+        place = f"{PAGES}/{name.name}"
         data, problem = folder.read(name.name)
         if data is None:
-            return Page(name.name, {}, [(0, b"", problem)])
-        return read_page(name.name, name.start, name.end, data)
+            return Page(place, {}, [(0, b"", problem)])
+        return read_page(place, name.start, name.end, data)
 
 
 def _ids(singles: list[int], pages: list[_PageName]) -> Iterator[tuple[int, bool]]:
@@ -155,9 +157,9 @@ def _one(number: int, file: Record | None, pages: list[Page]) -> Iterator[Record
     """Yield the event of that id, and what else stands under it."""
     records = [] if file is None else [file]
     for page in pages:
-        data, place = page.events[number], f"{PAGES}/{page.name}"
+        data, value = page.events[number]
         if not any(data == record.data or _same(data, record.data) for record in records):
-            records.append(Record(str(number), data, place))
+            records.append(Record(str(number), data, page.place, value))
     if len(records) > 1 and file is not None and (file.problem is not None or decode(file.data)[1] is not None):
         # The file is torn: a page has what it should have said.
         records = [*records[1:], records[0]]
@@ -177,5 +179,4 @@ def _same(left: bytes, right: bytes) -> bool:
 
 def _strays(page: Page) -> Iterator[Record]:
     for place, data, problem in page.strays:
-        at = f"{PAGES}/{page.name}"
-        yield Record(f"@{at}#{place}", data, at, problem=problem)
+        yield Record(f"@{page.place}#{place}", data, page.place, problem=problem)
