@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,6 +134,28 @@ async def test_quiet_deadline_is_kept_and_named(worker: FrameWorker) -> None:
     result, output = await worker.run("for i in 1 2 3 4; do echo $i; sleep 0.1; done; sleep 60", quiet_seconds=0.3)
     assert (result.outcome, result.deadline) == (Outcome.TIMEOUT, "quiet")
     assert output == b"1\n2\n3\n4\n"
+
+
+async def test_a_new_shell_begins_nowhere_else_than_the_lane_was(worker: FrameWorker, tmp_path: Path) -> None:
+    """Where the lane's directory is gone too, its next command does not run in another; the one after begins anew."""
+    gone = tmp_path / "gone"
+    await worker.run(f"mkdir {gone}; cd {gone}")
+    await worker.run(f"rmdir {gone}; exit 3")
+    result, _ = await worker.run("touch here", on_state_loss="run")
+    assert (result.outcome, result.effects, result.reason) == (Outcome.ERROR, Effects.NONE, "directory_gone")
+    result, output = await worker.run("pwd", on_state_loss="run")
+    assert (result.outcome, output) == (Outcome.OK, f"{worker.spec.working_directory}\n".encode())
+    assert not (Path("/") / "here").exists()
+
+
+async def test_a_lane_whose_home_is_not_there_runs_nothing(worker: FrameWorker) -> None:
+    """No command begins anywhere else than where lanes begin, unless it says where; one that does runs there."""
+    shutil.rmtree(worker.spec.working_directory)
+    for lane in ("a", "a", "b"):
+        result, _ = await worker.run("touch here", lane=lane)
+        assert (result.outcome, result.reason) == (Outcome.ERROR, "directory_gone")
+    result, output = await worker.run("pwd", lane="c", working_directory="/tmp")
+    assert (result.outcome, output) == (Outcome.OK, b"/tmp\n")
 
 
 async def test_a_shell_lost_between_actions_is_not_replaced_silently(worker: FrameWorker) -> None:

@@ -72,6 +72,8 @@ class LaneState:
 
     def __init__(self, name: str, working_directory: str) -> None:
         self.name = name
+        self.home = working_directory
+        """Where the lane began."""
         self.working_directory = working_directory
         """Where the lane's last command ended; relative paths start here."""
 

@@ -65,6 +65,11 @@ class LaneShell:
         passed = self.shell.pid if self.shell is not None else 0
         return self.lane is not None and bool(process_tree.descendants(self.lane.pid, passed=passed))
 
+    @property
+    def lives(self) -> bool:
+        """Whether it has a shell that goes on."""
+        return self.shell is not None and self.shell.dead is None
+
     async def ready(self, directory: str) -> tuple[Shell, LaneSupervisor]:
         """Return the shell, started in the directory if there is none, or none that lives.
 

@@ -152,7 +152,12 @@ class RunExecutor:
                 message="the lane's shell ended between two actions; send the action again to run it in a new one",
                 state_lost=True,
             )
-        shell, supervisor = await lane_shell.ready(context.lane.working_directory)
+        begins_in = directory or context.lane.working_directory
+        if not lane_shell.lives and not _is_accessible(begins_in):
+            # Its next command may begin where the lane did. This one was meant for a place that is gone.
+            context.lane.working_directory = context.lane.home
+            return error("directory_gone", f"the lane's working directory {begins_in} is not there or not accessible")
+        shell, supervisor = await lane_shell.ready(begins_in)
         state_lost, lane_shell.state_lost = lane_shell.state_lost, False
         spared = lane_shell.enter(shell.pid)
         environment = _environment(run)

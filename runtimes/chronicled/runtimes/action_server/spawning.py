@@ -100,10 +100,8 @@ def become_shell(directory: bytes, program: bytes, descriptors: list[int], envir
             OUTPUT_DESCRIPTOR: output,
         }
     )
-    try:
-        os.chdir(directory)
-    except OSError:
-        os.chdir("/")
+    # Where it cannot be there is no shell: what was meant for that place must not happen in another.
+    os.chdir(directory)
     _take_signals()
     os.execve(program, [program, b"--noprofile", b"--norc", b"--noediting", b"-i"], environment)
 
