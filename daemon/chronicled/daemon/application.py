@@ -316,6 +316,15 @@ class Application:
         metrics.gauge("log_position", "Position of the last event.", lambda: self._store.head)
         metrics.gauge("actions_open", "Runnable actions that have not ended.", open_actions)
         metrics.gauge(
+            "sessions_left_alone",
+            "Unfinished sessions that only a newer version understands.",
+            lambda: sum(
+                1
+                for key in projections.unfinished()
+                if (fold := projections.find(key.tenant, key.session)) is not None and fold.newer is not None
+            ),
+        )
+        metrics.gauge(
             "sessions_unfinished", "Sessions that are open or own something.", lambda: len(projections.unfinished())
         )
         worker = self._worker

@@ -48,6 +48,8 @@ class Presentation:
         Raises:
             VersionUnavailable: there is no way from a current version to the declared one; names `position`.
         """
+        if not versions.newest:
+            return
         newest, chain, registry = dict(versions.newest), self.codec.upcasters, self.codec.registry
         for spec in registry:
             if registry.find_current(*spec.key) is spec and self._declared(spec.kind, newest):

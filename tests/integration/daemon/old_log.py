@@ -12,7 +12,7 @@ from chronicled.daemon.instance import load_instance
 from chronicled.events import Append, Event
 from chronicled.events.codec import canonical_request
 from chronicled.events.envelope import Category, Draft
-from chronicled.events.ids import SystemIds
+from chronicled.events.ids import SystemIds, id_of_key
 from chronicled.events.kinds import former
 from chronicled.storage.sqlite import LOG_NAME, SqliteStore
 
@@ -47,12 +47,21 @@ class Era:
         """Note the session's beginning, as version 1 has it."""
         return self.event("lifecycle", "session_created", 1, b'{"runtime":"process"}')
 
-    def run(self, command: str) -> str:
-        """Note a `run` of version 1 that a client submitted with an id of its own, and return the id."""
+    def created_by(self, key: str) -> str:
+        """Note the session's beginning, as version 1 has it, asked for by a client under an idempotency key."""
+        payload = former.SessionCreated(runtime="process", labels={"a": "b"})
+        request = canonical_request(self._key, self._session, "session_created", 1, payload, "main", None)
+        id = id_of_key("default", self._session, key, 0)
+        data = msgspec.json.encode(payload)
+        return self.event("lifecycle", "session_created", 1, data, id=id, source="client", request=request)
+
+    def run(self, command: str, key: str | None = None) -> str:
+        """Note a `run` of version 1 that a client submitted, with an id or under a key, and return its id."""
         payload = former.Run(command=command)
         request = canonical_request(self._key, self._session, "run", 1, payload, "main", None)
         data = msgspec.json.encode(payload)
-        return self.event("action", "run", 1, data, source="client", actor="uid:0", request=request)
+        id = None if key is None else id_of_key("default", self._session, key, 0)
+        return self.event("action", "run", 1, data, source="client", actor="uid:0", request=request, id=id)
 
     def ended(self, action: str, kind: str = "run") -> str:
         """Note the action's end."""

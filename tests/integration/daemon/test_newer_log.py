@@ -82,6 +82,7 @@ async def test_what_a_newer_version_may_have_decided_is_not_guessed(downgraded: 
         events = await downgraded.daemon.events(f"/v1/sessions/{session}/events")
         assert len(events) == 3, "nothing was appended"
     assert (await downgraded.status("frozen"))["status"] == "running"
+    assert await downgraded.daemon.metric("sessions_left_alone") == len(HELD)
     assert "session_of_a_newer_version_left_alone" in downgraded.daemon.log_text()
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.golden.logs import golden_logs
 from tests.integration.daemon.conftest import Launch
 from tests.integration.daemon.old_log import Era
 from tests.integration.daemon.process import DaemonProcess, ServerSentEvent, server_sent_events
+from tests.integration.daemon.test_upgrades import IDENTITY
 
 from chronicled.client import STORED, connect
 from chronicled.events.errors import VersionUnavailable
@@ -153,6 +156,54 @@ async def test_a_retry_of_an_old_request_gets_its_answer(served: Served) -> None
     ]
     assert (await served.daemon.post(f"{SESSION}/actions", both)).status == 422
     assert len(await events(served.daemon, "kind=run")) == 3
+
+
+async def test_keys_of_old_requests_stand_for_them_still(launch: Launch) -> None:
+    """A session and an action that were asked for under keys, in first versions, are those that a retry gets."""
+    daemon = await launch(name="k")
+    await daemon.stop()
+    era = Era(daemon, "keyed")
+    era.created_by("k1")
+    action = era.run("echo then", key="k2")
+    era.ended(action)
+    await era.write()
+    await daemon.start()
+    body = {"session": "keyed", "labels": {"a": "b"}}
+    again = await daemon.post("/v1/sessions", body, headers={"Idempotency-Key": "k1"})
+    assert (again.status, again.json["session"]) == (200, "keyed"), again
+    for other in ({**body, "labels": {}}, {**body, "idle_seconds": 5}):
+        refused = await daemon.post("/v1/sessions", other, headers={"Idempotency-Key": "k1"})
+        assert (refused.status, refused.json["code"]) == (422, "id-reused"), refused
+    actions, run = "/v1/sessions/keyed/actions", {"kind": "run", "payload": {"command": "echo then"}}
+    repeated = await daemon.post(actions, run, headers={"Idempotency-Key": "k2"})
+    assert (repeated.status, repeated.json["action"]["id"]) == (200, action), repeated
+    run["payload"] = {"command": "echo now"}
+    assert (await daemon.post(actions, run, headers={"Idempotency-Key": "k2"})).status == 422
+    assert len(await daemon.events("/v1/sessions/keyed/events", "kind=run&category=action")) == 1
+
+
+@pytest.mark.parametrize("golden", golden_logs(), ids=lambda path: path.stem)
+async def test_a_daemon_serves_every_golden_log(launch: Launch, tmp_path: Path, golden: Path) -> None:
+    """What each earlier version wrote is shown whole in current versions, and as it is stored."""
+    data = tmp_path / "g" / "data"
+    data.mkdir(parents=True, mode=0o700)
+    shutil.copyfile(golden, data / LOG_NAME)
+    (data / "instance.json").write_bytes(IDENTITY)
+    (data / "instance.json").chmod(0o600)
+    daemon = await launch(name="g")
+    try:
+        await _serves_whole(daemon)
+    finally:
+        await daemon.kill()  # its example of a sandbox was never one, so nobody can prove that it is gone
+
+
+async def _serves_whole(daemon: DaemonProcess) -> None:
+    shown = [event for event in await daemon.events() if event["session"] == "golden"]
+    assert len(shown) > 40
+    assert [event["kind"] for event in shown if "opaque" in event] == []
+    stored = (await daemon.get("/v1/events?limit=1000", headers={"Accept-Version": "stored"})).json["events"]
+    was = {event["position"]: event["version"] for event in stored}
+    assert all(event.get("stored", event)["version"] == was[event["position"]] for event in shown)
 
 
 async def test_the_client_declares_versions(served: Served) -> None:
