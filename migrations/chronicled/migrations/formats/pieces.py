@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -34,7 +34,7 @@ def json_pieces(
         yield _encode(value)
     elif isinstance(value, BlobText):
         yield from _text(value, blob, missing)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         yield b"{"
         for number, (key, each) in enumerate(value.items()):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  any JSON value
             yield (b"," if number else b"") + _encode(key) + b":"
@@ -52,7 +52,7 @@ def json_pieces(
 def _holds_blob(value: Any) -> bool:
     if isinstance(value, BlobText):
         return True
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return any(_holds_blob(each) for each in value.values())  # pyright: ignore[reportUnknownVariableType]
     return isinstance(value, list) and any(_holds_blob(each) for each in value)  # pyright: ignore[reportUnknownVariableType]
 
