@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.unit.imports.conversations import (
     write_page,
 )
 
-from chronicled.events.errors import DataDirectoryBusy, ImportRefused, LogCorrupt, SourceChanged
+from chronicled.events.errors import DataDirectoryBusy, ImportRefused, LogCorrupt, Refused, SourceChanged
 from chronicled.storage.imports.chunk import Entry
 from chronicled.storage.imports.destination import Destination, open_destination
 from chronicled.storage.imports.ledger import Ledger
@@ -164,7 +165,7 @@ async def test_a_session_that_is_no_import_is_left_alone(to: Destination, tmp_pa
     await bring(to, folder)
     other = tmp_path / "other.json"
     other.write_text(json.dumps(pairs(6)[2:]))
-    with pytest.raises(SourceChanged):
+    with pytest.raises(SourceChanged, match=f"was imported from {re.escape(str(folder))}.*--session"):
         await bring(to, other, "c")
     from tests.unit.imports.native import create
 
@@ -187,6 +188,14 @@ async def test_a_daemon_keeps_an_import_out(to: Destination, tmp_path: Path) -> 
     """A data directory that is in use is refused, saying what to do."""
     with pytest.raises(DataDirectoryBusy, match="stop the daemon"):
         async with open_destination(tmp_path / "data"):
+            pass
+
+
+async def test_a_log_that_is_gone_is_not_begun_anew(tmp_path: Path) -> None:
+    """Where only what was derived from a log is left, an import is refused: the log has to be restored."""
+    (tmp_path / "projections.sqlite").write_bytes(b"")
+    with pytest.raises(Refused, match="restore the log"):
+        async with open_destination(tmp_path):
             pass
 
 

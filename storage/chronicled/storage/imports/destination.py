@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from anyio import to_thread
 
 from chronicled.events.blobs import BlobStore
-from chronicled.events.errors import DataDirectoryBusy
+from chronicled.events.errors import DataDirectoryBusy, Refused
 from chronicled.events.store import EventStore
 from chronicled.storage.blobs import FileBlobStore
 from chronicled.storage.disk import SystemDisk
@@ -18,6 +18,9 @@ from chronicled.storage.lock import DirectoryLock
 from chronicled.storage.sqlite import LOG_NAME, SqliteStore
 
 __all__ = ["Destination", "open_destination", "open_nowhere"]
+
+DERIVED_NAME: Final = "projections.sqlite"
+"""What a daemon derives from a log, beside it."""
 
 
 class Destination(NamedTuple):
@@ -33,7 +36,7 @@ async def open_destination(data: Path) -> AsyncGenerator[Destination]:
 
     Raises:
         DataDirectoryBusy: a daemon has it; it must be stopped first.
-        Refused: the directory cannot be written.
+        Refused: the directory cannot be written, or its log is gone and what was derived from it is not.
         SchemaTooNew, LogCorrupt, StoreFailed: the log cannot be opened.
     """
     try:
@@ -44,6 +47,12 @@ async def open_destination(data: Path) -> AsyncGenerator[Destination]:
             "another directory (--data)."
         ) from None
     with lock:
+        if not (data / LOG_NAME).exists() and (data / DERIVED_NAME).exists():
+            # Never begin a second chronicle in the place of one that is gone.
+            raise Refused(
+                f"{data / LOG_NAME} is missing, but what is derived from it is there: restore the log, or import into "
+                "another directory (--data)."
+            )
         async with await SqliteStore.open(data / LOG_NAME, lock=lock) as store:
             yield Destination(store, await to_thread.run_sync(FileBlobStore, str(data / "blobs"), SystemDisk()))
 

@@ -14,7 +14,7 @@ from chronicled.events import faultpoint
 from chronicled.events.blobs import BlobStore
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import LIFECYCLE, Draft
-from chronicled.events.errors import ChronicledError, ImportRefused
+from chronicled.events.errors import ChronicledError, ImportRefused, SourceChanged
 from chronicled.events.kinds.lifecycle import IMPORTED, SessionCreated, SessionImported
 from chronicled.events.store import Append, EventStore
 from chronicled.migrations.conversion import Conversion, Ids
@@ -127,7 +127,13 @@ class Importer:
         """
         differs = await to_thread.run_sync(ledger.check, records)
         if differs is not None:
-            raise await changed(self._blobs, *differs, source.place)
+            error = await changed(self._blobs, *differs, source.place)
+            if ledger.source == as_utf8(source.place):
+                raise error
+            raise SourceChanged(
+                f"{error.detail} Session {session!r} was imported from {ledger.source}: if this is another one, import "
+                "it under another name (--session)."
+            )
         if self._report is not None:
             for chunk in ledger.chunks:
                 for entry in (await read_index(self._blobs, chunk)).entries:

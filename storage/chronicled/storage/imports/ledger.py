@@ -23,6 +23,8 @@ class Ledger(msgspec.Struct):
     """The chunks of a session that are in the log, in order: nothing else says how far its import is."""
 
     format: str
+    source: str
+    """Where the source stood when the import began."""
     chunks: list[EventsImported]
     state: bytes | None
     """What the course remembered behind the last one."""
@@ -84,7 +86,7 @@ async def load_ledger(store: EventStore, blobs: BlobStore, codec: Codec, tenant:
     state = None
     if chunks:
         state = bytes((await read_index(blobs, chunks[-1])).state)
-    return Ledger(begun.format, chunks, state)
+    return Ledger(begun.format, begun.source, chunks, state)
 
 
 async def read_index(blobs: BlobStore, chunk: EventsImported) -> ChunkIndex:
