@@ -25,6 +25,7 @@ __all__ = ["AttachLines", "Client"]
 
 TELL_SECONDS: Final = 20.0
 ATTACH_SECONDS: Final = 20.0
+DETACH_SECONDS: Final = 2.0
 _STDOUT: Final = 1
 
 
@@ -101,8 +102,11 @@ class AttachLines:
         try:
             with anyio.fail_after(TELL_SECONDS):
                 stream = await self._attach(container)
-                await stream.write(len(told).to_bytes(4, "big") + told)
-                await stream.close()
+                try:
+                    await stream.write(len(told).to_bytes(4, "big") + told)
+                finally:
+                    with anyio.CancelScope(shield=True), anyio.move_on_after(DETACH_SECONDS):
+                        await stream.close()
         except (OSError, TimeoutError) as error:
             raise SandboxStartFailed(f"The action server could not be told its settings: {error}") from error
 

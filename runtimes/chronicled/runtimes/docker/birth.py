@@ -14,6 +14,7 @@ import anyio.to_thread
 from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.runtimes import process_proof
+from chronicled.runtimes.action_server.connection import Peer
 from chronicled.runtimes.action_server.settings import Settings, encode
 from chronicled.runtimes.carrier.cache import UNITS_PATH
 from chronicled.runtimes.docker import environment, kernel_view, labels, paths, podman, premises, volumes
@@ -22,6 +23,7 @@ from chronicled.runtimes.docker.facts import EngineFacts
 from chronicled.runtimes.docker.images_found import ResolvedImage
 from chronicled.runtimes.docker.inspection import differences
 from chronicled.runtimes.docker.network_policy import NetworkGrant, policy_named
+from chronicled.runtimes.docker.peers import is_of
 from chronicled.runtimes.docker.plan import RUN_DIRECTORY, WORKSPACE, Mount, Plan, network_of, ulimits_of, user_of
 from chronicled.runtimes.docker.policy import container_body
 from chronicled.runtimes.docker.sandbox import DockerSandbox, Life
@@ -276,7 +278,9 @@ class Birth:
             )
         reasons = differences(plan, found, facts)
         if not reasons and found.state.running:
-            seen = found.state.pid if self._engine.local and plan.runtime is None else None
+            # One of its processes, unless they are numbered otherwise here: in a container of the daemon's own.
+            ours = self._engine.local and plan.runtime is None and is_of(Peer(found.state.pid, 0, 0), found.id)
+            seen = found.state.pid if ours else None
             reasons = await anyio.to_thread.run_sync(_misled, plan.mounts, seen)
         if not reasons and plan.runtime is not None:
             reasons = await self._unkept(plan.runtime, found)

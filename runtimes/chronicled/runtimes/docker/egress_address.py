@@ -23,6 +23,8 @@ _SITE_LOCAL: Final = ipaddress.ip_network("fec0::/10")
 _LINK_LOCAL: Final = (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10"))
 """Where clouds keep their metadata: never opened by a wider network."""
 _METADATA_V6: Final = ipaddress.ip_network("fd00:ec2::/32")
+_METADATA_PUBLIC: Final = ipaddress.ip_network("168.63.129.16/32")
+"""Where one cloud (Azure) answers its machines, secrets among other things: a public address, and no public host."""
 _SPECIAL: Final = tuple(
     ipaddress.ip_network(text)
     for text in ("192.0.0.0/24", "192.88.99.0/24", "100::/64", "2001::/23", "2001:20::/28", "3fff::/20", "5f00::/16")
@@ -109,7 +111,7 @@ def _is_wrapper(address: Address) -> bool:
 
 
 def _is_public(address: Address) -> bool:
-    if any(address in network for network in (_SITE_LOCAL, _NAT64_LOCAL, _COMPATIBLE, *_SPECIAL)):
+    if any(address in network for network in (_SITE_LOCAL, _NAT64_LOCAL, _COMPATIBLE, _METADATA_PUBLIC, *_SPECIAL)):
         return False
     if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
         return False
