@@ -66,6 +66,7 @@ async def test_what_waits_for_a_unit_that_is_gone_ends_with_the_reason(launch: L
     assert (ended["effects"], "that_is_not_there" in ended["message"]) == ("none", True)
     answer = await daemon.post(f"{path}/actions", {"kind": "beta.do", "payload": {"what": "turn"}})
     assert (answer.status, "that_is_not_there" in answer.json["detail"]) == (400, True)
+    assert (await daemon.get("/openapi.json")).status == 200
     (action, *_) = await daemon.events(f"{path}/events", "kind=beta.do&category=action")
     assert action["payload"]["text"] == "abc"
     await daemon.stop()

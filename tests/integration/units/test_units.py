@@ -75,7 +75,7 @@ async def test_cancel_and_deadline_end_an_action_of_a_unit(launch: LaunchUnits) 
     daemon = await launch()
     path = await created(daemon)
     late = await done(daemon, path, "turn", seconds=60, timeout_seconds=0.3)
-    assert (late["outcome"], late["deadline"]) == ("timeout", "command")
+    assert (late["outcome"], late["deadline"], late["effects"]) == ("timeout", "command", "possible")
     answer = await daemon.post(f"{path}/actions", {"kind": "beta.do", "payload": {"what": "turn", "seconds": 60}})
     action = answer.json["action"]["id"]
     await daemon.post(f"{path}/actions/{action}/cancel")

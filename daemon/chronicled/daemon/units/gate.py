@@ -11,6 +11,7 @@ import msgspec
 from chronicled.daemon.units.policy import Policies, PolicyRefusal
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import ACTION, OBSERVATION, Draft
+from chronicled.events.errors import Unavailable
 from chronicled.events.kind import KindSpec
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.events.policy import PolicyRequest
@@ -52,10 +53,18 @@ class PolicyGate:
         """Return the append with a terminal observation behind the actions for each that is rejected.
 
         A retry is not judged again: it gets the answer that there was.
+
+        Raises:
+            Unavailable: there is a session, and nothing can be told of it.
         """
         first = append.drafts[0]
-        summary = await self._projections.session(first.tenant, first.session) if self._policies else None
+        if not self._policies:
+            return append
+        summary = await self._projections.session(first.tenant, first.session)
         if summary is None:
+            if await self._store.last(first.tenant, first.session) is not None:
+                # Never past the policies, whatever is the matter.
+                raise Unavailable(f"What is known of session {first.session!r} cannot be read at the moment.")
             return append
         ends: list[Draft] = []
         for action in asked:

@@ -32,7 +32,6 @@ class TallyExecutor:
             # It ran to its end and did not get what it wanted; whoever asked reads why.
             return Ended(outcome=Outcome.FAILED, effects=Effects.NONE, reason="no_word", message="A word is empty.")
         counted = self._lanes.setdefault(context.lane.name, Counter())
-        context.begin()  # from here on it has effects
         for word in asked.words:
             await asyncio.sleep(asked.pause_seconds)
             counted[word] += 1

@@ -166,8 +166,8 @@ class SandboxContext(msgspec.Struct, frozen=True, kw_only=True):
 class Executor(Protocol):
     """Executes actions of some kinds. One action at a time per lane; lanes side by side.
 
-    A third party's is a class that takes a `SandboxContext`. All of it runs on the event loop of the action server:
-    what blocks belongs into `asyncio.to_thread`.
+    A third party's is a class that takes a `SandboxContext`, and is constructed in a thread. What it does runs on the
+    event loop of the action server: what blocks belongs into `asyncio.to_thread`.
     """
 
     @property

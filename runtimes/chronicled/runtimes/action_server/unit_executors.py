@@ -27,7 +27,7 @@ from chronicled.runtimes.action_server.executor import (
 __all__ = ["GuardedExecutor", "NamedExecutor", "UnitExecutors", "load_executors"]
 
 IMPORT_SECONDS: Final = 10.0
-"""An import that takes longer is given up: the sandbox starts without it."""
+"""An import, with the construction, that takes longer is given up: the sandbox starts without it."""
 CLOSE_SECONDS: Final = 2.0
 REASON_CHARACTERS: Final = 500
 
@@ -70,7 +70,11 @@ class GuardedExecutor:
         self.kinds = _versions(owner, executor.kinds)
 
     async def execute(self, request: Request, context: Context) -> Ended:
-        """Execute one action; see `Executor.execute`."""
+        """Execute one action; see `Executor.execute`.
+
+        It has begun when its executor is called: nobody relies on a third party to say when effects may be possible.
+        """
+        context.begin()
         try:
             ended = await self._executor.execute(request, context)
         except asyncio.CancelledError:
@@ -120,11 +124,11 @@ async def load_executors(
 async def _construct(named: NamedExecutor, context: SandboxContext) -> Executor:
     module, _, name = named.reference.partition(":")
 
-    def find() -> Callable[[SandboxContext], Executor]:
-        found: Callable[[SandboxContext], Executor] = getattr(importlib.import_module(module), name)
-        return found
+    def construct() -> Executor:
+        executor: Executor = getattr(importlib.import_module(module), name)(context)
+        return executor
 
-    return (await _in_daemon_thread(find, IMPORT_SECONDS))(context)
+    return await _in_daemon_thread(construct, IMPORT_SECONDS)
 
 
 async def _in_daemon_thread(function: Callable[[], Value], seconds: float) -> Value:

@@ -24,7 +24,6 @@ class Right:
         """Count, print, and wait if that is wanted."""
         asked: dict[str, Any] = msgspec.json.decode(request.payload)
         what = asked["what"]
-        context.begin()
         if what == "fail":
             return Ended(outcome=Outcome.FAILED, effects=Effects.COMPLETE, reason="asked_for")
         if what == "wait":
