@@ -214,7 +214,7 @@ class Application:
     def _check_isolation(self) -> None:
         settings = self._settings
         if settings.runtime.default not in self._runtimes:
-            known = ", ".join(sorted(self._runtimes))
+            known = ", ".join(sorted(self._runtimes)) or "none"
             raise Refused(f"There is no runtime {settings.runtime.default!r}; there is {known}.")
         exposed = sorted(name for name, runtime in self._runtimes.items() if not runtime.isolated)
         if settings.http.address is not None and exposed and not settings.runtime.allow_unisolated:

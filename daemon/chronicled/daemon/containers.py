@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from chronicled.daemon.configuration import Configuration
 from chronicled.events.clock import Clock
+from chronicled.events.errors import ConfigurationError
+from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.docker.engine import Engine, address
 from chronicled.runtimes.news import News
 
@@ -81,7 +83,7 @@ async def open_containers(
         delivery: Units of third parties, to be brought into every sandbox.
 
     Raises:
-        ConfigurationError: the engine's address, or a network policy, cannot be used.
+        ConfigurationError: the engine's address, a network policy, or what sandboxes get by default, cannot be used.
     """
     # Imported when there is an engine: a daemon without one does not pay for its client.
     from chronicled.runtimes.docker.carriage import CarrierDirectory, CarrierVolume
@@ -90,6 +92,7 @@ async def open_containers(
     from chronicled.runtimes.docker.network import network_policies
     from chronicled.runtimes.docker.runtime import DockerRuntime
 
+    _check_images(settings)
     data = settings.data.directory
     engine = Engine(settings.docker.host, settings.docker.tls_directory)
     images = await stack.enter_async_context(
@@ -111,4 +114,23 @@ async def open_containers(
         delivery=delivery,
         protected=(data, settings.data.runtime_directory, os.path.dirname(settings.http.socket)),
     )
+    _check_defaults(settings, runtime)
     return runtime, images
+
+
+def _check_images(settings: Configuration) -> None:
+    from chronicled.runtimes.docker.images_reference import is_reference
+
+    named = [("docker.image", settings.docker.image or None)]
+    named += [("images.prefetch", image) for image in settings.images.prefetch]
+    named += [("runtime.warm", warm.image) for warm in settings.runtime.warm if warm.runtime == "docker"]
+    for name, image in named:
+        if image is not None and not is_reference(image):
+            raise ConfigurationError(f"{name}: {image!r} is no name of an image.")
+
+
+def _check_defaults(settings: Configuration, runtime: DockerRuntime) -> None:
+    """Refuse now what every session that leaves it to the configuration would be refused for."""
+    for reason in runtime.refuses(SandboxRequest(), settings.docker.image or "any"):
+        if reason.partition(":")[0] in {"network", "isolation", "user"}:
+            raise ConfigurationError(f"docker.{reason}.")

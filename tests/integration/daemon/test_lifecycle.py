@@ -295,6 +295,26 @@ async def test_tcp_needs_the_token_and_consent(launch: Launch, tmp_path: Path) -
             assert {event["tenant"] for event in events} == {"default"}
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "docker.image=NO NAME",
+        "docker.network=nowhere",
+        "docker.isolation=nothing",
+        "docker.user=0:0",
+        'images.prefetch=["NO NAME"]',
+        'runtime.warm=[{"image": "NO NAME"}]',
+    ],
+)
+async def test_what_no_session_could_be_given_is_told_at_the_start(tmp_path: Path, setting: str) -> None:
+    """What sandboxes are to get by default, and cannot, ends the start with the setting's name, as any wrong one does."""
+    daemon = DaemonProcess(tmp_path, "docker.host=tcp://127.0.0.1:1", setting)
+    daemon.spawn()
+    assert await daemon.wait() == 2
+    assert setting.partition("=")[0] in daemon.log_text()
+    assert "Traceback" not in daemon.log_text()
+
+
 async def test_a_taken_address_is_a_plain_refusal(tmp_path: Path) -> None:
     """An address or a token that cannot be had ends the start in one line that says so, without a traceback."""
     with socket.socket() as taken:
