@@ -118,10 +118,18 @@ class Sandbox(Protocol):
         """Let a paused sandbox go on. Idempotent. Raises as `pause`."""
         ...
 
-    async def wait_paused(self) -> None:
-        """Return once it stands still, whoever has paused it; to be awaited again after that. One caller at a time.
+    async def wait_moved(self) -> None:
+        """Return once somebody may have paused it or let it go on; to be awaited again then. One caller at a time.
 
         What a stranger did comes to light within seconds, as long as the runtime's `run` runs. Cancellation: safe.
+        """
+        ...
+
+    async def stands_still(self) -> bool:
+        """Return whether it is paused, whoever has done that; False too where it has ended.
+
+        Raises:
+            SandboxUnreachable: that cannot be told now; `wait_moved` returns again once it can.
         """
         ...
 
@@ -162,9 +170,13 @@ class SandboxDefaults:
         """Refuse: it cannot have been paused."""
         raise SandboxError("Sandboxes of this runtime cannot be paused.")
 
-    async def wait_paused(self) -> None:
+    async def wait_moved(self) -> None:
         """Never: it cannot be paused."""
         await anyio.sleep_forever()
+
+    async def stands_still(self) -> bool:
+        """No: it cannot be paused."""
+        return False
 
     def memory_mark(self) -> MemoryMark:
         """This moment."""

@@ -70,6 +70,11 @@ async def test_a_strangers_pause_holds_up_nobody(daemon: DaemonProcess, engine: 
     await session.tells("sandbox_paused", 3)
     await asyncio.sleep(1.5)  # what the engine tells of it has come by then
     assert await session.state() == "paused"
+    # And goes on when the session wants it to, not when somebody else does.
+    await session.docker("unpause", await session.container())
+    await session.tells("sandbox_paused", 4)
+    assert await session.state() == "paused"
+    assert len(await session.told("sandbox_resumed")) == 3
     assert (await session.run("echo awake"))["output"] == "awake\n"
     assert len(await session.generations()) == 1
 

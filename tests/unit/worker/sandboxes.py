@@ -86,7 +86,7 @@ class Server:
         self.frozen = False
         self.stuck = False
         self.strange = asyncio.Event()
-        """Set when somebody has paused it."""
+        """Set when somebody has paused it, or let it go on."""
         self.main = asyncio.get_running_loop().create_task(self.run())
 
     async def run(self) -> None:
@@ -224,8 +224,8 @@ class Server:
         os.lseek(self.spool, 0, os.SEEK_END)
         os.write(self.spool, struct.pack("!II", len(body), zlib.crc32(body)) + body)
 
-    def pause_by_a_stranger(self) -> None:
-        self.frozen = True
+    def move_by_a_stranger(self, *, frozen: bool = True) -> None:
+        self.frozen = frozen
         self.strange.set()
 
     def die(self, reason: str) -> int:
@@ -276,9 +276,12 @@ class ScriptedSandbox(SandboxDefaults):
             raise SandboxError("The script says so.")
         self.server.frozen = False
 
-    async def wait_paused(self) -> None:
+    async def wait_moved(self) -> None:
         await self.server.strange.wait()
         self.server.strange.clear()
+
+    async def stands_still(self) -> bool:
+        return self.server.frozen
 
 
 class Host(RuntimeDefaults):

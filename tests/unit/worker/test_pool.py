@@ -141,7 +141,7 @@ async def test_a_strangers_pause_is_told_and_ended(tmp_path: Path) -> None:
         await world.until(lambda: _started(world, running))
         (server,) = world.host.alive.values()
         for count in (1, 2):
-            server.pause_by_a_stranger()
+            server.move_by_a_stranger()
             await world.until(partial(_count, world, "sandbox_resumed", count))
             assert not server.frozen
             assert len(await told(world, "sandbox_paused")) == count
@@ -160,11 +160,18 @@ async def test_a_pause_of_our_own_is_no_strangers(tmp_path: Path) -> None:
         (server,) = world.host.alive.values()
         await ask(world, "pause_requested", PauseRequested())
         await world.until(lambda: _told(world, "sandbox_paused"))
-        server.pause_by_a_stranger()
+        server.move_by_a_stranger()
         await world.until(lambda: _heard(server))
         assert server.frozen
         assert await told(world, "sandbox_resumed") == []
         assert len(await told(world, "sandbox_paused")) == 1
+        # Nor may a stranger end it: what the session has stopped stands still, and the log says how it was meanwhile.
+        server.move_by_a_stranger(frozen=False)
+        await world.until(partial(_count, world, "sandbox_paused", 2))
+        assert server.frozen
+        assert len(await told(world, "sandbox_resumed")) == 1
+        assert (await world.ended(await world.submit("ok"))).outcome == "ok"
+        assert not server.frozen
 
 
 async def test_a_sandbox_that_dies_while_it_is_resumed_costs_no_other_one(
@@ -178,7 +185,7 @@ async def test_a_sandbox_that_dies_while_it_is_resumed_costs_no_other_one(
         assert (await world.ended(await world.submit("ok"))).outcome == "ok"
         (server,) = world.host.alive.values()
         server.stuck = True
-        server.pause_by_a_stranger()
+        server.move_by_a_stranger()
         await world.until(lambda: _told(world, "sandbox_paused"))
         server.die("removed")
         await world.until(lambda: _told(world, "sandbox_removed"))

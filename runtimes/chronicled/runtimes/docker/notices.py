@@ -54,7 +54,7 @@ class Shortage:
 
 
 class Stillness:
-    """Whether a container may have been paused since it was last looked at."""
+    """Whether a container may have been paused, or let go on, since it was last looked at."""
 
     def __init__(self) -> None:
         self._hinted = anyio.Event()
@@ -127,7 +127,7 @@ class Notices:
                 await self._engine.follow(
                     {
                         "type": ["container"],
-                        "event": ["oom", "pause"],
+                        "event": ["oom", "pause", "unpause"],
                         "label": [f"{INSTANCE}={self._instance}"],
                     },
                     self._since + 1 if self._since else 0,
@@ -148,5 +148,5 @@ class Notices:
             return
         if event.get("status") == "oom":
             known.shortage.note(at)
-        elif event.get("status") == "pause":
+        elif event.get("status") in {"pause", "unpause"}:
             known.stillness.hint()

@@ -274,17 +274,17 @@ class DockerSandbox:
                 refusal = error.detail
         raise SandboxError(f"It could not be paused or resumed: {refusal}")
 
-    async def wait_paused(self) -> None:
-        """Return once the engine says that it stands still, whoever it was; see `Sandbox.wait_paused`."""
-        while True:
-            await self._stillness.hinted()
-            try:
-                found = await self._life.engine.inspect(self._life.container)
-            except (EngineRefused, EngineUnreachable):
-                # When it is back, its events are followed again, and this is looked at once more.
-                continue
-            if found is not None and found.state.paused:
-                return
+    async def wait_moved(self) -> None:
+        """Return when the engine tells of a pause or its end, or may have missed telling; see `Sandbox.wait_moved`."""
+        await self._stillness.hinted()
+
+    async def stands_still(self) -> bool:
+        """Return what the engine says; see `Sandbox.stands_still`."""
+        try:
+            found = await self._life.engine.inspect(self._life.container)
+        except EngineRefused as error:
+            raise SandboxUnreachable(f"The engine cannot tell whether it stands still: {error.detail}") from error
+        return found is not None and found.state.running and found.state.paused
 
     def memory_mark(self) -> MemoryMark:
         """Return the present moment, with the kernel's count where it can be read; see `Sandbox.memory_mark`."""

@@ -10,7 +10,7 @@ import structlog
 
 from chronicled.events.clock import parse_time
 from chronicled.events.envelope import Event
-from chronicled.events.errors import SandboxError
+from chronicled.events.errors import SandboxError, SandboxUnreachable
 from chronicled.events.kinds.lifecycle import SandboxPaused, SandboxResumed
 from chronicled.runtimes.runtime import Sandbox
 from chronicled.runtimes.worker.birth import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN
@@ -23,7 +23,8 @@ __all__ = ["Frost"]
 
 ATTEMPTS_MAX: Final = 5
 STRANGER_SECONDS: Final = 1.0
-"""How long after a stranger's pause the next one is looked for: each is two events."""
+"""How long after a stranger's deed the next one is looked for: each is two events."""
+LOOK_SECONDS: Final = 0.05
 
 _log = structlog.get_logger("chronicled.worker")
 
@@ -59,21 +60,33 @@ class Frost:
             _log.warning("resume_failed", session=self._session.key.session, detail=error.detail)
 
     async def watch(self, generation: Generation, sandbox: Sandbox) -> None:
-        """Let the sandbox go on whenever a stranger pauses it, and tell so, until cancelled.
+        """Undo what strangers do to it, and tell of it, until cancelled: it stands still when the session says so.
 
         An action that stood still with it would neither end nor reach its deadline, and nobody would be told why.
         """
         while True:
-            await sandbox.wait_paused()
-            if self._session.generation is generation and not self.frozen and not self._moving:
-                _log.warning("paused_by_a_stranger", session=self._session.key.session, sandbox=generation.sandbox_id)
-                self._moving = self.frozen = True
-                self._session.spawn(partial(self._thaw, generation, sandbox))
+            await sandbox.wait_moved()
+            # Looked at only here, and rarely: an event would have to be set wherever a move ends.
+            while self._moving:  # noqa: ASYNC110 - see above
+                await anyio.sleep(LOOK_SECONDS)
+            try:
+                still = await sandbox.stands_still()
+            except SandboxUnreachable:
+                continue
+            if self._session.generation is not generation or self._moving or still == self.frozen:
+                continue
+            _log.warning("moved_by_a_stranger", session=self._session.key.session, still=still)
+            self._moving = self.frozen = True
+            self._session.spawn(partial(self._thaw if still else self._freeze, generation, sandbox))
             await anyio.sleep(STRANGER_SECONDS)
 
     async def _thaw(self, generation: Generation, sandbox: Sandbox) -> None:
         await self._tell_paused(generation)
         await self._resume(generation, sandbox)
+
+    async def _freeze(self, generation: Generation, sandbox: Sandbox) -> None:
+        await self._tell_resumed(generation)
+        await self._pause(generation, sandbox)
 
     def heed(self) -> None:
         """Begin what is wanted, if it is not so already: standing still, or going on."""
@@ -105,6 +118,16 @@ class Frost:
             told = SandboxPaused(sandbox=generation.sandbox_id, generation=generation.id)
             self._told = (await session.publisher.publish([session.publisher.lifecycle("sandbox_paused", told)]))[-1]
 
+    async def _tell_resumed(self, generation: Generation) -> None:
+        session = self._session
+        paused, self._told = self._told or session.fold.paused, None
+        if session.generation is generation and paused is not None:
+            seconds = max(0.0, (session.context.clock.now_us() - parse_time(paused.time)) / 1e6)
+            told = SandboxResumed(
+                sandbox=generation.sandbox_id, generation=generation.id, paused_seconds=round(seconds, 6)
+            )
+            await session.publisher.publish([session.publisher.lifecycle("sandbox_resumed", told)])
+
     async def _resume(self, generation: Generation, sandbox: Sandbox) -> None:
         session = self._session
         wait = RETRY_SECONDS_MIN
@@ -126,13 +149,7 @@ class Frost:
             self._moving = False
             session.life.put_down("resume_failed")
             return
-        paused, self._told = self._told or session.fold.paused, None
-        if session.generation is generation and paused is not None:
-            seconds = max(0.0, (session.context.clock.now_us() - parse_time(paused.time)) / 1e6)
-            told = SandboxResumed(
-                sandbox=generation.sandbox_id, generation=generation.id, paused_seconds=round(seconds, 6)
-            )
-            await session.publisher.publish([session.publisher.lifecycle("sandbox_resumed", told)])
+        await self._tell_resumed(generation)
         self._moving = self.frozen = False
         session.life.heed()
         session.advance_all()
