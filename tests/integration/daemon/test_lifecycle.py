@@ -307,7 +307,7 @@ async def test_tcp_needs_the_token_and_consent(launch: Launch, tmp_path: Path) -
     ],
 )
 async def test_what_no_session_could_be_given_is_told_at_the_start(tmp_path: Path, setting: str) -> None:
-    """What sandboxes are to get by default, and cannot, ends the start with the setting's name, as any wrong one does."""
+    """What sandboxes are to get by default, and cannot, ends the start with the setting's name."""
     daemon = DaemonProcess(tmp_path, "docker.host=tcp://127.0.0.1:1", setting)
     daemon.spawn()
     assert await daemon.wait() == 2

@@ -89,5 +89,8 @@ class TokenIdentity:
         scheme, _, token = (authorization or "").partition(" ")
         given = token.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token):
-            raise Unauthenticated("Send `Authorization: Bearer TOKEN` with the token of http.token_file.")
+            raise Unauthenticated(
+                "Send `Authorization: Bearer TOKEN` (at the command line: --token-file) with the token in the daemon's "
+                "data directory, http.token, or in the file that http.token_file names."
+            )
         return self._caller
