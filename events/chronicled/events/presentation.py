@@ -81,13 +81,16 @@ class Presentation:
         """
         if kinds and self.codec.registry.spellings(kinds) != kinds:
             events = [event for event in events if self._wanted(event, kinds)]
-        if not versions.stored:
-            as_they_are = self._needing_nothing(versions)
-            for event in events:
-                if (event.category, event.kind, event.version) not in as_they_are:
-                    return [self.show(each, versions, refuses=refuses) for each in events]
+        if not self.are_current(events, versions):
+            return [self.show(each, versions, refuses=refuses) for each in events]
         payloads = [event.payload for event in events]
         return events if _are_json(payloads) else [self._sound(event) for event in events]
+
+    def are_current(self, events: Sequence[Event], versions: Versions = CURRENT) -> bool:
+        """Tell whether all of the events can be shown as they are, by their kinds and versions alone."""
+        if versions.stored:
+            return True
+        return {(event.category, event.kind, event.version) for event in events} <= self._needing_nothing(versions)
 
     def show(self, event: Event, versions: Versions = CURRENT, *, refuses: bool = True) -> Event:
         """Return the event as it is shown; see `show_all`.
