@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -130,6 +131,7 @@ async def test_odd_files_are_records_or_none_at_all(to: Destination, tmp_path: P
     (events / "event-00010-link0000.json").symlink_to(tmp_path / "secret")
     (events / ".eventlog.lock").touch()
     (events / "notes.txt").write_text("x")
+    (events / os.fsdecode(b"event-00011-\xff\xfe\n.json")).write_text("{}")
     write(folder, observation(1, exit_code=0), first=100_000)
     report: list[Entry] = []
     [outcome] = await bring(to, folder, report)

@@ -16,14 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.golden.examples import example
 from tests.golden.logs import golden_logs
+from tests.unit.agent_sdk.records import action, observation
 from tests.unit.formats import atif_schema, test_asciicast, test_cloud_events, test_json_lines, v0_schema
 from tests.unit.formats.logs import SESSION, Chapter, exported
 
+from chronicled.events.codec import Codec
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.events.registry import builtin_registry
 from chronicled.migrations.formats import atif, cloud_events, json_lines, openhands_v0
 from chronicled.migrations.formats.asciicast import asciicast
 from chronicled.migrations.formats.chronicle import Writer
+from chronicled.migrations.vocabulary import vocabulary
+from chronicled.storage.imports.destination import open_destination
+from chronicled.storage.imports.discovery import discover
+from chronicled.storage.imports.importer import Importer, ImportOptions
 
 REGISTRY: Final = builtin_registry()
 SPECS: Final = [spec for spec in REGISTRY if spec is REGISTRY.current(spec.category, spec.kind)]
@@ -64,6 +70,30 @@ def test_logs_of_every_release_can_be_taken_out(log: Path, tmp_path: Path) -> No
         sessions = [name for (name,) in connection.execute("SELECT session.name FROM session ORDER BY 1")]
     for session in sessions:
         check_all(tmp_path, session)
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-01-02T03:04:05+05:00", "2026-01-02T03:04:05Z", "<secret_hidden>", "\x00\n", "0001-01-01"]
+)
+def test_times_of_other_systems_can_be_anything(time: str, tmp_path: Path) -> None:
+    """An import whose times are in zones, masked or nonsense is exported in every format, and valid."""
+    folder = tmp_path / "sdk"
+    (folder / "events").mkdir(parents=True)
+    for number, value in enumerate((action(1), observation(1, exit_code=0), {"kind": "Unheard\n", "id": "x"})):
+        (folder / "events" / f"event-{number:05}-{value['id']}.json").write_text(
+            json.dumps(value | {"timestamp": time})
+        )
+
+    async def bring() -> None:
+        async with open_destination(tmp_path) as to:
+            format, sources = discover(folder)
+            words = vocabulary()
+            importer = Importer(to.store, to.blobs, Codec(words.registry, words.chain))
+            for source in sources:
+                await importer.run(source, format.conversion(), SESSION, ImportOptions())
+
+    anyio.run(bring)
+    check_all(tmp_path, SESSION)
 
 
 def written(steps: list[tuple[int, int, str, str]], data: Path) -> None:

@@ -72,7 +72,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     def micros(self) -> int:
         """The same as microseconds since 1970; a time without a zone is read as UTC."""
         moment = _moment(self.time)
-        return 0 if moment is None else int((moment - EPOCH) / MICROSECOND)
+        return 0 if moment is None else (moment - EPOCH) // MICROSECOND
 
     @property
     def opaque(self) -> bool:
@@ -83,10 +83,11 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 def _moment(text: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         # What another system wrote as a time may be anything.
         return None
+    return found if found >= EPOCH else None
 
 
 class Chronicle(Protocol):

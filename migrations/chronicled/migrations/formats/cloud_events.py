@@ -9,8 +9,9 @@ text it orders the session's events), `position`, `category`, `lane`, `actor`, `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +20,7 @@ from chronicled.migrations.formats.chronicle import Chronicle, Item, Tally
 
 __all__ = ["cloud_event", "write_batch", "write_lines"]
 
+FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,18 +47,25 @@ def cloud_event(chronicle: Chronicle, item: Item) -> dict[str, Any]:
     if event.cause is not None:
         found["cause"] = event.cause
     if item.origin is not None:
-        found["origin"] = item.origin.key
-        if item.origin.time is not None:
-            found["originaltime"] = item.origin.time
+        found |= {
+            name: _allowed(text)
+            for name, text in (("origin", item.origin.key), ("originaltime", item.origin.time))
+            if text
+        }
     if event.traceparent is not None:
         found["traceparent"] = event.traceparent
     if item.erased:
         found["erased"] = True
     elif isinstance(item.payload, Opaque):
-        found["opaque"] = item.payload.reason
+        found["opaque"] = _allowed(item.payload.reason)
     if item.redacted:
         found["redacted"] = True
     return found | {"data": event.payload}
+
+
+def _allowed(text: str) -> str:
+    """Return the text without what an attribute may not hold: controls, and code points that are no characters."""
+    return FORBIDDEN.sub("\ufffd", text)
 
 
 def write_lines(chronicle: Chronicle, tally: Tally) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from chronicled.events.clock import format_time
 from chronicled.events.codec import Opaque
 from chronicled.events.envelope import ACTION, LIFECYCLE
 from chronicled.events.kinds.lifecycle import LateResult
@@ -58,7 +59,7 @@ def _has_place(item: Item, source: Source | None) -> bool:
 def event_of(chronicle: Chronicle, item: Item, source: Source | None = None) -> dict[str, Any]:
     """Return the event as OpenHands V0 stores it; long texts as the blobs that hold them."""
     event = item.event
-    found: dict[str, Any] = {"id": event.sequence, "timestamp": item.time.removesuffix("Z")}
+    found: dict[str, Any] = {"id": event.sequence, "timestamp": format_time(item.micros).removesuffix("Z")}
     if not isinstance(item.payload, Opaque) and event.category == ACTION:
         shape = action_shape(chronicle, event.kind, item.payload)
         found |= {"source": shape.source, "message": _shown(shape.message)}

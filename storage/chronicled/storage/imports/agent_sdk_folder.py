@@ -15,7 +15,7 @@ from chronicled.storage.imports.source import Record
 
 __all__ = ["AgentSdkFolder", "is_agent_sdk_folder"]
 
-EVENT: Final = re.compile(r"event-(\d{1,18})-(.{1,200})\.json")
+EVENT: Final = re.compile(r"event-([0-9]{1,18})-([!-~]{1,200})\.json")
 STATE: Final = "base_state.json"
 EVENTS: Final = "events"
 
