@@ -169,7 +169,9 @@ class OpenHandsCourse:
                 del self._memory.open[name]
                 return made
             known = self._memory.known.get(str(e.cause))
-            if known is not None and known[1]:
+            if known is not None and known[1] == OPAQUE and e.type not in NOTED:
+                return self._end_of_opaque(e, id, known[0])
+            if known is not None and known[1] not in {"", OPAQUE}:
                 return (self._late(e, id, known[0]),)
             if e.type not in NOTED:
                 return self._end_of_missing(e, id, part)
@@ -210,9 +212,18 @@ class OpenHandsCourse:
             fields = {place: said} if said else {}
         return msgspec.convert({**ending.common(), **fields}, SPECS[OBSERVATION, kind].payload)
 
+    def _end_of_opaque(self, e: Envelope, id: str, action: str) -> tuple[Made, ...]:
+        """Return the end of an action that nobody could read: what it led to can be."""
+        ending = read_ending(e, None)
+        payload = self._terminal(e, ending, ending.kind)
+        self._memory.note(str(e.cause), action, ending.kind)
+        return (Made(id, OBSERVATION, ending.kind, payload, action, True, _actor(e), blobs=tuple(e.attached)),)
+
     def _end_of_missing(self, e: Envelope, id: str, part: int) -> tuple[Made, ...]:
         """Return the observation with an action before it, made of what it tells of the one that is missing."""
         ending = read_ending(e, None)
+        if not ending.asked or "" in ending.asked.values():
+            raise Unreadable("its action is not in the source, and it does not tell what was asked")
         e.steps.append("its action is not in the source, and made of what it tells")
         asked = msgspec.convert(ending.asked, SPECS[ACTION, ending.kind].payload)
         payload = self._terminal(e, ending, ending.kind)
@@ -256,7 +267,7 @@ class OpenHandsCourse:
             cause = known[0] if known is not None else None
             if category == ACTION:
                 name = str(value["id"]) if type(value.get("id")) is int else record.key
-                self._memory.note(name, id, "")
+                self._memory.note(name, id, OPAQUE)
         if value is not None:
             shown = encode_json(value)
             if len(shown) <= SHOWN_BYTES_MAX:

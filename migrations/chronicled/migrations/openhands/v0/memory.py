@@ -30,7 +30,8 @@ class Memory(msgspec.Struct):
     open: dict[str, Open] = {}
     """By what the source calls the action, oldest first."""
     known: dict[str, tuple[str, str]] = {}
-    """Of the newest actions: id of our event, and our kind where it is runnable. By the source's name, oldest first."""
+    """Of the newest actions: id of our event, and our kind where it is runnable, `OPAQUE` where nobody could read it.
+    By the source's name, oldest first."""
 
     def note(self, name: str, id: str, kind: str) -> None:
         """Remember an action."""

@@ -28,7 +28,7 @@ class Ending(msgspec.Struct):
     message: str | None = None
     deadline: str | None = None
     asked: dict[str, Any] = {}
-    """What the observation tells of its action, for where that is missing: fields of the action's payload."""
+    """Fields of the action's payload, where the observation tells all that was asked; for where that is missing."""
 
     def common(self) -> dict[str, Any]:
         """Return the fields that every terminal observation has."""
@@ -111,7 +111,7 @@ def _read(e: Envelope) -> Ending:
 
 def _write(e: Envelope) -> Ending:
     path = text(e.fields.get("path"))
-    return _told("write", text(e.content), {"path": path}, {"path": path, "content": ""})
+    return _told("write", text(e.content), {"path": path}, {})
 
 
 def _edit(e: Envelope) -> Ending:
@@ -120,7 +120,7 @@ def _edit(e: Envelope) -> Ending:
     payload: dict[str, Any] = {"path": path, "content": content, "existed": fields.get("prev_exist") is True}
     if fields.get("diff") is not None:
         payload["diff"] = text(fields["diff"])
-    return _told("edit", content, payload, {"path": path, "command": "view"})
+    return _told("edit", content, payload, {})
 
 
 def _told(kind: str, content: str, payload: dict[str, Any], asked: dict[str, Any]) -> Ending:
