@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,7 +42,7 @@ async def test_a_skipped_unit_leaves_nothing_behind(launch: LaunchUnits) -> None
 
 async def test_what_waits_for_a_unit_that_is_gone_ends_with_the_reason(launch: LaunchUnits, packages: Path) -> None:
     """Its events are served as they are; its open actions end, the running one as it ends, the queued one `error`."""
-    daemon = await launch()
+    daemon = await launch(load="beta.unit:PLAIN")
     path = await created(daemon)
     ids: list[str] = []
     for _ in range(2):
@@ -56,7 +60,7 @@ async def test_what_waits_for_a_unit_that_is_gone_ends_with_the_reason(launch: L
     unit = packages / "beta" / "unit.py"
     whole = unit.read_text()
     unit.write_text(whole.replace("from beta.kinds", "import that_is_not_there\nfrom beta.kinds", 1))
-    daemon = await launch("units.skip_broken=true")
+    daemon = await launch("units.skip_broken=true", load="beta.unit:PLAIN")
 
     async def over() -> bool:
         return (await status(0), await status(1)) == ("ok", "error")
@@ -73,9 +77,39 @@ async def test_what_waits_for_a_unit_that_is_gone_ends_with_the_reason(launch: L
 
     # And when the unit is back, everything reads as what it is.
     unit.write_text(whole)
-    daemon = await launch()
+    daemon = await launch(load="beta.unit:PLAIN")
     assert (await done(daemon, path, "turn"))["outcome"] == "ok"
     assert await status(1) == "error"
+
+
+async def test_a_unit_with_a_policy_is_not_skipped(launch: LaunchUnits, packages: Path) -> None:
+    """Without it everything would be accepted that it rejects: the daemon does not start, and says why."""
+    daemon = await launch()
+    await daemon.stop()
+    unit = packages / "beta" / "unit.py"
+    unit.write_text(unit.read_text().replace("from beta.kinds", "import that_is_not_there\nfrom beta.kinds", 1))
+    daemon = await launch("units.skip_broken=true", ready=False)
+    assert await daemon.wait() == 2
+    assert "It has a policy, and is not skipped for that" in daemon.log_text()
+    # Negative control: taken out on purpose, it does not hold up anybody.
+    daemon = await launch("units.skip_broken=true", load="")
+    path = await created(daemon)
+    refused = await daemon.post(f"{path}/actions", {"kind": "beta.do", "payload": {"what": "forbidden"}})
+    assert (refused.status, "is not loaded" in refused.json["detail"]) == (400, True)
+
+
+async def test_the_plugins_command_names_what_is_broken(packages: Path, tmp_path: Path) -> None:
+    """Without a daemon, by the same judgement: exit code 1, with the reason beside what is right."""
+    configuration = tmp_path / "c.toml"
+    configuration.write_text('[units]\nload = ["beta.unit:UNIT", "beta.unit:FOREIGN"]\n')
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "chronicled.cli", "plugins", "--json", "--config", str(configuration),
+        env={**os.environ, "PYTHONPATH": str(packages)}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    right, broken = (json.loads(line) for line in output.splitlines())
+    assert (process.returncode, right["state"], broken["state"]) == (1, "loaded", "broken")
+    assert "owner's prefix 'gamma'" in broken["reason"]
 
 
 async def test_a_runtime_that_nobody_has_is_refused_by_name(launch: LaunchUnits) -> None:

@@ -9,21 +9,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import structlog
 
-from chronicled.daemon.units.loading import Loaded, LoadedUnits
+from chronicled.daemon.units.loading import Broken, Loaded, LoadedUnits
 from chronicled.events.envelope import OBSERVATION, Category
+from chronicled.events.errors import InvalidName
 from chronicled.events.kind import KindSpec, TerminalPayload
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.events.registry import Registry
-from chronicled.migrations.unit import Unit
 
 __all__ = ["KindMemory", "StandIn"]
 
 NAME: Final = "units.json"
 FILE_BYTES_MAX: Final = 8 << 20
+
+log: Any = structlog.get_logger("chronicled")
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -38,6 +41,7 @@ class _Remembered(msgspec.Struct, frozen=True):
     asked: str
     """As the configuration named the unit."""
     kinds: list[_Known]
+    policy: bool = False
 
 
 class StandIn(msgspec.Struct, frozen=True):
@@ -68,13 +72,18 @@ class KindMemory:
             OSError: it cannot be written.
         """
         known = self._read()
-        after = known | {each.unit.name: _Remembered(each.asked, _kinds_of(each.unit)) for each in units}
+        after = known | {each.unit.name: _remembered(each) for each in units}
         if after == known:
             return
         work = self._path.with_suffix(".new")
         work.write_bytes(msgspec.json.encode(after))
         os.chmod(work, 0o600)
         os.rename(work, self._path)
+
+    def guarding(self, found: LoadedUnits) -> list[Broken]:
+        """Return the broken units that had a policy when they were loaded last: nobody would ask it now."""
+        guards = {each.asked for each in self._read().values() if each.policy}
+        return [each for each in found.broken if each.asked in guards]
 
     def stand_in(self, registry: Registry, found: LoadedUnits) -> None:
         """Register stand-ins for the kinds of units that are known and not loaded."""
@@ -84,13 +93,11 @@ class KindMemory:
             if owner in loaded:
                 continue
             reason = reasons.get(remembered.asked) or f"the unit {owner!r} is not loaded (units.load)"
-            refusing = _refusing(reason)
-            for known in sorted(remembered.kinds, key=lambda each: (each.category, each.kind, each.version)):
-                ends = known.category == OBSERVATION and known.terminal
-                payload: type[msgspec.Struct] = _Ending if ends else refusing
-                registry.register(
-                    KindSpec(known.category, known.kind, known.version, payload, known.runnable, known.terminal)
-                )
+            try:
+                _register(registry, remembered, _refusing(reason))
+            except (ValueError, InvalidName) as error:
+                # Somebody has edited the file: then what it says counts for nothing.
+                log.warning("unit_not_remembered", unit=owner, detail=str(error))
 
     def _read(self) -> dict[str, _Remembered]:
         try:
@@ -100,8 +107,16 @@ class KindMemory:
             return {}
 
 
-def _kinds_of(unit: Unit) -> list[_Known]:
-    return [_Known(spec.category, spec.kind, spec.version, spec.runnable, spec.terminal) for spec in unit.kinds]
+def _remembered(loaded: Loaded) -> _Remembered:
+    kinds = [_Known(spec.category, spec.kind, spec.version, spec.runnable, spec.terminal) for spec in loaded.unit.kinds]
+    return _Remembered(loaded.asked, kinds, bool(loaded.unit.policy))
+
+
+def _register(registry: Registry, remembered: _Remembered, refusing: type[msgspec.Struct]) -> None:
+    for known in sorted(remembered.kinds, key=lambda each: (each.category, each.kind, each.version)):
+        ends = known.category == OBSERVATION and known.terminal
+        payload: type[msgspec.Struct] = _Ending if ends else refusing
+        registry.register(KindSpec(known.category, known.kind, known.version, payload, known.runnable, known.terminal))
 
 
 def _refusing(reason: str) -> type[msgspec.Struct]:

@@ -54,10 +54,15 @@ class UnitParts:
             log.error("unit_skipped", unit=broken.asked, detail=broken.reason)
         for each in self.found.loaded:
             log.info("unit_loaded", unit=each.unit.name, release=each.release, kinds=len(each.unit.kinds))
+        self._memory = KindMemory(data)
+        for broken in self._memory.guarding(self.found):
+            raise UnitBroken(
+                f"{broken.asked}: {broken.reason} It has a policy, and is not skipped for that: nobody would ask it. "
+                "Take it out of units.load if that is meant."
+            )
         registry, chain = vocabulary(self.found.units)
         self._settings = settings
         self._data = data
-        self._memory = KindMemory(data)
         self._memory.stand_in(registry, self.found)
         self.vocabulary = Vocabulary(registry, chain)
 

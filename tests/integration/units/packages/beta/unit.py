@@ -21,4 +21,5 @@ THREADED = Unit(
 LOST = Unit(
     name="beta", kinds=KINDS, upcasters=UPCASTERS, executors=("beta.executor:Executor", "beta.absent:Executor"),
 )  # fmt: skip
+PLAIN = Unit(name="beta", kinds=KINDS, upcasters=UPCASTERS, executors=("beta.executor:Executor",))
 FOREIGN = Unit(name="gamma", kinds=KINDS)
