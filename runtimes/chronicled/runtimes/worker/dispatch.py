@@ -182,7 +182,11 @@ class Dispatcher:
             live,
             context.directories.output_file(generation.id, event.id),
             # What is no text but bytes keeps its length, so that what they say of their own places stays true.
-            context.redaction.stream(session.key.tenant, session.key.session, keep_length=not printed),
+            context.codec.rules.stream(
+                event.kind,
+                context.redaction.stream(session.key.tenant, session.key.session, keep_length=not printed),
+                keep_length=not printed,
+            ),
             self._output_bytes_max(event),
             context.clock,
             context.threads,
