@@ -50,6 +50,17 @@ def test_ids_have_holes_and_are_numbers(tmp_path: Path) -> None:
     assert keys(folder(path)) == ["0", "2", "9", "10", "100"]
 
 
+def test_numbers_that_nobody_writes_are_kept_aside(tmp_path: Path) -> None:
+    """`007.json` is not taken for event 7, which would come twice: it is a record of its own that says so."""
+    path = write_files(tmp_path / "c", [run(n) for n in (6, 7)])
+    for name in ("007.json", "08.json", "\u0669.json"):
+        (path / "events" / name).write_bytes(json.dumps(run(9)).encode())
+    records = folder(path)
+    assert keys(records) == ["@events/007.json", "@events/08.json", "@events/\u0669.json", "6", "7"]
+    assert len(problems(records)) == 3
+    assert all(record.data for record in records)
+
+
 def test_reading_starts_again_at_a_record(tmp_path: Path) -> None:
     """Reading from a number gives the same as reading all and leaving out as many."""
     path = write_files(tmp_path / "c", pairs(10))
@@ -222,6 +233,31 @@ def test_lines_become_sessions(tmp_path: Path) -> None:
         ["@instance"],
     ]
     assert "torn" in str(problems(list(sources[4].records())))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        b'"instance_id":"\xff"',
+        b'"instance_id":"x","issue_type":"\xff"',
+        b'"issue":{"owner":"\xff","repo":"r","number":1}',
+    ],
+)
+def test_a_line_that_is_not_utf8_does_not_keep_others_out(tmp_path: Path, members: bytes) -> None:
+    """What names an instance may be damaged like anything else: it is left out, and every line is a session."""
+    path = tmp_path / "output.jsonl"
+    history = json.dumps([run(0)]).encode()
+    path.write_bytes(b'{%s,"history":%s}\n{"instance_id":"good","history":"\xff"}\n' % (members, history))
+    sources = list(output_lines(path))
+    assert [len(list(source.records())) for source in sources] == [2, 2]
+    assert sources[1].name == "good"
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """Nobody writes to it: opening it as a file is opened would wait for ever."""
+    os.mkfifo(tmp_path / "t.json")
+    with pytest.raises(ImportRefused, match="no file"):
+        discover(tmp_path / "t.json")
 
 
 def test_what_cannot_be_imported_is_refused(tmp_path: Path) -> None:

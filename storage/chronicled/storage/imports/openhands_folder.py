@@ -21,7 +21,9 @@ __all__ = ["EVENTS", "PAGES", "OpenHandsFolder"]
 
 EVENTS: Final = "events"
 PAGES: Final = "event_cache"
-EVENT: Final = re.compile(r"(\d{1,18})\.json")
+EVENT: Final = re.compile(r"(0|[1-9][0-9]{0,17})\.json")
+ODD: Final = re.compile(r"\d+\.json")
+"""Numbers as no release of OpenHands writes them, e.g. `007.json`."""
 PAGE: Final = re.compile(r"(\d{1,18})-(\d{1,18})\.json")
 PAGE_IDS_MAX: Final = 100_000
 """Most ids that a page's name may claim."""
@@ -64,8 +66,11 @@ class OpenHandsFolder:
         paged = sorted(
             _PageName(int(found[1]), int(found[2]), name) for name in pages or () if (found := PAGE.fullmatch(name))
         )
+        odd = sorted(name for name in numbers or () if ODD.fullmatch(name) and not EVENT.fullmatch(name))
         # The names alone are held: a few bytes for each event.
         del numbers, pages
+        if odd:
+            yield from self._odd(odd)
         if not paged:
             yield from self._singles(singles)
         else:
@@ -84,6 +89,14 @@ class OpenHandsFolder:
         with Folder(self._folder / EVENTS) as folder:
             for number in numbers:
                 yield _single(folder, number)
+
+    def _odd(self, names: list[str]) -> Iterator[Record]:
+        """Yield files of which nobody knows where they belong: first of all, so that their places do not change."""
+        with Folder(self._folder / EVENTS) as folder:
+            for name in names:
+                data, problem = folder.read(name)
+                problem = problem or "the file is not named as that of an event is"
+                yield Record(f"@{EVENTS}/{name}", data or b"", f"{EVENTS}/{name}", problem=problem)
 
     def _merged(self, singles: list[int], names: list[_PageName]) -> Iterator[Record]:
         """Yield by id: a page is held from its first id to the one behind its last."""

@@ -69,7 +69,7 @@ class OutputLine:
         if history is not None:
             try:
                 raws = _raws(history)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 if bytes(history).strip() != b"null":
                     yield Record("@history", bytes(history), place, problem="the history is no array")
                 return
@@ -112,7 +112,7 @@ def _name(members: dict[str, msgspec.Raw]) -> str:
     if not name and "issue" in members:
         try:
             issue = _issue(members["issue"])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return ""
         name = f"{issue.owner}-{issue.repo}-{issue.number}"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100].strip(".")
@@ -121,5 +121,5 @@ def _name(members: dict[str, msgspec.Raw]) -> str:
 def _plain(raw: msgspec.Raw) -> str:
     try:
         return _text(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -58,12 +60,16 @@ def open_file(path: Path) -> BinaryIO:
     """Open a file that somebody named.
 
     Raises:
-        ImportRefused: it cannot be opened.
+        ImportRefused: it cannot be opened, or is a pipe or a device: what is imported is read several times.
     """
     try:
-        return path.open("rb")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ImportRefused(f"{path} cannot be read: {error.strerror}.") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ImportRefused(f"{path} cannot be read: it is no file.")
+    return os.fdopen(descriptor, "rb")
 
 
 def keyed(items: Iterable[Item], place: str) -> Iterator[Record]:
@@ -93,7 +99,7 @@ def _in_object(stream: BinaryIO) -> Iterator[Item]:
             if name in members:
                 try:
                     raws = _raws(members[name])
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, UnicodeDecodeError):
                     continue
                 yield from (Item(bytes(raw)) for raw in raws)
                 return
