@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,13 +26,14 @@ class StdioWorker:
         self.attachment: Attachment | None = None
         self._carrying: asyncio.Task[None] | None = None
 
-    async def attach(self, fence: int = 1) -> Attachment:
+    async def attach(self, fence: int = 1, unclaimed_seconds_max: float = 900.0) -> Attachment:
         """Attach, in place of the attachment before, and be welcomed."""
         await self.detach()
         self.attachment = await self.main.attach()
         connection = AttachConnection(self.frames.spec.token, os.urandom(16))
         self._carrying = asyncio.create_task(connection.run(self.attachment))
-        await self.frames.connect(fence=fence, link=AttachLink(connection, self.frames.spec.token))
+        link = AttachLink(connection, self.frames.spec.token)
+        await self.frames.connect(fence, unclaimed_seconds_max, link)
         return self.attachment
 
     async def detach(self) -> None:
@@ -79,6 +81,30 @@ async def test_an_attachment_anew_takes_up_where_the_last_one_was(worker: StdioW
     await worker.attach(fence=2)
     await worker.frames.result(action)
     assert worker.frames.output(action) == b"1\n2\n3\nkept\n"
+
+
+async def lose_server(worker: StdioWorker) -> None:
+    """Have the server know that its worker is gone, at once and not after a silence."""
+    await worker.main.write(bytes(1000))
+    await worker.frames.until(lambda: worker.frames.lost is not None)
+    await worker.detach()
+
+
+async def test_a_server_that_stood_still_waits_for_who_wakes_it(worker: StdioWorker) -> None:
+    """Frozen for longer than it may go without a worker, it is there on waking; awake for as long, it ends."""
+    await worker.attach(fence=2, unclaimed_seconds_max=1.0)
+    await worker.frames.run("name=kept")
+    assert worker.frames.hello is not None
+    server = worker.frames.hello.pid
+    await lose_server(worker)
+    os.kill(server, signal.SIGSTOP)
+    # The clock has to pass the deadline, by more than one round takes; nothing is waited for.
+    await asyncio.sleep(4.0)
+    os.kill(server, signal.SIGCONT)
+    await worker.attach(fence=3, unclaimed_seconds_max=1.0)
+    assert (await worker.frames.run("echo $name"))[1] == b"kept\n"
+    await lose_server(worker)
+    await asyncio.to_thread(worker.main.process.wait, 20)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 47, 48, 49, 100, 1000, 40_000, 100_000, 300_000, 1_000_000])

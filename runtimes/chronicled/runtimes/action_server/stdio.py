@@ -29,6 +29,8 @@ __all__ = ["StdioConnection", "StdioServer"]
 
 _HANDSHAKE_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
+_STEP_SECONDS_MAX: Final = 3.0
+"""Longest that one round takes while this process runs: after a longer one it has stood still."""
 _READ_BYTES: Final = 1 << 18
 
 
@@ -146,14 +148,17 @@ class StdioServer:
         self._ended = False
 
     async def run(self) -> None:
-        """Serve for ever; return once no worker has been there for too long."""
+        """Serve for ever; return once no worker has been there for too long.
+
+        Time during which this process stood still (a paused sandbox) is not time without a worker.
+        """
         for descriptor in (self._incoming, self._outgoing):
             os.set_blocking(descriptor, False)
         self._watch(True)
         serving: asyncio.Task[None] | None = None
-        claimed_at = self._loop.time()
+        unclaimed, looked_at = 0.0, self._loop.time()
         try:
-            while self._loop.time() <= claimed_at + self._unclaimed_seconds_max:
+            while unclaimed <= self._unclaimed_seconds_max:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._opened.wait(), _LOOK_SECONDS)
                 if self._opened.is_set():
@@ -164,8 +169,10 @@ class StdioServer:
                         serving = self._loop.create_task(self._serve(self._connection))
                 if serving is not None and serving.done():
                     serving = None
+                step, looked_at = self._loop.time() - looked_at, self._loop.time()
+                # Whoever has woken it finds it here, and has its time.
+                unclaimed = 0.0 if serving is not None or step > _STEP_SECONDS_MAX else unclaimed + step
                 if serving is not None:
-                    claimed_at = self._loop.time()
                     self._look_after()
         finally:
             self._watch(False)
