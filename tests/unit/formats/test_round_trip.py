@@ -9,13 +9,14 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from tests.unit.formats import atif_schema
 from tests.unit.formats.logs import SESSION, Chapter, chronicle, exported
 from tests.unit.formats.v0_schema import check
 
 from chronicled.events.codec import Codec
 from chronicled.events.kinds import actions, observations
 from chronicled.events.outcome import Effects, Outcome
-from chronicled.migrations.formats import openhands_v0
+from chronicled.migrations.formats import atif, openhands_v0
 from chronicled.migrations.formats.chronicle import Chronicle
 from chronicled.migrations.formats.openhands_v0_originals import NAMELESS
 from chronicled.migrations.vocabulary import vocabulary
@@ -138,6 +139,20 @@ def test_histories_in_the_flat_form_come_out_as_events(data: Path) -> None:
         events = json.loads(exported(data, openhands_v0.write, name)[0])
         check(events)
         assert len(events) >= 8
+
+
+def test_what_the_model_cost_is_told(data: Path) -> None:
+    """An imported session's trajectory has the running totals that OpenHands kept with its events."""
+    session, history = next(
+        each for each in histories() if each[1][-1].get("llm_metrics") or each[0].startswith("pony")
+    )
+    metrics = [event["llm_metrics"] for event in history if event.get("llm_metrics")][-1]
+    found = json.loads(exported(data, atif.write, session)[0])
+    atif_schema.check(found)
+    totals = found["final_metrics"]
+    assert totals["total_cost_usd"] == metrics["accumulated_cost"]
+    assert totals["total_prompt_tokens"] == metrics["accumulated_token_usage"]["prompt_tokens"]
+    assert found["agent"]["name"] == "CodeActAgent"
 
 
 def test_a_second_time_nothing_changes(data: Path, tmp_path: Path) -> None:

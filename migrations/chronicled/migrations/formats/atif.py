@@ -17,6 +17,7 @@ from chronicled.events.codec import Opaque
 from chronicled.events.envelope import ACTION, LIFECYCLE
 from chronicled.events.kinds.actions import Finish, Message, System, Think
 from chronicled.events.parts import blobs_of
+from chronicled.migrations.formats.atif_metrics import Costs
 from chronicled.migrations.formats.chronicle import Chronicle, Item, Tally
 from chronicled.migrations.formats.pieces import json_pieces
 from chronicled.migrations.formats.shown_text import Text, part_of, text_of
@@ -35,6 +36,8 @@ def write(chronicle: Chronicle, tally: Tally) -> Iterator[bytes]:
     """Yield the document; the agent stands behind its steps, since they may tell who it is."""
     agent: dict[str, Any] = {"name": UNKNOWN, "version": UNKNOWN}
 
+    costs = Costs()
+
     def missing() -> None:
         tally.missing_blobs += 1
 
@@ -44,6 +47,7 @@ def write(chronicle: Chronicle, tally: Tally) -> Iterator[bytes]:
         tally.take(item)
         if isinstance(item.payload, System):
             _learn(agent, item.payload)
+        costs.take(chronicle, item)
         step = _step(chronicle, tally, item)
         if step is None:
             continue
@@ -56,7 +60,7 @@ def write(chronicle: Chronicle, tally: Tally) -> Iterator[bytes]:
         yield msgspec.json.encode(empty)
     end: dict[str, Any] = {
         "agent": agent,
-        "final_metrics": {"total_steps": max(1, tally.written)},
+        "final_metrics": {**costs.totals(), "total_steps": max(1, tally.written)},
         "extra": {
             "producer": "chronicled",
             "incarnation": chronicle.incarnation,
