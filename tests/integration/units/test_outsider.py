@@ -33,8 +33,8 @@ class Outside:
         self.directory = directory
         self.python = directory / "bin" / "python"
 
-    def run(self, *words: str, seconds: float = TRIAL_SECONDS, directory: Path | None = None) -> str:
-        """Return what a program of the environment prints; it must end well."""
+    def run(self, *words: str, seconds: float = TRIAL_SECONDS, directory: Path | None = None, code: int = 0) -> str:
+        """Return what a program of the environment prints; it must end with that code."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL"))}
         program = (
             [str(self.python), *words] if words[0] == "-m" else [str(self.directory / "bin" / words[0]), *words[1:]]
@@ -42,7 +42,7 @@ class Outside:
         done = subprocess.run(
             program, cwd=directory, env=environment, capture_output=True, text=True, timeout=seconds, check=False
         )
-        assert done.returncode == 0, f"{words}: {done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        assert done.returncode == code, f"{words}: {done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         return done.stdout
 
 
@@ -88,6 +88,59 @@ def test_the_kit_is_not_there_for_who_does_not_ask(outside: Outside, tmp_path: P
     """In a folder that names no unit, pytest collects what is there and nothing of ours."""
     (tmp_path / "test_own.py").write_text("def test_own() -> None:\n    pass\n")
     assert "1 passed" in outside.run("pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), directory=tmp_path)
+
+
+WRONG = """
+from chronicled.events import Payload, action
+from chronicled.migrations.unit import Unit
+from chronicled.runtimes.process import ProcessRuntime
+
+
+class Note(Payload, frozen=True):
+    text: str
+
+
+class Careless(ProcessRuntime):
+    async def sweep(self, known, head=0):
+        return []
+
+
+def open_box(context):
+    return Careless(context.directory)
+
+
+UNIT = Unit(
+    name="wrong",
+    package="wrong_unit",
+    kinds=(action("wrong.note", Note),),
+    runtimes={"wrong.box": "wrong_unit:open_box"},
+)
+BROKEN = Unit(name="wrong", kinds=(action("note", Note),))
+"""
+
+
+def test_the_kit_fails_for_what_is_wrong(outside: Outside, tmp_path: Path) -> None:
+    """No prefix, no lock, a runtime of another name that does not sweep: each has its test, and that one fails."""
+    package = tmp_path / "wrong_unit"
+    package.mkdir()
+    (package / "__init__.py").write_text(WRONG)
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\npythonpath = .\n"
+    )
+    options = ("-q", "-p", "no:cacheprovider", "-rA", "--chronicled-unit")
+    told = outside.run("pytest", *options, "wrong_unit:BROKEN", directory=tmp_path, code=1)
+    assert "does not bear the owner's prefix 'wrong'" in told
+    only = "static or is_called or read_returns or sweep"
+    told = outside.run("pytest", *options, "wrong_unit:UNIT", "-k", only, directory=tmp_path, code=1)
+    for name, outcome in {
+        "test_the_unit_loads": "PASSED",
+        "test_the_lock_file_holds": "FAILED",
+        "test_golden_events_are_read_and_written": "FAILED",
+        "test_the_runtime_is_called_as_it_is_declared": "FAILED",
+        "test_read_returns_what_write_wrote": "PASSED",
+        "test_sweep_removes_what_is_not_known": "FAILED",
+    }.items():
+        assert any(line.startswith(outcome) and name in line for line in told.splitlines()), (name, told[-4000:])
 
 
 def test_the_unit_is_listed_with_what_it_adds(outside: Outside, tmp_path: Path) -> None:
