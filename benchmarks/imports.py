@@ -140,8 +140,8 @@ def rate_of(read: Callable[[Path, int], Iterator[Seen]], folder: Path) -> float:
     return best
 
 
-def run_import(folder: Path, data: Path) -> tuple[float, float]:
-    """Import with the command line; return seconds, and the peak of its memory in MB."""
+def run_import(folder: Path, data: Path) -> tuple[float, float, float]:
+    """Import with the command line; return seconds, seconds of processors, and the peak of its memory in MB."""
     arguments = [
         sys.executable,
         "-m",
@@ -160,7 +160,7 @@ def run_import(folder: Path, data: Path) -> tuple[float, float]:
     seconds = time.perf_counter() - begin
     if os.waitstatus_to_exitcode(status) != 0:
         raise RuntimeError(f"the import of {folder} failed")
-    return seconds, usage.ru_maxrss * 1024 / 1e6
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
 
 
 def run_killed(folder: Path, data: Path, whole: Path, seconds: float) -> tuple[int, float]:
@@ -177,7 +177,7 @@ def run_killed(folder: Path, data: Path, whole: Path, seconds: float) -> tuple[i
     if process.wait() != -signal.SIGKILL:
         raise RuntimeError("the import was over before it could be killed")
     killed_at = rows(data)[0]
-    rest, _ = run_import(folder, data)
+    rest, _, _ = run_import(folder, data)
     if rows(data) != rows(whole):
         raise RuntimeError("an import that was killed and run again is not the same")
     return killed_at, rest
@@ -202,12 +202,12 @@ def measure() -> list[Figure]:
     try:
         small = parent / "small"
         write_conversation(small, 1000, files=True, pages=True)
-        _, memory = run_import(small, parent / "log-small")
+        _, _, memory = run_import(small, parent / "log-small")
         for name, files, pages in (("files", True, False), ("pages", False, True), ("files and pages", True, True)):
             folder = parent / name.replace(" ", "-")
             write_conversation(folder, EVENTS, files=files, pages=pages)
             peer = rate_of(read_pages if pages else read_files, folder)
-            seconds, peak = run_import(folder, parent / f"log-{folder.name}")
+            seconds, work, peak = run_import(folder, parent / f"log-{folder.name}")
             rate = EVENTS / seconds
             figures += [
                 Figure(f"{name}: json.load and objects", peer, "/s"),
@@ -219,6 +219,7 @@ def measure() -> list[Figure]:
                     1 / SHARE_MIN,
                     f"{rate / OWN_STORE_EVENTS_A_SECOND:.2f} of its speed",
                 ),
+                Figure(f"{name}: processor time a record", work / EVENTS * 1e6, "us"),
                 Figure(f"{name}: memory above 1,000 events", peak - memory, "MB", MEMORY_GROWTH_MB_MAX),
             ]
             if not files:
