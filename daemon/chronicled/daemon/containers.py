@@ -112,7 +112,7 @@ async def open_containers(
         images=images,
         engine=engine,
         delivery=delivery,
-        protected=(data, settings.data.runtime_directory, os.path.dirname(settings.http.socket)),
+        protected=_protected(settings, os.environ),
     )
     _check_defaults(settings, runtime)
     return runtime, images
@@ -134,3 +134,17 @@ def _check_defaults(settings: Configuration, runtime: DockerRuntime) -> None:
     for reason in runtime.refuses(SandboxRequest(), settings.docker.image or "any"):
         if reason.partition(":")[0] in {"network", "isolation", "user"}:
             raise ConfigurationError(f"docker.{reason}.")
+
+
+def _protected(settings: Configuration, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what no sandbox may see, whatever is allowed: the daemon's own, and what proves who it is."""
+    paths = (
+        settings.data.directory,
+        settings.data.runtime_directory,
+        os.path.dirname(settings.http.socket),
+        settings.http.token_file,
+        settings.images.credentials_file,
+        settings.docker.tls_directory or environment.get("DOCKER_CERT_PATH"),
+        environment.get("CREDENTIALS_DIRECTORY"),
+    )
+    return tuple(os.path.abspath(path) for path in paths if path)
