@@ -9,7 +9,9 @@ import pytest
 from chronicled.events import Payload, TerminalPayload, action, lifecycle, observation
 from chronicled.events.errors import UnitBroken
 from chronicled.events.kinds.runnable import Runnable
+from chronicled.events.redaction_rule import RedactionRule
 from chronicled.migrations.chain import Downcaster, Upcaster, unchanged
+from chronicled.migrations.fields import Fields
 from chronicled.migrations.unit import Unit
 from chronicled.migrations.vocabulary import vocabulary
 
@@ -20,6 +22,12 @@ class Do(Runnable, frozen=True, kw_only=True):
 
 class Done(TerminalPayload, frozen=True, kw_only=True):
     """Its end."""
+
+
+class Told(Payload, frozen=True, kw_only=True):
+    """As it was once."""
+
+    text: str = ""
 
 
 class Note(Payload, frozen=True, kw_only=True):
@@ -47,6 +55,19 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a bad prefix": ({"name": "Acme", "kinds": ()}, "cannot be an owner's prefix"),
     "our prefix": ({"name": "chronicled", "kinds": ()}, "cannot be an owner's prefix"),
     "no reference": ({"executors": ("acme.executor.Executor",)}, "not of the form package.module:Name"),
+    "a step that leaves a field": (
+        {
+            "kinds": (action("acme.note", Told), action("acme.note", Note, version=2)),
+            "upcasters": (Upcaster("action", "acme.note", 1, Fields(renamed={"gone": "back"})),),
+        },
+        "has no field 'text'",
+    ),
+    "a name that is none": ({"name": 5}, "TypeError"),
+    "kinds that are none": ({"kinds": ("acme.do",)}, "AttributeError"),
+    "a reference that is none": ({"executors": (5,)}, "TypeError"),
+    "a pattern beyond all": ({"redaction": (RedactionRule(name="acme.x", pattern="a{99999999999}"),)}, "pattern"),
+    "a pattern that is no text": ({"redaction": (RedactionRule(name="acme.x", pattern="\ud800"),)}, "pattern"),
+    "distributions that are none": ({"distributions": (5,)}, "distribution"),
     "a foreign runtime": ({"runtimes": {"process": "acme.box:open"}}, "runtime 'process' does not bear"),
 }
 
@@ -58,7 +79,7 @@ def test_a_unit_that_is_wrong_is_refused_by_name(what: str) -> None:
     unit = Unit(**{**RIGHT, **changes})
     with pytest.raises(UnitBroken, match=words) as refused:
         vocabulary([unit])
-    assert refused.value.detail.startswith(f"The unit '{unit.name}' is not right")
+    assert refused.value.detail.startswith(f"The unit {unit.name!r} is not right")
 
 
 def test_units_stand_side_by_side() -> None:
