@@ -129,7 +129,7 @@ class Sandbox(Protocol):
         """Return whether it is paused, whoever has done that; False too where it has ended.
 
         Raises:
-            SandboxUnreachable: that cannot be told now; `wait_moved` returns again once it can.
+            SandboxUnreachable: that cannot be told now.
         """
         ...
 

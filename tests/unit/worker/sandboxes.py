@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from chronicled.events.errors import SandboxError, SandboxStartFailed
+from chronicled.events.errors import SandboxError, SandboxStartFailed, SandboxUnreachable
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import Peer
@@ -85,6 +85,8 @@ class Server:
         self.reason = ""
         self.frozen = False
         self.stuck = False
+        self.unseen = 0
+        """How often it cannot be looked at."""
         self.strange = asyncio.Event()
         """Set when somebody has paused it, or let it go on."""
         self.main = asyncio.get_running_loop().create_task(self.run())
@@ -281,6 +283,9 @@ class ScriptedSandbox(SandboxDefaults):
         self.server.strange.clear()
 
     async def stands_still(self) -> bool:
+        if self.server.unseen:
+            self.server.unseen -= 1
+            raise SandboxUnreachable("The script says so.")
         return self.server.frozen
 
 

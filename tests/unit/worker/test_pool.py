@@ -141,6 +141,7 @@ async def test_a_strangers_pause_is_told_and_ended(tmp_path: Path) -> None:
         await world.until(lambda: _started(world, running))
         (server,) = world.host.alive.values()
         for count in (1, 2):
+            server.unseen = count - 1
             server.move_by_a_stranger()
             await world.until(partial(_count, world, "sandbox_resumed", count))
             assert not server.frozen

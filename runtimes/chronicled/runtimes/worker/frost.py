@@ -64,14 +64,18 @@ class Frost:
 
         An action that stood still with it would neither end nor reach its deadline, and nobody would be told why.
         """
+        looked = True
         while True:
-            await sandbox.wait_moved()
+            if looked:
+                await sandbox.wait_moved()
             # Looked at only here, and rarely: an event would have to be set wherever a move ends.
             while self._moving:  # noqa: ASYNC110 - see above
                 await anyio.sleep(LOOK_SECONDS)
             try:
-                still = await sandbox.stands_still()
+                still, looked = await sandbox.stands_still(), True
             except SandboxUnreachable:
+                looked = False
+                await anyio.sleep(STRANGER_SECONDS)
                 continue
             if self._session.generation is not generation or self._moving or still == self.frozen:
                 continue
