@@ -15,7 +15,7 @@ import pytest
 
 from chronicled.runtimes.carrier import Carrier, ensure_carrier
 
-__all__ = ["DEBIAN", "FILE", "IMAGES", "MUSL", "NO_PYTHON", "RUBBISH", "Engine", "carrier", "engine"]
+__all__ = ["DEBIAN", "FILE", "IMAGES", "MUSL", "NO_PYTHON", "RUBBISH", "Engine", "carrier", "engine", "usual_engine"]
 
 DEBIAN: Final = "chronicled-test/debian:1"
 NO_PYTHON: Final = "chronicled-test/nopython:1"
@@ -71,7 +71,7 @@ def _find_engine() -> Engine | str:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
+def usual_engine() -> Engine:
     """A Docker engine with the test images."""
     found = _find_engine()
     if isinstance(found, str):
@@ -80,7 +80,13 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def carrier(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Carrier:
+def engine(usual_engine: Engine) -> Engine:
+    """The usual engine, unless the tests' own module puts another in its place."""
+    return usual_engine
+
+
+@pytest.fixture(scope="session")
+def carrier(usual_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Carrier:
     """The carrier of the code under test, for the engine's processors."""
     directory: Path = tmp_path_factory.mktemp("carriers")
-    return ensure_carrier(directory, engine.architecture)
+    return ensure_carrier(directory, usual_engine.architecture)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.engine.fixture import FILE, MUSL, REMEDY, Engine
+from tests.engine.fixture import DEBIAN, FILE, MUSL, REMEDY, Engine
 
 __all__ = ["OwnEngine", "gvisor", "own_engine"]
 
@@ -150,9 +150,9 @@ def own_engine(
 
 
 @pytest.fixture(scope="session")
-def gvisor(engine: Engine) -> Generator[OwnEngine]:
-    """An engine with gVisor as its runtime `runsc`, and the two small images."""
+def gvisor(usual_engine: Engine) -> Generator[OwnEngine]:
+    """An engine with gVisor as its runtime `runsc`, and three images: Debian and the two small ones."""
     if not os.path.exists(str(RUNSC["path"])):
         pytest.skip("gVisor is not installed; as root on Debian: tests/engine/start runsc")
-    with own_engine(engine, (MUSL, FILE), runtimes={"runsc": RUNSC}) as own:
+    with own_engine(usual_engine, (DEBIAN, MUSL, FILE), runtimes={"runsc": RUNSC}) as own:
         yield own

@@ -81,6 +81,11 @@ def runtime_of(host: str = "", *, instance: str = "", protected: Sequence[str] =
     )
 
 
+def isolated(host: str, **settings: Any) -> DockerRuntime:
+    """Return a docker runtime whose sandboxes are gVisor's, over an engine that has it."""
+    return runtime_of(host, isolation="gvisor", limits_unkept_allowed=True, **settings)
+
+
 @asynccontextmanager
 async def running(runtime: DockerRuntime) -> AsyncGenerator[DockerRuntime]:
     """Run the runtime; at the end nothing of its instance is left on the engine."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.engine.fixture import DEBIAN, FILE, MUSL, NO_PYTHON
 from tests.engine.own import OwnEngine
-from tests.integration.docker.host import running, runtime_of, serving
+from tests.integration.docker.host import isolated, running, runtime_of, serving
 
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.testing import FrameWorker
@@ -37,14 +37,18 @@ class TestFilesInContainers(FileContract):
 class TestFilesUnderGvisor(FileContract):
     """A kernel of another make, without all that Linux has."""
 
-    @pytest.fixture
-    async def worker(self, gvisor: OwnEngine, tmp_path: Path) -> AsyncIterator[FrameWorker]:
-        """A worker of a container that gVisor isolates."""
-        runtime = runtime_of(gvisor.host, image=MUSL, isolation="gvisor", limits_unkept_allowed=True)
-        async with running(runtime), serving(runtime, tmp_path, image=MUSL) as (worker, *_):
+    @pytest.fixture(params=[(DEBIAN, "1000:1000"), (MUSL, "1000"), (FILE, "54321:12345")])
+    async def worker(
+        self, request: pytest.FixtureRequest, gvisor: OwnEngine, tmp_path: Path
+    ) -> AsyncIterator[FrameWorker]:
+        """A worker of a container that gVisor isolates, with a read-only root."""
+        image, user = request.param
+        asked = SandboxRequest(read_only=True, user=user)
+        runtime = isolated(gvisor.host)
+        async with running(runtime), serving(runtime, tmp_path, asked, image=image) as (worker, *_):
             yield worker
 
     @pytest.fixture
-    def has_git(self) -> bool:
-        """The image has none."""
-        return False
+    def has_git(self, request: pytest.FixtureRequest) -> bool:
+        """Only Debian's image has one."""
+        return request.node.callspec.params["worker"][0] in {DEBIAN}

@@ -38,6 +38,33 @@ async def strike(session: Session, way: str) -> None:
             await session.kill_process("reaper", signal.SIGTERM)
 
 
+async def end_from_outside(
+    daemon: DaemonProcess, engine: Engine, way: str, outcome: str, engine_seconds: float = 0.0
+) -> None:
+    """End a session's container; what is told of it must be true and soon there, its neighbour must not feel it.
+
+    `engine_seconds` is how long the engine itself takes over it, at most.
+    """
+    session = await Session.create(daemon, engine)
+    neighbour = await Session.create(daemon, engine, "neighbour")
+    unharmed = await neighbour.begin("sleep 1.5; echo unharmed")
+    running = await session.begin("sleep 60")
+    queued, brave = await session.submit("echo queued"), await session.submit("echo brave", on_state_loss="run")
+    begin = time.monotonic()
+    await strike(session, way)
+    ended = await session.ended(running, TOLD_SECONDS)
+    assert time.monotonic() - begin < TOLD_SECONDS + engine_seconds
+    assert (ended["outcome"], ended["effects"], ended["output"]) == (outcome, "possible", "begun\n"), ended
+    ended = await session.ended(queued)
+    assert (ended["outcome"], ended["reason"], ended["effects"]) == ("rejected", "state_lost", "none")
+    assert (await session.ended(brave))["output"] == "brave\n"
+    first, second = await session.generations()
+    assert first != second
+    ended = await neighbour.ended(unharmed)
+    assert (ended["outcome"], ended["output"]) == ("ok", "begun\nunharmed\n")
+    assert len(await neighbour.generations()) == 1
+
+
 @pytest.mark.parametrize(
     ("way", "outcome"),
     [
@@ -52,24 +79,7 @@ async def strike(session: Session, way: str) -> None:
 )
 async def test_a_container_that_somebody_ends(daemon: DaemonProcess, engine: Engine, way: str, outcome: str) -> None:
     """What ran says so with its output, what waited never ran, a neighbour feels nothing, and the session goes on."""
-    session = await Session.create(daemon, engine)
-    neighbour = await Session.create(daemon, engine, "neighbour")
-    unharmed = await neighbour.begin("sleep 1.5; echo unharmed")
-    running = await session.begin("sleep 60")
-    queued, brave = await session.submit("echo queued"), await session.submit("echo brave", on_state_loss="run")
-    begin = time.monotonic()
-    await strike(session, way)
-    ended = await session.ended(running, TOLD_SECONDS)
-    assert time.monotonic() - begin < TOLD_SECONDS + (10.0 if way == "docker stop" else 0.0)
-    assert (ended["outcome"], ended["effects"], ended["output"]) == (outcome, "possible", "begun\n"), ended
-    ended = await session.ended(queued)
-    assert (ended["outcome"], ended["reason"], ended["effects"]) == ("rejected", "state_lost", "none")
-    assert (await session.ended(brave))["output"] == "brave\n"
-    first, second = await session.generations()
-    assert first != second
-    ended = await neighbour.ended(unharmed)
-    assert (ended["outcome"], ended["output"]) == ("ok", "begun\nunharmed\n")
-    assert len(await neighbour.generations()) == 1
+    await end_from_outside(daemon, engine, way, outcome, 10.0 if way == "docker stop" else 0.0)
 
 
 async def test_a_command_that_runs_out_of_memory(daemon: DaemonProcess, engine: Engine) -> None:

@@ -35,7 +35,7 @@ async def served(gvisor: OwnEngine, tmp_path: Path) -> AsyncIterator[Served]:
 
 
 async def test_the_shell_table_holds(served: Served) -> None:
-    """Commands end under gVisor as they do anywhere: every fifth case of the table."""
+    """Commands end under gVisor as they do anywhere, also through a whole daemon: every fifth case of the table."""
     session = await served.session(MUSL, ISOLATED, environment={"FROM_SESSION": "yes"})
     assert await play_all(session, OF_LINUX, every=5) >= 25
 

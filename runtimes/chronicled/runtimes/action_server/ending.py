@@ -44,6 +44,10 @@ class Runner(Protocol):
         """Send SIGINT to whatever runs, so that the rest of the command is dropped too."""
         ...
 
+    def interrupt_shell(self) -> None:
+        """Send SIGINT to the process that survives the end of a command alone, if there is one."""
+        ...
+
 
 class Toll(NamedTuple):
     """What it took."""
@@ -72,7 +76,8 @@ async def end_command(
     # A shell that ignores SIGINT would go on with the rest of its command once it has lost its child.
     yields = finished.done() or not (goes_on or runner.ignores_interrupts)
     if yields and not finished.done():
-        runner.interrupt_all()
+        # Not the others: they are killed now, and who forks on a SIGINT would only be more by then.
+        runner.interrupt_shell()
     killed, left = await supervisor.end(spared, runner.pid if yields else 0)
     killed_lately = killed
     if not finished.done():

@@ -39,17 +39,19 @@ __all__ = ["PACKET_BYTES_MAX", "main"]
 
 PACKET_BYTES_MAX = 64 << 10
 _KILL_SECONDS = 1.2
+_KILL_SECONDS_SLOW = 2.5
+"""Where orphans leave the tree (gVisor) a fork and each look take many times as long. Less than the server waits."""
 _END_SECONDS = 10.0
 
 
 def main(requests: socket.socket, environment: dict[bytes, bytes]) -> None:
     """Be a lane's reaper; does not return."""
-    kernel.adopt_orphans()
+    adopts = kernel.adopt_orphans()
     # The terminal of the lane's programs hangs on this process: they come and go, and their background jobs stay.
     os.setsid()
     # It says which of them is in the foreground without being there itself.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    LaneReaper(requests, environment).run()
+    LaneReaper(requests, environment, adopts=adopts).run()
     process_tree.end(os.getpid(), _END_SECONDS, collect=True)
     os._exit(0)
 
@@ -57,10 +59,11 @@ def main(requests: socket.socket, environment: dict[bytes, bytes]) -> None:
 class LaneReaper:
     """The lane reaper's loop."""
 
-    def __init__(self, requests: socket.socket, environment: dict[bytes, bytes]) -> None:
+    def __init__(self, requests: socket.socket, environment: dict[bytes, bytes], *, adopts: bool) -> None:
         requests.setblocking(True)
         self._socket = requests
         self._environment = environment
+        self._adopts = adopts
         self._spared: set[Process] = set()
         self._shells: set[int] = set()
         self._programs: dict[int, int] = {}
@@ -133,7 +136,8 @@ class LaneReaper:
         elif name == b"term":
             self._answer(b"ended %d 0" % self._ask_to_end(int(rest)))
         elif name == b"kill":
-            killed, left = process_tree.end(os.getpid(), _KILL_SECONDS, frozenset(self._spared), int(rest))
+            seconds = _KILL_SECONDS if self._adopts else _KILL_SECONDS_SLOW
+            killed, left = process_tree.end(os.getpid(), seconds, frozenset(self._spared), int(rest))
             self._spared.clear()
             self._answer(b"ended %d %d" % (killed, len(left)))
         for descriptor in descriptors:

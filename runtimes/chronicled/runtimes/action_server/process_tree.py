@@ -33,6 +33,8 @@ Process = tuple[int, int]
 
 _DEAD_STATES = b"ZXx"
 _PAUSE_SECONDS = 0.002
+_LISTINGS_MAX = 50
+"""So often is looked for processes that have come since the listing before."""
 _FIRST = 1
 _PARENT, _GROUP, _SESSION, _START = 1, 2, 3, 19
 """Places in /proc/PID/stat behind the name."""
@@ -116,9 +118,18 @@ def _lists_children() -> bool:
 
 
 def _statuses() -> dict[int, list[bytes]]:
-    """Return the status of every process, by pid."""
-    found = ((int(name), _status(int(name))) for name in os.listdir("/proc") if name.isdigit())
-    return {pid: fields for pid, fields in found if fields is not None}
+    """Return the status of every process, by pid; of those too that come meanwhile, in place of one that goes."""
+    found: dict[int, list[bytes]] = {}
+    seen: set[str] = set()
+    for _ in range(_LISTINGS_MAX):
+        fresh = [name for name in os.listdir("/proc") if name.isdigit() and name not in seen]
+        if not fresh:
+            break
+        seen.update(fresh)
+        for name in fresh:
+            if (fields := _status(int(name))) is not None:
+                found[int(name)] = fields
+    return found
 
 
 def _by_parent(statuses: Mapping[int, list[bytes]]) -> dict[int, list[int]]:

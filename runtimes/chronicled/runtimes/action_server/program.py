@@ -94,6 +94,9 @@ class Program:
         """Send SIGINT to the foreground process group."""
         self.interrupt(signal.SIGINT)
 
+    def interrupt_shell(self) -> None:
+        """Do nothing: there is no shell."""
+
     def abandon(self) -> None:
         """Do nothing: a program's end cannot be lost."""
 

@@ -30,7 +30,7 @@ __all__ = ["Finished", "Shell", "ShellFailed"]
 
 _START_SECONDS: Final = 10.0
 _READING_SECONDS: Final = 0.01
-_PROBES: Final = 5
+_PROBES: Final = 2
 """So many looks must find that it has read past its command before it counts as lost."""
 _STATUS_BYTES_MAX: Final = 1 << 16
 # An interactive bash says `exit` on standard error when it is told to exit; no caller asked for that line. The alias
@@ -178,6 +178,11 @@ class Shell:
         """Send SIGINT to the foreground process group and to bash, so that it drops the rest of the command too."""
         if self._when_running(self.interrupt_all):
             signal_group(self.foreground, signal.SIGINT, self.pid)
+            self.interrupt_shell()
+
+    def interrupt_shell(self) -> None:
+        """Send SIGINT to bash alone, so that it drops what is left of the command once what runs is gone."""
+        if self._when_running(self.interrupt_shell):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
             self._repeat_status()

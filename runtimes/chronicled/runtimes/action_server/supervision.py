@@ -17,6 +17,8 @@ from chronicled.runtimes.action_server.process_tree import Process
 __all__ = ["LaneSupervisor", "ReaperLost", "Supervisor"]
 
 _ANSWER_SECONDS: Final = 3.0
+_END_SECONDS: Final = 6.0
+"""What it may take to kill hundreds of processes where each look at them is slow (gVisor, a busy machine)."""
 _SPARED_PER_PACKET: Final = 2000
 _NOTICES: Final = frozenset({b"died", b"failed", b"over", b"looked"})
 
@@ -56,7 +58,9 @@ class PacketLink:
         except OSError as error:
             raise ReaperLost(f"the reaper takes no requests ({error.strerror})") from None
 
-    async def ask(self, message: bytes, descriptors: Sequence[int] = ()) -> list[bytes]:
+    async def ask(
+        self, message: bytes, descriptors: Sequence[int] = (), seconds: float = _ANSWER_SECONDS
+    ) -> list[bytes]:
         """Send a request, return the words of its answer.
 
         Raises:
@@ -65,7 +69,7 @@ class PacketLink:
         self.tell(message, descriptors)
         answer: asyncio.Future[list[bytes]] = self._loop.create_future()
         self._answers.append(answer)
-        timer = self._loop.call_later(_ANSWER_SECONDS, self.close)
+        timer = self._loop.call_later(seconds, self.close)
         try:
             return await asyncio.shield(answer)
         finally:
@@ -136,7 +140,7 @@ class Supervisor:
         Raises:
             ReaperLost: the reaper is gone.
         """
-        return int((await self._link.ask(b"strays"))[1])
+        return int((await self._link.ask(b"strays", seconds=_END_SECONDS))[1])
 
     def close(self) -> None:
         """Close the link."""
@@ -239,7 +243,7 @@ class LaneSupervisor:
         """
         self._wake()
         self._spare(spared)
-        words = await self._link.ask(b"kill %d" % shell)
+        words = await self._link.ask(b"kill %d" % shell, seconds=_END_SECONDS)
         return int(words[1]), int(words[2])
 
     def kill(self) -> None:
