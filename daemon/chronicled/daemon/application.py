@@ -31,6 +31,7 @@ from chronicled.daemon.logs import configure_logs, redact_logs
 from chronicled.daemon.loop_monitor import watch_loop
 from chronicled.daemon.metrics import Metrics
 from chronicled.daemon.migration_progress import MigrationProgress
+from chronicled.daemon.place_monitor import watch_place
 from chronicled.daemon.registration import Registration
 from chronicled.daemon.stores import STORES
 from chronicled.daemon.submission import Submission
@@ -138,7 +139,7 @@ class Application:
         """
         settings, stack = self._settings, self._stack
         data = Path(make_private(settings.data.directory))
-        lock = stack.enter_context(DirectoryLock(data))
+        self._lock = stack.enter_context(DirectoryLock(data))
         # Before anything in the directory is opened: a program that does not know a store's format touches nothing.
         await to_thread.run_sync(bring_formats, data, STORES)
         self._unix = stack.enter_context(UnixListener(settings.http.socket))
@@ -147,7 +148,7 @@ class Application:
         delivery = await self._units.delivery()
         if "process" in settings.runtime.offered:
             self._runtimes["process"] = ProcessRuntime(directories.sandboxes, delivery=delivery)
-        self._store = GuardedStore(await self._open_store(data, lock), stop_now)
+        self._store = GuardedStore(await self._open_store(data, self._lock), stop_now)
         instance = load_instance(str(data), fresh=self._store.head == 0)
         if "docker" in settings.runtime.offered and engine_is_here(settings):
             await self._open_docker(instance, delivery)
@@ -196,6 +197,7 @@ class Application:
         bounds = self._listeners(api)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch_loop, self._metrics)
+            tasks.start_soon(watch_place, self._lock, stop_now)
             tasks.start_soon(self._vault.run)
             if self._images is not None:
                 tasks.start_soon(self._images.run)

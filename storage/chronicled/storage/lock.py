@@ -54,6 +54,20 @@ class DirectoryLock:
         """Whether it is still held."""
         return self._descriptor is not None
 
+    @property
+    def displaced(self) -> bool:
+        """Whether the directory's lock file is gone or another one: then this lock keeps nobody out any more."""
+        if self._descriptor is None:
+            return True
+        own = os.fstat(self._descriptor)
+        try:
+            found = os.stat(self.directory / LOCK_NAME)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False  # nothing is known of it
+        return (own.st_dev, own.st_ino) != (found.st_dev, found.st_ino)
+
     def release(self) -> None:
         """Let go of it; a second call does nothing."""
         if self._descriptor is not None:

@@ -160,6 +160,25 @@ async def test_a_copied_directory_leaves_what_runs_alone(launch: Launch, tmp_pat
     assert (await daemon.get(f"{ACTIONS}/{id}/output")).data == b"up\nlives\n"
 
 
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced", "unlocked"])
+async def test_a_daemon_whose_directory_is_taken_away_stops(tmp_path: Path, how: str) -> None:
+    """What is taken then would not be kept, and whoever begins anew there would have its sandboxes swept: it ends."""
+    daemon = await DaemonProcess(tmp_path).start()
+    await daemon.disconnect()
+    if how == "unlocked":
+        (daemon.data / "daemon.lock").unlink()
+    elif how == "removed":
+        shutil.rmtree(daemon.data)
+    else:
+        daemon.data.rename(tmp_path / "elsewhere")
+        if how == "replaced":
+            daemon.data.mkdir(0o700)
+            (daemon.data / "daemon.lock").touch()
+    assert await daemon.wait() == EXIT_FAILED
+    # Where more is missing than the lock, another part may find it first.
+    assert how != "unlocked" or "was removed, moved or replaced" in daemon.log_text()
+
+
 async def test_a_second_daemon_on_the_same_data_is_refused(daemon: DaemonProcess, tmp_path: Path) -> None:
     """It ends with exit code 4 and says who has the directory; the first one never notices."""
     before = await daemon.written()
