@@ -238,10 +238,10 @@ class Codec:
 
     def decode(self, event: Event) -> Any:
         """Return the event's payload as its kind's current struct, migrated; `Opaque` if that cannot be done. Total."""
-        reader = self._readers.get((event.category, event.kind, event.version)) or self._reader(event)
         try:
+            reader = self._readers.get((event.category, event.kind, event.version)) or self._reader(event)
             return reader(event.payload)
-        except Exception as error:  # an upcaster of anybody's may raise anything, and a read never ends for it
+        except (Exception, SystemExit) as error:  # a step of anybody's may raise anything, and a read never ends for it
             return self._opaque(event, error)
 
     def read(self, event: Event) -> tuple[KindSpec, Any] | Opaque:
@@ -253,9 +253,12 @@ class Codec:
         if spec is None or type(payload) is not spec.payload:
             # The payload decided among several kinds: it is asked again, for this is rare.
             assert self.upcasters is not None, "nothing else makes another kind of it"
-            value = msgspec.json.decode(event.payload)
-            kind, _, _ = self.upcasters.upcast(event.category, event.kind, event.version, value)
-            spec = self.registry.current(event.category, kind)
+            try:
+                value = msgspec.json.decode(event.payload)
+                kind, _, _ = self.upcasters.upcast(event.category, event.kind, event.version, value)
+                spec = self.registry.current(event.category, kind)
+            except (Exception, SystemExit) as error:  # a step that is not pure
+                return self._opaque(event, error)
         return spec, payload
 
     def unknown(self, category: Category, kind: str, version: int) -> tuple[Why, str] | None:
@@ -276,7 +279,8 @@ class Codec:
         if unknown is not None:
             return _unreadable(*unknown)
         spec, current = self.registry.find(*key), self.registry.find_current(*key)
-        assert spec is not None and current is not None, "what is registered is read as something"
+        assert spec is not None, "else it is not known"
+        assert current is not None, "what is registered is read as something"
         reader: Callable[[msgspec.Raw], Any]
         if current is spec:
             reader = self._decoder(spec.payload).decode
@@ -301,7 +305,7 @@ class Codec:
 
         return migrate
 
-    def _opaque(self, event: Event, error: Exception) -> Opaque:
+    def _opaque(self, event: Event, error: BaseException) -> Opaque:
         raw = bytes(event.payload)
         current = self.registry.find_current(event.category, event.kind, event.version)
         why: Why

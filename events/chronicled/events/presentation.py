@@ -116,7 +116,10 @@ class Presentation:
         if isinstance(found, Opaque):
             return _opaque(event, found.reason)
         spec, payload = found
-        return _shown(event, spec.kind, spec.version, encode_json(payload))
+        try:
+            return _shown(event, spec.kind, spec.version, encode_json(payload))
+        except Exception as error:  # what a step made of it may be nothing that can be written
+            return _opaque(event, f"could not be written in version {spec.version}: {error!r}")
 
     def _show_declared(self, event: Event, newest: dict[str, int]) -> Event:
         """Show it in a version that its reader knows: as stored, migrated as far as it knows, or brought back."""
@@ -136,7 +139,7 @@ class Presentation:
                 if best and chain is not None:
                     kind, version, value = chain.upcast(category, kind, version, value, best)
                 return self._fitting(event, kind, version, value)
-        except Exception as error:  # a step of anybody's may raise anything
+        except (Exception, SystemExit) as error:  # a step of anybody's may raise anything
             read = self.codec.decode(event)
             return _opaque(event, read.reason if isinstance(read, Opaque) else f"could not be migrated: {error}")
         while not _understood(kind, version, newest):
@@ -144,11 +147,11 @@ class Presentation:
                 raise _unavailable(kind, version, newest, event.position, "there is no way back")
             try:
                 kind, version, value = chain.downcast(category, kind, version, value)
-            except Exception as error:  # as above
+            except (Exception, SystemExit) as error:  # as above
                 raise _unavailable(kind, version, newest, event.position, str(error)) from None
         try:
             return self._fitting(event, kind, version, value)
-        except msgspec.ValidationError as error:
+        except Exception as error:
             raise _unavailable(event.kind, event.version, newest, event.position, str(error)) from None
 
     def _fitting(self, event: Event, kind: str, version: int, value: Any) -> Event:

@@ -44,7 +44,7 @@ class RedactionRule(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"redaction rule {self.name}: length_max is 1 to {RULE_LENGTH_MAX}")
         try:
             compiled = re.compile(self.pattern.encode())
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError, UnicodeEncodeError) as error:
             raise ValueError(f"redaction rule {self.name}: its pattern is none: {error}") from None
         if self.pattern and compiled.match(b"") is not None:
             raise ValueError(f"redaction rule {self.name}: its pattern matches the empty string")

@@ -133,6 +133,20 @@ class Chain:
                 "`becomes` of that version does not say so"
             )
 
+    def check_readers(self, registry: Registry) -> None:
+        """Check that what reads old versions of its kinds can be made, in a registry that fits.
+
+        Raises:
+            ValueError: it cannot, e.g. because a step leaves a field that the next version does not have.
+        """
+        for category, kind, version in self._up:
+            spec, current = registry.find(category, kind, version), registry.find_current(category, kind, version)
+            if spec is not None and current is not None:
+                try:
+                    self.reader(spec, current)
+                except Exception as error:
+                    raise ValueError(f"{category} {kind}: version {version} could not be read: {error}") from error
+
     def reader(self, old: KindSpec, new: KindSpec) -> Callable[[msgspec.Raw], Any] | None:
         """Return what reads stored bytes of the version `old` as the current one, `new`; None: their shape decides.
 

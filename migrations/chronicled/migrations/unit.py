@@ -68,6 +68,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{reference!r} is not of the form package.module:Name")
         for rule in self.redaction:
             rule.check(self.name)
+        if not all(isinstance(name, str) and name for name in self.distributions):  # pyright: ignore[reportUnnecessaryIsInstance]  # nobody has checked it
+            raise ValueError("distributions are names of distributions")
 
     def _kinds(self) -> Iterator[str]:
         steps: Iterable[Upcaster | Downcaster] = (*self.upcasters, *self.downcasters)

@@ -37,9 +37,12 @@ def vocabulary(units: Iterable[Unit] = ()) -> Vocabulary:
                 raise ValueError("another unit has the same name")
             # Alone first: what is wrong is then wrong with this one.
             chain = Chain([*UPCASTERS, *unit.upcasters], [*DOWNCASTERS, *unit.downcasters])
-            _checked(Registry([*BUILTIN, *unit.kinds]), chain)
+            chain.check_readers(_checked(Registry([*BUILTIN, *unit.kinds]), chain).registry)
         except (ValueError, InvalidName) as error:
-            raise UnitBroken(f"The unit {unit.name!r} is not right: {error}.", unit=unit.name) from None
+            raise UnitBroken(f"The unit {unit.name!r} is not right: {error}.", unit=str(unit.name)) from None
+        except Exception as error:  # nothing says that its fields hold what they should
+            words = f"{type(error).__name__}: {error}"
+            raise UnitBroken(f"The unit {unit.name!r} is not right: {words}.", unit=str(unit.name)) from None
         names.add(unit.name)
         specs += unit.kinds
         upcasters += unit.upcasters

@@ -11,13 +11,30 @@ from tests.golden.examples import golden_path
 from tests.unit.events.test_kinds import event
 from tests.unit.migrations.history import REGISTRY, codec
 
-from chronicled.events import Event, Opaque
+from chronicled.events import Event, Opaque, Payload, action
+from chronicled.events.codec import Codec
 from chronicled.events.envelope import Stored
 from chronicled.events.errors import InvalidRequest, VersionUnavailable
 from chronicled.events.presentation import Presentation
+from chronicled.events.registry import Registry
 from chronicled.events.versions import CURRENT, STORED, Versions
+from chronicled.migrations.chain import Chain, Downcaster, Upcaster
+from chronicled.migrations.fields import Fields
 
 PRESENTATION = Presentation(codec())
+
+
+class Noted(Payload, frozen=True, kw_only=True):
+    """The first version."""
+
+    text: str = ""
+    more: str = ""
+
+
+class Marked(Payload, frozen=True, kw_only=True):
+    """The second one, without a field."""
+
+    text: str = ""
 
 
 def body(shown: Event) -> Any:
@@ -126,6 +143,37 @@ def test_what_cannot_be_read_is_shown_as_it_is() -> None:
                 assert base64.b64decode(body(shown)) == broken
                 msgspec.json.decode(msgspec.json.encode(shown), type=Event)
     assert {opaque.why for opaque in told} == {"not_json", "misfit"}
+
+
+def _unwritable(payload: dict[str, Any]) -> dict[str, Any]:
+    return {"text": "\ud800"}
+
+
+def _endless(payload: dict[str, Any]) -> dict[str, Any]:
+    payload["text"] = payload
+    return payload
+
+
+def _leaving(payload: dict[str, Any]) -> dict[str, Any]:
+    raise SystemExit(payload)
+
+
+@pytest.mark.parametrize("step", [_unwritable, _endless, _leaving, Fields(renamed={"gone": "text"})])
+def test_no_step_ends_a_read(step: Any) -> None:
+    """Text that cannot be written, a payload within itself, a step that exits or fits no field: shown as stored."""
+    kinds = (action("acme.mark", Noted), action("acme.mark", Marked, version=2))
+    chain = Chain([Upcaster("action", "acme.mark", 1, step)], [Downcaster("action", "acme.mark", 1, step)])
+    presentation = Presentation(Codec(Registry(kinds), chain))
+    old = event("acme.mark", b'{"text":"a","more":"b"}', 1)
+    for versions in (CURRENT, Versions.of({"acme.mark": 2})):
+        shown = presentation.show_all([old], versions)[0]
+        assert (shown.opaque is not None, bytes(shown.payload)) == (True, bytes(old.payload))
+    assert presentation.show_all([old], STORED)[0] is old
+    new = event("acme.mark", b'{"text":"a"}', 2)
+    assert presentation.show_all([new])[0] is new
+    if not isinstance(step, Fields):
+        with pytest.raises(VersionUnavailable):
+            presentation.show(new, Versions.of({"acme.mark": 1}))
 
 
 def test_a_kind_is_found_under_all_of_its_names_and_nothing_else_is() -> None:

@@ -61,7 +61,10 @@ class Conversion:
         if isinstance(found, Opaque):
             return [Converted(id, *key, payload)]
         spec, value = found
-        main = Converted(id, category, spec.kind, spec.version, encode_json(value))
+        try:
+            main = Converted(id, category, spec.kind, spec.version, encode_json(value))
+        except (ValueError, TypeError, RecursionError):  # what a step made of it cannot be written
+            return [Converted(id, *key, payload)]
         return [main, *self._further(id, key, payload)]
 
     def _stays(self, category: Category, kind: str, version: int) -> bool:
@@ -73,9 +76,11 @@ class Conversion:
         found: list[Converted] = []
         try:
             events = self._chain.further(*key, payload)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InvalidPayload(f"What else {key[1]} {key[2]} becomes cannot be told: {error!r}.") from error
         for number, each in enumerate(events):
+            if "." in key[1] and each.kind.partition(".")[0] != key[1].partition(".")[0]:
+                raise InvalidPayload(f"{key[1]} {key[2]} would become a {each.kind} too, which is not its owner's.")
             spec = self._codec.registry.current(each.category, each.kind)
             if spec.runnable or spec.terminal:
                 raise InvalidPayload(

@@ -1,0 +1,66 @@
+"""What becomes of single events when a log is written anew, whatever a third party's steps do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chronicled.events import Payload, action
+from chronicled.events.codec import Codec
+from chronicled.events.envelope import LIFECYCLE
+from chronicled.events.errors import InvalidPayload
+from chronicled.migrations.chain import Further, Upcaster, unchanged
+from chronicled.migrations.unit import Unit
+from chronicled.migrations.vocabulary import vocabulary
+from chronicled.storage.record import Label
+from chronicled.storage.rewrite.conversion import Conversion
+
+STORED = b'{"text":"a"}'
+
+
+class Note(Payload, frozen=True, kw_only=True):
+    """Only recorded."""
+
+    text: str = ""
+
+
+def conversion(step: Upcaster) -> Conversion:
+    """Return a conversion by a unit with one step."""
+    kinds = (action("acme.note", Note), action("acme.note", Note, version=2))
+    registry, chain = vocabulary([Unit(name="acme", kinds=kinds, upcasters=(step,))])
+    return Conversion(Codec(registry, chain), chain)
+
+
+def converted(step: Upcaster) -> list[tuple[str, int, bytes | None]]:
+    """Return what becomes of an event of the first version."""
+    label = Label(1, "acme.note", 1, "main", "client", "uid:0")
+    return [(each.kind, each.version, each.payload) for each in conversion(step).converted(bytes(16), label, STORED)]
+
+
+def _split(kind: str) -> Upcaster:
+    return Upcaster("action", "acme.note", 1, unchanged, further=lambda _: [Further("action", kind, {"text": "more"})])
+
+
+def test_a_units_event_can_become_several_of_its_own() -> None:
+    """Negative control for the next: what bears the owner's prefix is added."""
+    assert converted(_split("acme.note")) == [("acme.note", 2, STORED), ("acme.note", 2, b'{"text":"more"}')]
+
+
+@pytest.mark.parametrize("kind", ["message", "session_closed"])
+def test_a_unit_adds_nothing_of_ours(kind: str) -> None:
+    """A step of a third party cannot have a rewrite put words into others' mouths, or close a session."""
+    step = _split(kind)
+    if kind == "session_closed":
+        step = Upcaster("action", "acme.note", 1, unchanged, further=lambda _: [Further(LIFECYCLE, kind, {})])
+    with pytest.raises(InvalidPayload, match="not its owner's"):
+        converted(step)
+
+
+def _unwritable(_: dict[str, Any]) -> dict[str, Any]:
+    return {"text": "\ud800"}
+
+
+def test_what_cannot_be_written_anew_stays_as_it_is() -> None:
+    """A step whose text is not Unicode costs nobody the rewrite, and no byte is changed."""
+    assert converted(Upcaster("action", "acme.note", 1, _unwritable)) == [("acme.note", 1, STORED)]
