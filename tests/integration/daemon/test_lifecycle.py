@@ -168,7 +168,7 @@ async def test_a_daemon_whose_directory_is_taken_away_stops(tmp_path: Path, how:
     if how == "unlocked":
         (daemon.data / "daemon.lock").unlink()
     elif how == "removed":
-        shutil.rmtree(daemon.data)
+        shutil.rmtree(daemon.data, ignore_errors=True)
     else:
         daemon.data.rename(tmp_path / "elsewhere")
         if how == "replaced":
