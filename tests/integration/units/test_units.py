@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from tests.integration.daemon.process import until
@@ -31,7 +32,7 @@ async def test_a_session_says_what_its_sandbox_can_execute(launch: LaunchUnits) 
     assert (shown["kinds"]["beta.do"], shown["units"], shown["missing"]) == (1, {"beta": "beta (no distribution)"}, {})
     assert "run" in shown["kinds"]
     (started,) = await daemon.events(f"{path}/events", "kind=generation_started")
-    assert started["payload"]["versions"] == {"beta.do": 1}
+    assert started["payload"]["versions"] == {"beta.do": 1, "beta.take": 1}
 
 
 async def test_kinds_of_units_are_described_to_clients_that_do_not_have_them(launch: LaunchUnits) -> None:
@@ -68,6 +69,22 @@ async def test_what_an_executor_must_not_do_ends_its_action_alone(launch: Launch
     assert (left["outcome"], left["reason"]) == ("failed", "executor_failed")
     assert "exit" in left["message"]
     assert (await done(daemon, path, "turn"))["count"] == 3
+
+
+async def test_an_executor_gets_the_content_that_its_action_names(launch: LaunchUnits) -> None:
+    """A blob of the session comes along as a descriptor, as with an upload; one of nobody's is refused."""
+    daemon = await launch()
+    path = await created(daemon)
+    data = b"content " * 100_000
+    headers = {"Content-Type": "application/octet-stream", "Prefer": "wait=20"}
+    uploaded = await daemon.call("PUT", f"{path}/files?path=there", data=data, headers=headers)
+    digest = uploaded.json["action"]["payload"]["content"]
+    body = {"kind": "beta.take", "payload": {"content": digest}}
+    answer = await daemon.post(f"{path}/actions", body, headers={"Prefer": "wait=20"})
+    assert answer.json["observation"]["payload"].get("outcome") == "ok", answer
+    assert answer.json["observation"]["payload"]["digest"] == digest == hashlib.sha256(data).hexdigest()
+    body["payload"] = {"content": "0" * 64}
+    assert (await daemon.post(f"{path}/actions", body)).status == 404
 
 
 async def test_cancel_and_deadline_end_an_action_of_a_unit(launch: LaunchUnits) -> None:

@@ -15,7 +15,9 @@ from chronicled.events.policy import Decision, PolicyRequest
 
 async def decide(request: PolicyRequest) -> Decision:
     """Say no to `forbidden`, and behave badly where it is asked to."""
-    assert isinstance(request.payload, Do)
+    if not isinstance(request.payload, Do):
+        # Every action of every kind is asked for here.
+        return Decision.allow()
     if seen := os.environ.get("BETA_SEEN"):
         _note(Path(seen), msgspec.json.encode(request.payload))
     match request.payload.what:

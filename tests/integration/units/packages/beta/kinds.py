@@ -31,6 +31,18 @@ class DoObservation(TerminalPayload, frozen=True, kw_only=True):
     count: int = 0
 
 
+class Take(Runnable, frozen=True, kw_only=True):
+    """Take a content: `content` names a blob of the session."""
+
+    content: str
+
+
+class TakeObservation(TerminalPayload, frozen=True, kw_only=True):
+    """What came."""
+
+    digest: str = ""
+
+
 class Note(Do, frozen=True, kw_only=True):
     """Something that is only recorded."""
 
@@ -39,5 +51,7 @@ KINDS = (
     action("beta.do", Do, runnable=True),
     *((action("beta.do", DoMore, version=2, runnable=True),) if VERSIONS > 1 else ()),
     action("beta.note", Note),
+    action("beta.take", Take, runnable=True, attachment="content"),
+    observation("beta.take", TakeObservation, terminal=True),
     observation("beta.do", DoObservation, terminal=True),
 )
