@@ -60,7 +60,8 @@ class RuleRedaction:
 class RuleStream:
     """Replaces what a pattern finds in a stream of bytes, however it is cut.
 
-    The newest line is held back as long as a match may begin in its last `length_max` bytes, or go on.
+    The newest line is held back as long as a match may begin in its last `length_max` bytes, or go on. What a pattern
+    looks back at is seen as far as `length_max` bytes, too.
 
     Args:
         pattern: What to find.
@@ -84,6 +85,8 @@ class RuleStream:
         self._length_max = length_max
         self._inner = inner
         self._keep_length = keep_length
+        self._before = b""
+        """The bytes before those that are held, as they came: only to be looked back at."""
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -100,10 +103,14 @@ class RuleStream:
     def _passed(self, held: bytes, safe: int, *, ended: bool = False) -> bytes:
         parts: list[bytes] = []
         done = 0
-        for match in self._pattern.finditer(held):
-            start, end = match.span()
-            if start >= safe or start == end:
+        seen = len(self._before)
+        for match in self._pattern.finditer(self._before + held, seen):
+            start, end = match.start() - seen, match.end() - seen
+            if start >= safe:
                 break
+            if start == end:
+                # Nothing to replace.
+                continue
             if end == len(held) and not ended and end - start < self._length_max:
                 # It may go on.
                 safe = start
@@ -112,6 +119,7 @@ class RuleStream:
             done = end
         safe = max(safe, done)
         parts.append(held[done:safe])
+        self._before = (self._before + held[:safe])[-self._length_max :]
         self._held = held[safe:]
         return b"".join(parts)
 
@@ -147,7 +155,7 @@ class _Compiled:
     def _replaced(self, text: str) -> str:
         assert self.pattern is not None, "asked only where there is one"
         data = text.encode("utf-8", "surrogatepass")
-        found = self.pattern.sub(self.placeholder, data)
+        found = self.pattern.sub(lambda match: self.placeholder if match[0] else b"", data)
         return text if found == data else found.decode("utf-8", "replace")
 
 

@@ -44,6 +44,30 @@ def test_a_length_can_be_kept(pieces: list[bytes]) -> None:
     assert all(len(found) > RULE.length_max for found in re.findall(rb"key-[0-9]+", passed))
 
 
+@given(PIECES)
+def test_what_a_pattern_looks_back_at_is_seen_across_cuts(pieces: list[bytes]) -> None:
+    """What tells a secret may stand before it, in a piece that has been passed on already."""
+    rule = RedactionRule(name="acme.key", pattern="(?<=key-)[0-9]+|(?<=text)(?=[k-])", length_max=5)
+    whole = b"".join(pieces)
+    if any(len(found) > rule.length_max for found in re.findall(rb"[0-9]+", whole)):
+        return
+    stream = RuleRedaction([rule]).stream("acme.do", inner())
+    passed = b"".join(stream.feed(piece) for piece in pieces) + stream.finish()
+    assert passed == re.sub(rb"(?<=key-)[0-9]+", b"<secret:acme.key>", whole)
+
+
+def test_an_empty_match_hides_no_other() -> None:
+    """Where a pattern matches nothing at one place, what it finds behind it is replaced all the same."""
+    rule = RedactionRule(name="acme.password", pattern=r"(?<=password=)\S*", length_max=40)
+    stream = RuleRedaction([rule]).stream("acme.do", inner())
+    text = stream.feed(b"password= \npassword=hunter2\n") + stream.finish()
+    assert text == b"password= \npassword=<secret:acme.password>\n"
+    rules, payload = RuleRedaction([rule]), b'{"text":"password= password=hunter2"}'
+    once = rules.payload("acme.do", payload)
+    assert once == b'{"text":"password= password=<secret:acme.password>"}'
+    assert rules.payload("acme.do", once) == once
+
+
 def test_a_stream_that_holds_nothing_back_lets_a_match_through() -> None:
     """Negative control: with a rule that expects shorter matches, one that is cut is not found."""
     careless = RuleStream(re.compile(rb"key-[0-9]+"), b"*", 1, inner())
