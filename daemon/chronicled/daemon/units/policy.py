@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import anyio
+import msgspec
 import structlog
 from anyio import CapacityLimiter, to_thread
 
@@ -67,23 +70,32 @@ class Policies:
 
     async def _ask(self, owned: OwnedPolicy, request: PolicyRequest) -> PolicyRefusal | None:
         decision: object = None
+        scope = anyio.move_on_after(self._seconds)
         try:
-            with anyio.fail_after(self._seconds):
+            with scope:
                 decision = await self._call(owned.policy, request)
-        except TimeoutError:
-            return self._failed(owned, request, f"did not answer within {self._seconds:g} s")
-        except Exception as error:
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            return self._failed(owned, request, "was cancelled from within")
+        except (Exception, SystemExit) as error:
             # Not what it says: that may hold what it was shown.
             return self._failed(owned, request, f"raised {type(error).__name__}")
+        if scope.cancelled_caught:
+            return self._failed(owned, request, f"did not answer within {self._seconds:g} s")
         if not isinstance(decision, Decision):
             return self._failed(owned, request, f"returned {type(decision).__name__}, and no Decision")
-        if decision.allowed:
+        if decision.allowed is True:
             return None
+        try:
+            decision = msgspec.convert(msgspec.to_builtins(decision), Decision)
+        except (ValueError, TypeError) as error:
+            return self._failed(owned, request, f"returned a Decision that is none: {type(error).__name__}")
         rule = decision.rule or f"{owned.owner}.policy"
         if not rule.startswith(f"{owned.owner}."):
             rule = f"{owned.owner}.{rule}"
         message = decision.message or f"The policy of {owned.owner} does not allow it."
-        return PolicyRefusal(rule[:RULE_CHARACTERS], message[:MESSAGE_CHARACTERS])
+        return PolicyRefusal(_storable(rule, RULE_CHARACTERS), _storable(message, MESSAGE_CHARACTERS))
 
     async def _call(self, policy: Policy, request: PolicyRequest) -> object:
         function = cast("Callable[[PolicyRequest], Any]", policy)
@@ -98,3 +110,14 @@ class Policies:
             f"{owned.owner}.policy_failed",
             f"The policy of {owned.owner} {words}, and what it cannot judge is rejected.",
         )
+
+
+def _is_cancelled() -> bool:
+    """Tell whether somebody wants the end of this task, and it is not the policy that has ended itself."""
+    task = asyncio.current_task()
+    return (task is not None and task.cancelling() > 0) or anyio.current_effective_deadline() == -math.inf
+
+
+def _storable(text: str, characters: int) -> str:
+    """Return the text as it can stand in an event: what is no Unicode shows as `?`."""
+    return text[:characters].encode("utf-8", "replace").decode()
