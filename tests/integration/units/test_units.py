@@ -78,6 +78,7 @@ async def test_an_executor_gets_the_content_that_its_action_names(launch: Launch
     data = b"content " * 100_000
     headers = {"Content-Type": "application/octet-stream", "Prefer": "wait=20"}
     uploaded = await daemon.call("PUT", f"{path}/files?path=there", data=data, headers=headers)
+    assert uploaded.status == 200, uploaded
     digest = uploaded.json["action"]["payload"]["content"]
     body = {"kind": "beta.take", "payload": {"content": digest}}
     answer = await daemon.post(f"{path}/actions", body, headers={"Prefer": "wait=20"})
