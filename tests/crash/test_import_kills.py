@@ -18,11 +18,12 @@ import pytest
 from tests.unit.imports.conversations import pairs, run, write_files
 
 from chronicled.events.faultpoint import IMPORT_POINTS
+from chronicled.storage.imports.chunk import CHUNK_RECORDS_MAX
 from chronicled.storage.verification import verify_file
 
 pytestmark = pytest.mark.crash
 
-RECORDS = 1500
+RECORDS = 5 * CHUNK_RECORDS_MAX + 220
 CYCLES = int(os.environ.get("CHRONICLED_IMPORT_KILLS", "12"))
 SECONDS_MAX = 60
 TORN = """
@@ -124,10 +125,10 @@ def test_an_import_in_two_commits_would_be_noticed(conversation: tuple[Path, Row
 
 def test_a_source_that_grew_while_the_import_was_away(conversation: tuple[Path, Rows], tmp_path: Path) -> None:
     """Killed, then run again over a source with more records: all of them are there, once."""
-    folder = write_files(tmp_path / "c", pairs(600))
+    folder = write_files(tmp_path / "c", pairs(CHUNK_RECORDS_MAX + 344))
     data = tmp_path / "data"
     assert end(begin(folder, data, "import_to_next:1")) == -signal.SIGKILL
-    write_files(folder, pairs(900))
+    write_files(folder, pairs(CHUNK_RECORDS_MAX + 644))
     assert end(begin(folder, data)) == 0
     commands = [json.loads(row[6]).get("command") for row in rows(data) if row[3] == "run" and not row[5]]
-    assert commands == [f"echo {n}" for n in range(0, 900, 2)]
+    assert commands == [f"echo {n}" for n in range(0, CHUNK_RECORDS_MAX + 644, 2)]

@@ -13,8 +13,10 @@ from typing import Any
 from tests.integration.daemon.conftest import Launch
 from tests.integration.daemon.process import DaemonProcess, until
 
-RECORDS = 300
-LAST_OF_CHUNK = 255
+from chronicled.storage.imports.chunk import CHUNK_RECORDS_MAX
+
+RECORDS = CHUNK_RECORDS_MAX + 44
+LAST_OF_CHUNK = CHUNK_RECORDS_MAX - 1
 """Number of the last record of a first chunk."""
 PATCHED = """
 import sys
@@ -52,9 +54,13 @@ def bring(folder: Path, data: Path, *, point: str | None = None, program: tuple[
 
 async def session_events(daemon: DaemonProcess) -> list[dict[str, Any]]:
     """Return every event of the session."""
-    answer = await daemon.get("/v1/sessions/c/events?limit=1000")
-    assert answer.status == 200, answer
-    events: list[dict[str, Any]] = answer.json["events"]
+    events: list[dict[str, Any]] = []
+    after, at_end = 0, False
+    while not at_end:
+        answer = await daemon.get(f"/v1/sessions/c/events?limit=1000&after={after}")
+        assert answer.status == 200, answer
+        events += answer.json["events"]
+        after, at_end = answer.json["next"], answer.json["at_end"]
     return events
 
 

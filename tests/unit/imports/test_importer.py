@@ -25,7 +25,7 @@ from tests.unit.imports.conversations import (
 )
 
 from chronicled.events.errors import DataDirectoryBusy, ImportRefused, LogCorrupt, Refused, SourceChanged
-from chronicled.storage.imports.chunk import Entry
+from chronicled.storage.imports.chunk import CHUNK_RECORDS_MAX, Entry
 from chronicled.storage.imports.destination import Destination, open_destination
 from chronicled.storage.imports.ledger import Ledger
 from chronicled.storage.imports.source import Record
@@ -70,7 +70,7 @@ async def test_original_bytes_are_kept(to: Destination, tmp_path: Path) -> None:
 
 async def test_a_second_import_appends_nothing(to: Destination, tmp_path: Path) -> None:
     """The same source again changes nothing, whether it ends within a chunk, with one, or is empty."""
-    for count in (0, 10, 256, 512, 513):
+    for count in (0, 10, CHUNK_RECORDS_MAX, 2 * CHUNK_RECORDS_MAX, 2 * CHUNK_RECORDS_MAX + 1):
         folder = write_files(tmp_path / f"c{count}", pairs(count))
         await bring(to, folder)
         head, root = to.store.head, to.store.root

@@ -1,4 +1,4 @@
-"""A chunk: up to 256 records of a source, as the events that one commit writes and the blob that keeps their bytes."""
+"""A chunk: up to 1024 records of a source, as the events that one commit writes and the blob that keeps their bytes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ __all__ = [
     "chain_behind",
 ]
 
-CHUNK_RECORDS_MAX: Final = 256
-"""Most records of one chunk, and so of one commit."""
+CHUNK_RECORDS_MAX: Final = 1024
+"""Most records of one chunk, and so of one commit: with fewer, an import waits for the disk's syncs."""
 CHUNK_BYTES_MAX: Final = 4 << 20
 """Most original bytes of one chunk, unless a single record has more."""
 CHUNK_KEY: Final = "\x00chunk"

@@ -98,7 +98,7 @@ async def read_index(blobs: BlobStore, chunk: EventsImported) -> ChunkIndex:
     try:
         data = b"".join([part async for part in blobs.read(chunk.blob, chunk.originals_bytes)])
         return msgspec.json.decode(data, type=ChunkIndex)
-    except (BlobNotFound, msgspec.DecodeError) as error:
+    except (BlobNotFound, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LogCorrupt(f"The blob {chunk.blob} of an import cannot be read ({error}): restore it.") from None
 
 
