@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     put = verbs.add_parser("put", help="put a file, or a folder's tree, into the sandbox")
     put.add_argument("local", metavar="LOCAL", help="file or folder; `-` is a file from stdin")
     put.add_argument("remote", metavar="REMOTE", help="the file, or the folder below which the tree goes")
-    put.add_argument("--mode", metavar="OCTAL", help="permission bits of a file, e.g. 0755")
+    put.add_argument("--mode", metavar="OCTAL", type=_octal, help="permission bits of a file, e.g. 0755")
     get = verbs.add_parser("get", help="get a file, or what is in a folder, out of the sandbox")
     get.add_argument("remote", metavar="REMOTE")
     get.add_argument("local", metavar="LOCAL", help="file, or with -r the folder below which it goes; `-` is stdout")
@@ -46,6 +47,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 async def _session(client: Client, options: argparse.Namespace) -> Session:
     return await client.session(options.session, create=False)
+
+
+def _octal(text: str) -> str:
+    if re.fullmatch("0?[0-7]{3}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three octal digits, e.g. 755; other bits are not taken")
+    return text.zfill(4)
 
 
 async def _put(client: Client, options: argparse.Namespace) -> int:

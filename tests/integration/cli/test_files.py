@@ -57,6 +57,12 @@ def test_failures_have_their_exit_codes(commands: Commands, tmp_path: Path) -> N
     assert commands.run("files", "ls", "--session", "files", "none").returncode == 4
     assert commands.run("files", "put", "--session", "absent", tmp_path, "x").returncode == 4
     assert commands.run("files", "put", "--session", "files", tmp_path / "none", "x").returncode == 4
+    for mode in ("4755", "rwx", "7", "0o755"):
+        wrong = commands.run("files", "put", "--session", "files", "--mode", mode, "-", "x")
+        assert (wrong.returncode, b"three octal digits" in wrong.stderr) == (2, True), wrong
+    assert commands.run("files", "put", "--session", "files", "--mode", "640", "-", "bits").returncode == 0
+    listed = commands.json_lines("files", "ls", "--session", "files", "--json")
+    assert {each["name"]: each["mode"] for each in listed}["bits"] == "0640"
 
 
 def test_a_file_comes_though_the_daemon_was_killed(commands: Commands, tmp_path: Path) -> None:
