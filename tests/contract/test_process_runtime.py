@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from chronicled.runtimes import process_proof
 from chronicled.runtimes.process import ProcessRuntime
 from chronicled.runtimes.runtime import Sandbox, SandboxSpec
 from chronicled.runtimes.testing import FrameWorker, RuntimeContract
@@ -27,6 +28,10 @@ class TestProcessRuntime(RuntimeContract):
         copy = ProcessRuntime(str(copied))
         assert await copy.attach(sandbox.handle, spec) is None
         assert await copy.epitaph(sandbox.handle, spec) == "another_instance"
+        with pytest.MonkeyPatch.context() as broken:
+            # Negative control: one that does not ask for the lock takes the other's sandbox for its own.
+            broken.setattr(process_proof, "is_locked", bool)
+            assert await copy.attach(sandbox.handle, spec) is not None
         assert await copy.sweep(()) == [spec.sandbox]
         assert not list(copied.iterdir())
         _, output = await worker.run("echo alive")
