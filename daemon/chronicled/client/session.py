@@ -299,7 +299,10 @@ class Session(FileTransfers, SecretKeeping):
 
         Raises:
             BlobNotFound: a blob that it names is lost.
+            InvalidRequest: nobody can read it; `event.opaque` says why.
         """
+        if event.opaque is not None:
+            raise InvalidRequest(f"The payload of event {event.id} cannot be read: {event.opaque}.")
         payload: dict[str, Any] = msgspec.json.decode(event.payload)
         named: Mapping[str, str] = payload.get(BLOBS, {})
         for field, digest in named.items():

@@ -87,14 +87,14 @@ async def test_what_a_newer_version_may_have_decided_is_not_guessed(downgraded: 
 
 
 async def _ended(downgraded: Downgraded, session: str) -> bool:
-    return (await downgraded.status(session))["status"] == "ok"
+    return bool((await downgraded.status(session))["status"] == "ok")
 
 
 async def test_an_action_of_a_newer_version_is_not_executed(downgraded: Downgraded) -> None:
     """It ends, honestly: it never ran, since its payload cannot be read; it is shown as it is stored."""
 
     async def ended() -> bool:
-        return (await downgraded.status("future"))["status"] == "error"
+        return bool((await downgraded.status("future"))["status"] == "error")
 
     await until(ended)
     status = await downgraded.status("future")

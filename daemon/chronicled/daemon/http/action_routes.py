@@ -165,10 +165,14 @@ class ActionRoutes:
             name=f"{word}_action",
             summary=summary,
             handler=handler,
+            headers=VersionHeaders,
             body=body,
             body_required=word == "input",
             answers={202: Answer("The request is in the log.", {JSON: (RequestRecorded,)})},
-            problems=(SessionNotFound, ActionNotFound, InvalidName, ActionEnded, ActionNotRunning, StorageFull),
+            problems=(
+                *(SessionNotFound, ActionNotFound, InvalidName, ActionEnded, ActionNotRunning, StorageFull),
+                VersionUnavailable,
+            ),
             writes=True,
         )
 
@@ -190,15 +194,19 @@ class ActionRoutes:
             for each in bodies
         ]
         seconds = wait_seconds(call, self._wait_seconds_max)
-        shown = self._versions(call)
+        shown = self.versions(call)
         append = await self._submission.prepare(submitter(call), call.path["session"], requests, idempotency_key(call))
         return await self.answer(append, requests, seconds, single=single, shown=shown)
 
-    def _versions(self, call: Call) -> Versions:
+    def versions(self, call: Call) -> Versions:
         """Return the versions to answer in, checked before anything is done that could not be told of then."""
         shown = versions(call)
         self._presentation.check(shown, self._store.head)
         return shown
+
+    def shown(self, event: Event, versions: Versions) -> Event:
+        """Return an event of what was just done, as its caller understands it."""
+        return self._presentation.show(event, versions, refuses=False)
 
     async def answer(
         self,
@@ -297,11 +305,12 @@ class ActionRoutes:
     async def cancel(self, call: Call) -> web.Response:
         """Cancel an action."""
         body = await call.body(self._cancel_body) if call.request.body_exists else CancelBody()
+        shown = self.versions(call)
         action = await self._find_runnable(call)
         fold = self._projections.find(action.tenant, action.session)
         head = fold.head(action.lane) if fold is not None else None
         appended = await self._submission.cancel(submitter(call), action, CancelRequested(reason=body.reason), head)
-        request, *end = appended.events
+        request, *end = self._presentation.show_all(appended.events, shown, refuses=False)
         return json_response(RequestRecorded(event=request, observation=end[0] if end else msgspec.UNSET), 202)
 
     async def input(self, call: Call) -> web.Response:
@@ -320,11 +329,13 @@ class ActionRoutes:
         return await self._ask(call, "interrupt_requested", InterruptRequested(signal=body.signal))
 
     async def _ask(self, call: Call, kind: str, payload: msgspec.Struct) -> web.Response:
+        shown = self.versions(call)
         action = await self._find_runnable(call)
         if self._status(action) == "queued":
             raise ActionNotRunning("The action waits behind another one of its lane.")
         appended = await self._submission.ask(submitter(call), action, kind, payload)
-        return json_response(RequestRecorded(event=appended.events[0]), 202)
+        asked = self.shown(appended.events[0], shown)
+        return json_response(RequestRecorded(event=asked), 202)
 
     async def _find(self, call: Call) -> Event:
         return await self._submission.action(call.caller.tenant, call.path["session"], call.path["id"])

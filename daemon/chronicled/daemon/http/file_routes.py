@@ -16,7 +16,7 @@ from chronicled.daemon.http.action_routes import ActionRoutes
 from chronicled.daemon.http.blob_routes import BlobRoutes
 from chronicled.daemon.http.bodies import ActionEnded, ActionRecorded, Name
 from chronicled.daemon.http.call import Call, json_response
-from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, submitter, wait_seconds
+from chronicled.daemon.http.parameters import KEY_PATTERN, AcceptVersion, idempotency_key, submitter, wait_seconds
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.daemon.submission import Submission
 from chronicled.daemon.waits import Waits
@@ -37,6 +37,7 @@ from chronicled.events.errors import (
     SessionNotFound,
     StorageFull,
     TransferFailed,
+    VersionUnavailable,
 )
 from chronicled.events.ids import check_name
 from chronicled.events.kinds.files import Download, DownloadObservation, Permissions, Upload
@@ -80,6 +81,7 @@ class TransferHeaders(msgspec.Struct, frozen=True):
     """Makes a retry safe: the same key, with the same bytes, gives the same action."""
     prefer: str | None = None
     """`wait=SECONDS`: how long to wait for the action's end. Other preferences are left alone."""
+    accept_version: AcceptVersion | None = None
 
 
 class DownloadHeaders(TransferHeaders, frozen=True):
@@ -137,7 +139,10 @@ class FileRoutes:
     def routes(self) -> tuple[Route, ...]:
         """Return the rows of the route table."""
         path = "/v1/sessions/{session}/files"
-        common = (SessionNotFound, InvalidName, SessionClosed, SessionNewer, InvalidPayload, IdReused, StorageFull)
+        common = (
+            *(SessionNotFound, InvalidName, SessionClosed, SessionNewer, InvalidPayload, IdReused, StorageFull),
+            VersionUnavailable,
+        )
         headers = {"ETag": "The digest.", "Accept-Ranges": "`bytes`.", ACTION_HEADER: "The download's action."}
         recorded = Answer("In the log; not ended yet.", {JSON: (ActionRecorded,)})
         return (
@@ -180,6 +185,7 @@ class FileRoutes:
         query = call.query(UploadQuery)
         session = await self._known_session(call)
         key, seconds = idempotency_key(call), wait_seconds(call, self._wait_seconds_max)
+        shown = self._actions.versions(call)
         media = (call.header("Content-Type") or "").partition(";")[0].strip().lower()
         if self._uploads >= self._uploads_max:
             raise Overloaded(f"{self._uploads_max} uploads arrive already; retry in a moment.")
@@ -200,7 +206,7 @@ class FileRoutes:
             mode=query.mode,
         )
         append, request = await self._prepare(call, session, "upload", payload, query.lane, key, (blob.digest,))
-        return await self._actions.answer(append, [request], seconds, single=True)
+        return await self._actions.answer(append, [request], seconds, single=True, shown=shown)
 
     async def _receive(self, call: Call, session: str) -> BlobRef:
         chunks = call.chunks(self._upload_bytes_max)
@@ -224,12 +230,13 @@ class FileRoutes:
         query = call.query(DownloadQuery)
         session = check_name(call.path["session"], "session name")
         key, seconds = idempotency_key(call), wait_seconds(call, self._wait_seconds_max)
+        shown = self._actions.versions(call)
         payload = Download(path=query.path, form=query.form)
         append, request = await self._prepare(call, session, "download", payload, query.lane, key)
         action, end = await self._ended(append, request, self._wait_seconds_max if seconds is None else seconds)
         if end is None:
             location = {"Location": f"/v1/sessions/{session}/actions/{action.id}"}
-            return json_response(ActionRecorded(action=action), 202, location)
+            return json_response(ActionRecorded(action=self._actions.shown(action, shown)), 202, location)
         return await self._serve(call, action, end)
 
     async def _prepare(
