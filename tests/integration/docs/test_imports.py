@@ -50,7 +50,7 @@ def test_every_block_of_the_imports_page_runs_as_written(tmp_path: Path) -> None
         "two: 20 records of openhands.v0 became 20 events",
         '"time_utc":"2025-01-02T02:04:00.000000Z"',
         "one: 0 records of openhands.v0 became 0 events, 0 opaque, 0 with something that found no place, 40 imported",
-        '"session":"neubig-pr-viewer-1"',
+        '"session":"orchard-698-orchard-699-1"',
     ):
         assert said in done.stdout, f"{said!r} is missing in:\n{done.stdout}\n{done.stderr}"
     lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]

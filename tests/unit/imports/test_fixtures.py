@@ -1,4 +1,4 @@
-"""What OpenHands itself wrote: each of its public fixtures opens, all of it."""
+"""What is shaped as OpenHands itself wrote: each of its public recordings, in words of ours, opens, all of it."""
 
 from __future__ import annotations
 
