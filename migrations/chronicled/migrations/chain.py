@@ -9,6 +9,7 @@ import msgspec
 
 from chronicled.events.envelope import Category
 from chronicled.events.kind import KindSpec
+from chronicled.events.parts import BLOBS
 from chronicled.events.registry import Registry
 from chronicled.migrations.fields import Fields, reader
 
@@ -120,6 +121,8 @@ class Chain:
                 f"{spec.category} {spec.kind}: every upcaster from version {spec.version} has a test, and a payload "
                 "may fit none; let the last one have none"
             )
+        for step in steps:
+            _check_parts(spec, step)
         found = {step.becomes or (step.kind, step.version + 1) for step in steps}
         for kind, version in sorted(wanted - found):
             raise ValueError(
@@ -240,3 +243,12 @@ def _one_by_one(payload: type[msgspec.Struct], steps: Iterable[Change]) -> Calla
         return convert(value, payload)
 
     return read
+
+
+def _check_parts(spec: KindSpec, step: Upcaster) -> None:
+    if isinstance(step.upgrade, Fields) and BLOBS not in step.upgrade.changed:
+        for name in sorted(step.upgrade.renamed.keys() & set(spec.parts)):
+            raise ValueError(
+                f"{spec.category} {spec.kind}: the upcaster from version {spec.version} renames {name!r}, whose whole "
+                f"may be a blob: it renames it in `{BLOBS}` too"
+            )

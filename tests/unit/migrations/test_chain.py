@@ -205,3 +205,29 @@ def test_a_rename_to_what_acts_otherwise_is_refused(specs: list[Any], message: s
     """What runs and what ends it must be told from the label alone; and a rename must lead somewhere."""
     with pytest.raises(ValueError, match=message):
         Registry(specs).check()
+
+
+def test_a_rename_of_what_may_be_a_blob_is_made_in_both_places() -> None:
+    """Else a large text could not be put together again once its field has another name."""
+
+    class Letter(Payload, frozen=True, kw_only=True):
+        text: str
+        blobs: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
+
+    class Note(Payload, frozen=True, kw_only=True):
+        body: str
+        blobs: dict[str, str] = {}  # noqa: RUF012 - as above
+
+    registry = Registry(
+        [action("acme.letter", Letter, parts=("text",)), action("acme.letter", Note, version=2, parts=("body",))]
+    )
+    with pytest.raises(ValueError, match="renames it in `blobs` too"):
+        Chain([Upcaster("action", "acme.letter", 1, Fields(renamed={"text": "body"}))]).check(registry)
+
+    def moved(blobs: dict[str, str]) -> dict[str, str]:
+        return {{"text": "body"}.get(name, name): digest for name, digest in blobs.items()}
+
+    chain = Chain([Upcaster("action", "acme.letter", 1, Fields(renamed={"text": "body"}, changed={"blobs": moved}))])
+    chain.check(registry)
+    read = Codec(registry, chain).decode(event("acme.letter", b'{"text":"head","blobs":{"text":"ab"}}', 1))
+    assert read == Note(body="head", blobs={"body": "ab"})
