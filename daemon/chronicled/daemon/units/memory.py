@@ -103,7 +103,7 @@ class KindMemory:
         try:
             data = self._path.read_bytes()[:FILE_BYTES_MAX]
             return msgspec.json.decode(data, type=dict[str, _Remembered])
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return {}
 
 

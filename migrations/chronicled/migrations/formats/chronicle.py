@@ -17,6 +17,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 LEFT_OUT_KINDS_MAX: Final = 1000
 
+_raw = msgspec.json.Decoder(msgspec.Raw)
+
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
     """Where an imported event comes from: the record of another system's log that it was made of."""
@@ -78,6 +80,18 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     def opaque(self) -> bool:
         """Whether the payload cannot be read here."""
         return isinstance(self.payload, Opaque)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the payload is JSON that can stand in a line: what cannot be read here may be any bytes."""
+        payload = bytes(self.event.payload)
+        if isinstance(self.payload, Opaque):
+            try:
+                _raw.decode(payload)
+                payload.decode()
+            except (ValueError, RecursionError):
+                return False
+        return b"\n" not in payload and b"\r" not in payload
 
 
 def _moment(text: str) -> datetime | None:

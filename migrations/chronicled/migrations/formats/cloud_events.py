@@ -4,11 +4,12 @@ Context attributes: `id` the event's id, `source` log and session, `type` `chron
 action that it belongs to, `time`, `dataschema` kind and version. Extensions: `sequence` (the documented extension: as
 text it orders the session's events), `position`, `category`, `lane`, `actor`, `submitter`, `cause`, `leaf`,
 `traceparent`; `opaque` (why the data cannot be read here), `erased`, `redacted`; of imported events `origin` and
-`originaltime`. `data` is the stored payload; blobs stay references.
+`originaltime`. `data` is the stored payload (`data_base64` where that is no JSON); blobs stay references.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -60,6 +61,9 @@ def cloud_event(chronicle: Chronicle, item: Item) -> dict[str, Any]:
         found["opaque"] = _allowed(item.payload.reason)
     if item.redacted:
         found["redacted"] = True
+    if not item.is_json:
+        text = base64.b64encode(event.payload).decode()
+        return found | {"datacontenttype": "application/octet-stream", "data_base64": text}
     return found | {"data": event.payload}
 
 

@@ -2,13 +2,15 @@
 
 The first line (`begin`) says which session of which log, behind which position, and the leaf of the event before. Each
 `event` line has an event as it goes over the wire, and what else its leaf binds: `terminal`, `request`, and `salt` (or,
-for bytes that are not the stored ones, `payload_digest`). The last line (`end`) counts. With blobs, each stands before
-the first event that names it, in `blob` lines of at most 192 KiB, in base64.
+for bytes that are not the stored ones, `payload_digest`). A payload that is no JSON is a string of base64 (`base64`).
+The last line (`end`) counts. With blobs, each stands before the first event that names it, in `blob` lines of at most
+192 KiB, in base64.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -66,6 +68,8 @@ def _write(chronicle: Chronicle, tally: Tally, *, blobs: bool) -> Iterator[bytes
 
 def line_of(item: Item) -> bytes:
     """Return an event's line."""
+    if not item.is_json:
+        return _line_of_bytes(item)
     found = {"type": "event", "event": item.event, "terminal": item.terminal}
     for name in ("request", "salt", "payload_digest"):
         if (value := getattr(item, name)) is not None:
@@ -73,6 +77,20 @@ def line_of(item: Item) -> bytes:
     for name in ("redacted", "erased"):
         if getattr(item, name):
             found[name] = True
+    return _encode(found) + b"\n"
+
+
+def _line_of_bytes(item: Item) -> bytes:
+    payload = bytes(item.event.payload)
+    digest = item.payload_digest
+    if digest is None:
+        digest = hashlib.sha256(bytes.fromhex(item.salt or "") + payload).hexdigest()
+    event = msgspec.structs.replace(item.event, payload=msgspec.Raw(_encode(base64.b64encode(payload).decode())))
+    found = {"type": "event", "event": event, "terminal": item.terminal, "payload_digest": digest, "base64": True}
+    if item.request is not None:
+        found["request"] = item.request
+    if item.redacted:
+        found["redacted"] = True
     return _encode(found) + b"\n"
 
 

@@ -143,7 +143,7 @@ class LogChronicle:
         created = self._one("SELECT payload FROM event WHERE session = ? AND sequence = 0", self._number)
         try:
             return bool(created[0] and msgspec.json.decode(created[0], type=_Created).secrets)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
 
     def _first(self) -> int:

@@ -50,7 +50,7 @@ class Origins:
         if begun is not None and begun[0] is not None:
             try:
                 self.format = msgspec.json.decode(begun[0], type=SessionImported).format
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 # Of a version that is not known here: its events are exported as any others.
                 self.format = None
 
@@ -73,7 +73,7 @@ class Origins:
             chunk = msgspec.json.decode(row[1] or b"", type=EventsImported)
             index = read_piece(self._blobs, chunk.blob, chunk.originals_bytes, INDEX_BYTES_MAX)
             entries = msgspec.json.decode(index, type=ChunkIndex).entries
-        except (msgspec.DecodeError, OSError):
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError):
             return self._keep((sequence, last, {}))
         origins = {
             id: Origin(
