@@ -11,9 +11,10 @@ import msgspec
 
 from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, client_command
+from chronicled.cli.exit_code import OK, exit_code_of
 from chronicled.cli.secret_values import FROM_HELP, read_values
 from chronicled.client import Client
-from chronicled.events.errors import InvalidRequest
+from chronicled.events.errors import ChronicledError, InvalidRequest, NotReachable
 from chronicled.events.sandbox import SandboxRequest
 
 __all__ = ["asked", "configure", "pairs", "seconds"]
@@ -41,14 +42,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ls = verbs.add_parser("ls", help="list sessions")
     ls.add_argument("--open", action="store_true", help="leave out those that are closed")
     show = verbs.add_parser("show", help="show a session")
-    close = verbs.add_parser("close", help="close a session; its record stays")
+    close = verbs.add_parser("close", help="close sessions; their record stays")
     pause = verbs.add_parser("pause", help="stop its sandbox once nothing runs; the next action resumes it")
     resume = verbs.add_parser("resume", help="let its paused sandbox go on")
     restart = verbs.add_parser("restart", help="end its sandbox and its files; the next action meets a new one")
     restart.add_argument("--reason", default="", help="for the record")
     keep_alive = verbs.add_parser("keep-alive", help="begin its idle time anew")
     asking = (pause, resume, restart, keep_alive)
-    for verb in (show, close, *asking):
+    close.add_argument("name", nargs="+")
+    for verb in (show, *asking):
         verb.add_argument("name")
     for verb, word in zip(asking, ("pause", "resume", "restart", "keep-alive"), strict=True):
         verb.set_defaults(word=word)
@@ -185,8 +187,18 @@ def _plain(value: Any) -> str:
 
 
 async def _close(client: Client, options: argparse.Namespace) -> int:
-    session = await client.session(options.name, create=False)
-    await session.close()
-    if options.json:
-        printing.json_line(await session.show())
-    return 0
+    """Close each; one that cannot be closed is told, and keeps no other open."""
+    code = OK
+    for name in options.name:
+        try:
+            session = await client.session(name, create=False)
+            await session.close()
+        except NotReachable:
+            raise
+        except ChronicledError as error:
+            printing.error(error.detail)
+            code = code or exit_code_of(error)
+            continue
+        if options.json:
+            printing.json_line(await session.show())
+    return code

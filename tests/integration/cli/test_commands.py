@@ -141,6 +141,16 @@ def test_an_output_is_had_again(commands: Commands) -> None:
     assert commands.run("output", "--session", "again", said).returncode == 2
 
 
+def test_several_sessions_are_closed_at_once(commands: Commands) -> None:
+    """Each that can be is closed; one that cannot is named, and decides the exit code."""
+    for name in ("one", "two"):
+        commands.run("session", "create", name)
+    done = commands.run("session", "close", "one", "nobody", "two")
+    assert (done.returncode, b"nobody" in done.stderr) == (4, True), done
+    for name in ("one", "two"):
+        assert commands.json_lines("session", "show", name, "--json")[0]["status"] == "closed"
+
+
 def test_sessions_are_listed_and_kept_alive(commands: Commands) -> None:
     """`ls --open` leaves out what is closed; `keep-alive` stands in the record, and a closed session refuses it."""
     for name in ("kept", "left"):
