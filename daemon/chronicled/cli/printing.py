@@ -56,6 +56,8 @@ def colored(text: str, color: str) -> str:
 def event_line(event: Event) -> str:
     """Return an event for a person: position, time, session, kind, and the beginning of its payload."""
     payload = _telling(event)
+    if event.opaque is not None:
+        payload = f"[{event.opaque}] {payload}"
     kind = colored(f"{event.category[:3]} {event.kind:<20}", COLORS[event.category])
     # A payload may hold anything; on a terminal only printable characters get through.
     shown = "".join(each if each.isprintable() else "\ufffd" for each in payload[:PREVIEW_CHARACTERS])

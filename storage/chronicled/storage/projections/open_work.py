@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chronicled.events.envelope import Event
+from chronicled.events.envelope import LIFECYCLE, Event
 from chronicled.events.lanes import SessionFold
 from chronicled.events.registry import Registry
 from chronicled.events.worker_log import SessionKey
@@ -196,5 +196,10 @@ def _events(fold: SessionFold) -> Iterable[Event]:
 
 
 def _fingerprint(registry: Registry) -> str:
-    kinds = sorted(f"{spec.category} {spec.kind} {spec.version} {spec.runnable} {spec.terminal}" for spec in registry)
-    return hashlib.sha256("\n".join(kinds).encode()).hexdigest()[:16]
+    # Versions count only where a newer one holds a session: what else a kind's next version brings, no fold looks at.
+    kinds = {
+        f"{spec.category} {spec.kind} {spec.version * (spec.category == LIFECYCLE)} {spec.runnable} {spec.terminal}"
+        + "".join(f" {kind} {version}" for kind, version in spec.becomes)
+        for spec in registry
+    }
+    return hashlib.sha256("\n".join(sorted(kinds)).encode()).hexdigest()[:16]
