@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from chronicled.events.errors import UnitBroken
+from chronicled.runtimes.carrier.place import remove_tree
 from chronicled.runtimes.carrier.recipe import ARCHITECTURES
 from chronicled.runtimes.delivery.delivery import Delivery, UnitParcel
 from chronicled.runtimes.delivery.target import Target, carried_target, own_target
@@ -156,3 +157,14 @@ def test_the_tree_of_sandboxes_has_ours_apart_from_the_units(site: Path, tmp_pat
     assert "evil" not in (Path(tree.site) / "msgspec" / "__init__.py").read_text()
     assert (Path(tree.units) / "alpha_unit" / "data" / "words.txt").read_text() == "w"
     assert not list(Path(tree.site).rglob("aiohttp*"))
+
+
+def test_a_tree_that_was_taken_away_is_made_again(site: Path, tmp_path: Path) -> None:
+    """The next sandbox of a daemon that runs for long starts all the same."""
+    install(site, "alpha-unit", ALPHA)
+    delivery = Delivery(str(tmp_path / "trees"), [parcel("alpha-unit")])
+    first = delivery.tree()
+    remove_tree(Path(first.site).parent)
+    assert not Path(first.site).exists()
+    assert delivery.tree() == first
+    assert Path(first.site).is_dir()

@@ -108,7 +108,8 @@ class Delivery:
             UnitBroken: as `contents`.
             OSError: they cannot be made.
         """
-        if self._tree is None:
+        # Somebody may have cleaned up.
+        if self._tree is None or not os.path.isdir(self._tree.site):
             target = own_target()
             ours = closure(UNIT_ROOTS) | _read(_distribution_files("msgspec", target))
             contents = {f"{SITE}/{path}": data for path, data in ours.items()}
