@@ -13,10 +13,12 @@ from chronicled.client import Client, connect
 from chronicled.events.errors import InvalidRequest, Unavailable
 from chronicled.events.versions import CURRENT, Versions
 
-__all__ = ["RECONNECT_SECONDS", "add_connection", "client_command", "token_of", "with_client"]
+__all__ = ["RECONNECT_SECONDS", "STARTING_SECONDS", "add_connection", "client_command", "token_of", "with_client"]
 
 RECONNECT_SECONDS: Final = 30.0
 """How long a daemon that was there may stay away."""
+STARTING_SECONDS: Final = 2.0
+"""How long one that was just started may take: `chronicled serve &`, and then the next line of a script."""
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -72,13 +74,13 @@ def client_command(
 
     async def patiently(client: Client, options: argparse.Namespace) -> int:
         with contextlib.suppress(Unavailable):
-            # Who is not there at all is told so at once.
-            await client.until_ready()
+            # Who is not there at all is told so now, and not after all the patience.
+            await client.until_ready(STARTING_SECONDS)
         return await job(client, options)
 
     def execute(options: argparse.Namespace) -> int:
         if not patient:
-            return with_client(options, lambda client: job(client, options))
+            return with_client(options, lambda client: job(client, options), retry_seconds=STARTING_SECONDS)
         return with_client(options, lambda client: patiently(client, options), retry_seconds=RECONNECT_SECONDS)
 
     return execute

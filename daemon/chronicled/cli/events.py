@@ -6,7 +6,7 @@ import argparse
 import contextlib
 
 from chronicled.cli import printing
-from chronicled.cli.connection import add_connection, with_client
+from chronicled.cli.connection import RECONNECT_SECONDS, STARTING_SECONDS, add_connection, with_client
 from chronicled.client import Client
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Event
@@ -44,7 +44,7 @@ def execute(options: argparse.Namespace) -> int:
     versions = Versions.parse(",".join(options.versions)) if options.versions else Versions()
     if options.data is not None:
         return _print_file(options, versions)
-    retry_seconds = 30.0 if options.follow else 0.0
+    retry_seconds = RECONNECT_SECONDS if options.follow else STARTING_SECONDS
     return with_client(options, lambda client: _print(client, options), retry_seconds=retry_seconds, versions=versions)
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 
 from chronicled.cli import printing
-from chronicled.cli.connection import RECONNECT_SECONDS, add_connection, with_client
+from chronicled.cli.connection import RECONNECT_SECONDS, STARTING_SECONDS, add_connection, with_client
 from chronicled.cli.exit_code import ACTION_FAILED, CANCELLED, KILLED, OK, OURS, TIMEOUT, exit_code_of
 from chronicled.cli.keyboard import forward, hint
 from chronicled.cli.session import asked, pairs, seconds
@@ -58,7 +58,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 async def _run(client: Client, options: argparse.Namespace) -> int:
-    await client.until_ready(seconds=2.0)
+    await client.until_ready(STARTING_SECONDS)
     command = options.command[0] if len(options.command) == 1 else shlex.join(options.command)
     given = asked(options.sandbox)
     session = await client.session(options.session, runtime=options.runtime, image=options.image, sandbox=given)

@@ -10,10 +10,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from tests.integration.cli.conftest import BIN, END_SECONDS_MAX, Commands, line_of
+
+from chronicled.cli.connection import STARTING_SECONDS
 
 NO_DAEMON = [
     ["session", "ls"],
@@ -49,8 +52,10 @@ USAGE = [
 
 @pytest.mark.parametrize("arguments", NO_DAEMON, ids=" ".join)
 def test_without_a_daemon_the_exit_code_is_3(commands: Commands, tmp_path: Path, arguments: list[str]) -> None:
-    """One sentence says where nobody answered and what to do."""
+    """One sentence says where nobody answered and what to do, once a daemon that starts would have been there."""
+    begin = time.monotonic()
     done = commands.run(*arguments, environment={"CHRONICLED_SOCKET": str(tmp_path / "none")})
+    assert time.monotonic() - begin >= STARTING_SECONDS
     assert done.returncode == 3
     assert done.stdout == b""
     assert b"chronicled serve" in done.stderr
