@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.integration.network.place import open_place
 
-from chronicled.runtimes.docker import egress_connection, egress_dial
-from chronicled.runtimes.docker.egress_hello import Greeting
+from chronicled.runtimes.docker import egress_dial
+from chronicled.runtimes.docker.egress_hello import Greeting, GreetingReader
 from chronicled.runtimes.docker.egress_rules import Rules
 
 
@@ -17,7 +17,7 @@ def anything(*_: object) -> bool:
     return True
 
 
-def no_tls(_: bytes) -> Greeting:
+def no_tls(*_: object) -> Greeting:
     """See no TLS anywhere."""
     return Greeting.OTHER
 
@@ -50,6 +50,6 @@ async def test_without_the_look_into_tls_another_name_goes_out(tmp_path: Path, m
         ask = f"curl -sSk --connect-to ::allowed.example:{place.internet.port} https://evil.example/"
         await shell.run(ask)
         assert not any(b"evil.example" in data for data in place.internet.received)
-        monkeypatch.setattr(egress_connection, "read_greeting", no_tls)
+        monkeypatch.setattr(GreetingReader, "feed", no_tls)
         await shell.run(ask)
         assert any(b"evil.example" in data for data in place.internet.received)
