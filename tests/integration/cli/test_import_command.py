@@ -32,8 +32,13 @@ sys.exit(code)
 
 def command(*arguments: str | Path, program: tuple[str, ...] = PROGRAM) -> subprocess.CompletedProcess[str]:
     """Run the verb."""
+    return migrate("import", *arguments, program=program)
+
+
+def migrate(verb: str, *arguments: str | Path, program: tuple[str, ...] = PROGRAM) -> subprocess.CompletedProcess[str]:
+    """Run another verb."""
     return subprocess.run(
-        [sys.executable, *program, "migrate", "import", *map(str, arguments)],
+        [sys.executable, *program, "migrate", verb, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=SECONDS_MAX,
@@ -109,3 +114,43 @@ def test_what_it_never_does(conversation: Path, tmp_path: Path) -> None:
     assert not [path for path in seen["opened"] if path.endswith((".pkl", "secret.json"))]
     assert not seen["done"]
     assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize("verb", ["import", "rewrite", "export"])
+def test_what_a_newer_version_keeps_is_refused_by_name(verb: str, conversation: Path, tmp_path: Path) -> None:
+    """Where blobs, or anything beside the log, are of a format that is not known here, nothing is read or written."""
+    data = tmp_path / "data"
+    arguments: dict[str, list[str | Path]] = {
+        "import": [conversation, "--data", data, "--session", "another"],
+        "rewrite": [data, tmp_path / "new"],
+        "export": ["conversation", "--format", "jsonl", "--data", data],
+    }
+    assert command(conversation, "--data", data).returncode == 0
+    formats = json.loads((data / "formats.json").read_text())
+    (data / "formats.json").write_text(json.dumps({"formats": formats["formats"] | {"blobs": 9}}))
+    before = (data / "log.sqlite").read_bytes()
+    done = migrate(verb, *arguments[verb])
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "'blobs'" in done.stderr
+    assert (data / "log.sqlite").read_bytes() == before
+    # Negative control: in the format that is known, it is done.
+    (data / "formats.json").write_text(json.dumps(formats))
+    assert migrate(verb, *arguments[verb]).returncode == 0
+
+
+def test_nothing_is_imported_where_a_log_is_being_written_anew(conversation: Path, tmp_path: Path) -> None:
+    """What an interrupted rewrite left is thrown away by the next one: an import into it would be lost."""
+    data = tmp_path / "data.rewriting"
+    data.mkdir()
+    (data / "rewriting.json").write_text("{}")
+    done = command(conversation, "--data", data)
+    assert (done.returncode, "written anew" in done.stderr) == (4, True)
+    assert not (data / "log.sqlite").exists()
+
+
+@pytest.mark.parametrize("options", [["--tenant", "_system"], ["--session", "_x"]])
+def test_reserved_names_are_refused(options: list[str], conversation: Path, tmp_path: Path) -> None:
+    """What the daemon says of itself stands under names that begin with `_`: nobody else's events come there."""
+    done = command(conversation, "--data", tmp_path / "data", *options)
+    assert (done.returncode, "reserved" in done.stderr) == (2, True)
+    assert not (tmp_path / "data").exists()

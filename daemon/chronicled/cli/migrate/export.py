@@ -50,6 +50,7 @@ def export(options: argparse.Namespace) -> int:
     """Write the export to the file or standard output, and sum up on standard error."""
     from chronicled.daemon.core_dumps import forbid_core_dumps
     from chronicled.daemon.locations import data_directory
+    from chronicled.daemon.stores import STORES
     from chronicled.daemon.units.loading import load_units
     from chronicled.events.ids import check_name
     from chronicled.events.rule_redaction import RuleRedaction
@@ -57,6 +58,7 @@ def export(options: argparse.Namespace) -> int:
     from chronicled.migrations.vocabulary import vocabulary
     from chronicled.storage.exports.log_chronicle import LogChronicle
     from chronicled.storage.exports.target import batches, write_file
+    from chronicled.storage.formats import bring_formats
 
     if options.after < 0:
         raise InvalidRequest("--after is a position: 0 or more.")
@@ -68,6 +70,7 @@ def export(options: argparse.Namespace) -> int:
     data = Path(options.data or data_directory(os.environ))
     session = check_name(options.session, "session")
     tenant = check_name(options.tenant, "tenant")
+    bring_formats(data, STORES, dry_run=True)  # refuses what a newer version keeps beside the log
     with LogChronicle(data, tenant, session, words.registry, words.chain, options.after, rules) as chronicle:
         tally = Tally(options.format, session, chronicle.head)
         pieces = write(chronicle, tally)

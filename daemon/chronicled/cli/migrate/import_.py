@@ -61,8 +61,9 @@ def import_sessions(options: argparse.Namespace) -> int:
 async def _import(options: argparse.Namespace, report: IO[bytes] | None) -> int:
     from chronicled.daemon.instance import load_instance
     from chronicled.daemon.locations import data_directory, make_private
+    from chronicled.daemon.stores import STORES
     from chronicled.events.codec import Codec
-    from chronicled.events.errors import ImportRefused
+    from chronicled.events.errors import ImportRefused, InvalidName
     from chronicled.events.ids import check_name
     from chronicled.migrations.vocabulary import vocabulary
     from chronicled.storage.imports.destination import open_destination, open_nowhere
@@ -73,6 +74,9 @@ async def _import(options: argparse.Namespace, report: IO[bytes] | None) -> int:
 
     to_utc = utc_reader(options.timezone)
     chosen = ImportOptions(check_name(options.tenant, "tenant"), options.timezone, options.dry_run)
+    for name in filter(None, (options.tenant, options.session)):
+        if name.startswith("_"):
+            raise InvalidName("Names of tenants and sessions that begin with '_' are reserved.")
     data = Path(options.data or data_directory(os.environ))
     format, sources = discover(Path(options.path), options.format)
     if options.session is not None:
@@ -83,7 +87,7 @@ async def _import(options: argparse.Namespace, report: IO[bytes] | None) -> int:
         make_private(str(data))
     words = vocabulary()
     refused = 0
-    async with open_nowhere() if nowhere else open_destination(data) as (store, blobs):
+    async with open_nowhere() if nowhere else open_destination(data, STORES) as (store, blobs):
         if not nowhere:
             load_instance(str(data), fresh=store.head == 0)
         importer = Importer(store, blobs, Codec(words.registry, words.chain), to_utc, _reporter(report))

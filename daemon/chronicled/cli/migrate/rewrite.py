@@ -25,9 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def write_anew(options: argparse.Namespace) -> int:
     """Write the log anew; exit code 1 when blobs that events name were missing or damaged before already."""
-    from chronicled.daemon.stores import CARRIED_NAMES
+    from chronicled.daemon.stores import CARRIED_NAMES, STORES
     from chronicled.daemon.units.loading import load_units
     from chronicled.migrations.vocabulary import vocabulary
+    from chronicled.storage.formats import bring_formats
     from chronicled.storage.rewrite import rewrite
 
     def tell(what: str, done: int, total: int) -> None:
@@ -35,6 +36,7 @@ def write_anew(options: argparse.Namespace) -> int:
 
     old, new = Path(options.old), Path(options.new)
     words = vocabulary(load_units(options.unit).units)
+    bring_formats(old, STORES, dry_run=True)  # refuses what a newer version keeps beside the log
     report = rewrite(old, new, words, CARRIED_NAMES, accept_damage=options.accept_damage, progress=tell)
     printing.progress("")
     if options.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,8 +14,9 @@ from chronicled.events.errors import DataDirectoryBusy, Refused
 from chronicled.events.store import EventStore
 from chronicled.storage.blobs import FileBlobStore
 from chronicled.storage.disk import SystemDisk
+from chronicled.storage.formats import FormatStep, bring_formats
 from chronicled.storage.lock import DirectoryLock
-from chronicled.storage.sqlite import LOG_NAME, SqliteStore
+from chronicled.storage.sqlite import LOG_NAME, SqliteStore, is_being_rewritten
 
 __all__ = ["Destination", "open_destination", "open_nowhere"]
 
@@ -31,13 +32,22 @@ class Destination(NamedTuple):
 
 
 @asynccontextmanager
-async def open_destination(data: Path) -> AsyncGenerator[Destination]:
+async def open_destination(
+    data: Path, stores: Mapping[str, Sequence[FormatStep]] | None = None
+) -> AsyncGenerator[Destination]:
     """Open the log of a data directory, made if there is none, and its blobs; nobody else can open it meanwhile.
+
+    Args:
+        data: The data directory.
+        stores: The formats of what stands beside the log: what is older is brought on, as at a daemon's start. Without
+            them only a directory is opened in which no formats were written down.
 
     Raises:
         DataDirectoryBusy: a daemon has it; it must be stopped first.
-        Refused: the directory cannot be written, or its log is gone and what was derived from it is not.
-        SchemaTooNew, LogCorrupt, StoreFailed: the log cannot be opened.
+        Refused: the directory cannot be written, its log is gone and what was derived from it is not, or a log is being
+            written anew in it.
+        SchemaTooNew: a newer version wrote the log, or what stands beside it; nothing was changed.
+        LogCorrupt, StoreFailed: the log cannot be opened.
     """
     try:
         lock = DirectoryLock(data)
@@ -53,6 +63,10 @@ async def open_destination(data: Path) -> AsyncGenerator[Destination]:
                 f"{data / LOG_NAME} is missing, but what is derived from it is there: restore the log, or import into "
                 "another directory (--data)."
             )
+        if is_being_rewritten(data):
+            raise Refused(f"In {data} a log is being written anew, or that was interrupted: import into another one.")
+        # Before the log is touched: a newer version may keep other things in the blobs' places.
+        await to_thread.run_sync(bring_formats, data, stores or {})
         async with await SqliteStore.open(data / LOG_NAME, lock=lock) as store:
             yield Destination(store, await to_thread.run_sync(FileBlobStore, str(data / "blobs"), SystemDisk()))
 

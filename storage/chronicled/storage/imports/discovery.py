@@ -69,8 +69,8 @@ def discover(path: Path, format: str | None = None) -> tuple[Format, Iterator[So
 
 
 def session_name(proposed: str) -> str:
-    """Return the name of a session that is most like what a source proposes."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", proposed)[:128]
+    """Return the name of a session that is most like what a source proposes; none that begins with `_` (reserved)."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", proposed).lstrip("_")[:128]
     return name if name.strip(".") else "imported"
 
 
