@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.projections.fixtures import CODEC, Writer, everything, facts, fresh_folds, is_over
 
@@ -138,6 +138,7 @@ async def play(steps: list[tuple[str, int]]) -> None:
 
 
 @settings(max_examples=150, deadline=None)
+@example([("started", 0), ("save", 0), ("ended", 0), ("ended_b", 0), ("run", 0)])
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2)), max_size=60))
 def test_a_restart_anywhere_changes_nothing(steps: list[tuple[str, int]]) -> None:
     """Any order of events, saves, restarts and crashes ends in the fold of the whole log."""

@@ -69,6 +69,8 @@ class SessionFold:
         """The newest `sandbox_paused` of a sandbox that was not resumed."""
         self.begun: Event | None = None
         """The newest `generation_started`, over or not: what the image's name stood for is told there."""
+        self.finished: Event | None = None
+        """The `generation_ended` of that one, if it is over."""
         self.secret: Event | None = None
         """The newest `secret_registered`: without the session's secrets nothing of it may be published."""
         self.fence = 0
@@ -198,9 +200,11 @@ class SessionFold:
                 self.sandbox = self.restart = self.paused = None
         elif kind == "generation_started":
             self.generation = self.begun = event
+            self.finished = None
         elif kind == "generation_ended":
             if self.generation is not None and _named(self.generation).generation == _named(event).generation:
                 self.generation = self.restart = self.paused = None
+                self.finished = event
             self._note_loss(event)
         elif kind == "lane_restarted":
             self._note_loss(event)
@@ -245,9 +249,10 @@ class SessionFold:
 
     def standing(self) -> tuple[Event, ...]:
         """Return what was asked of the session or done to its sandbox and still holds, in position order."""
-        known = [
-            event for event in (self.begun, self.pause, self.restart, self.paused, self.secret) if event is not None
-        ]
+        # Without its end the newest generation would be taken for a living one, where that of another came behind it.
+        finished = None if self.finished is self._ended else self.finished
+        standing = (self.begun, finished, self.pause, self.restart, self.paused, self.secret)
+        known = [event for event in standing if event is not None]
         return tuple(sorted(known, key=lambda event: event.position))
 
     def losses(self) -> tuple[Event, ...]:

@@ -49,7 +49,7 @@ class Claim(msgspec.Struct, frozen=True):
     them that never ran has lost the state that it was accepted for."""
     standing: tuple[Event, ...] = ()
     """What still holds of `pause_requested`, `restart_requested`, `sandbox_paused` and `secret_registered`, and the
-    newest `generation_started`, over or not, in position order."""
+    newest `generation_started`, over or not, with its end where that is not among `losses`, in position order."""
     active_time: str = ""
     """When a client last asked for something, or an action ended, as the log tells time; empty when not known."""
 
