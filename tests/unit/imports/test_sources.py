@@ -12,6 +12,7 @@ import pytest
 from tests.unit.imports.conversations import pairs, ran, run, write_files, write_page
 
 from chronicled.events.errors import ImportRefused, InvalidRequest
+from chronicled.storage.imports import json_array
 from chronicled.storage.imports.discovery import discover, session_name
 from chronicled.storage.imports.openhands_folder import OpenHandsFolder
 from chronicled.storage.imports.output_lines import output_lines
@@ -181,6 +182,26 @@ def test_reading_goes_on_behind_a_damaged_item(tmp_path: Path) -> None:
     records = array(tmp_path, f"[{','.join(items)}]".encode())
     assert len(problems(records)) == 1
     assert {"0", "1", "3", "4", "5"} <= set(keys(records))
+
+
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_damage_everywhere_is_read_near_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, lets_go: bool
+) -> None:
+    """What is done is let go of: a decoder looks at all that stands before damage. Negative control: it would here."""
+    if not lets_go:
+        monkeypatch.setattr(json_array, "DONE_CHARACTERS", 1 << 30)
+    places: list[int] = []
+    decode = json.JSONDecoder.raw_decode
+
+    def watched(self: json.JSONDecoder, text: str, at: int = 0) -> Any:
+        places.append(at)
+        return decode(self, text, at)
+
+    monkeypatch.setattr(json.JSONDecoder, "raw_decode", watched)
+    records = array(tmp_path, b"[" + b'{bad},{"action":"run","id":1},' * 8000 + b"{}]")
+    assert len(records) == 16_001
+    assert (max(places) < 2 * (1 << 16)) == lets_go
 
 
 def test_other_forms_of_a_trajectory(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from chronicled.storage.imports.files import RECORD_BYTES_MAX
 __all__ = ["Item", "array_items"]
 
 BLOCK_BYTES: Final = 1 << 20
+DONE_CHARACTERS: Final = 1 << 16
 RESUMES_MAX: Final = 64
 """How many places behind a damaged item are tried before the rest counts as damaged."""
 BETWEEN: Final = re.compile(r"[\s,\x00]*")
@@ -47,6 +48,11 @@ class _Text:
         self.at = 0
         return not self.over
 
+    def forget(self) -> None:
+        """Let go of much that is done: what a decoder says of damage costs as much as stands before it."""
+        if self.at >= DONE_CHARACTERS:
+            self.text, self.at = self.text[self.at :], 0
+
     def skip(self, what: re.Pattern[str]) -> str:
         """Go behind what matches, and return the character there; "" at the end."""
         while True:
@@ -73,6 +79,7 @@ def array_items(stream: BinaryIO) -> Iterator[Item]:
         return
     source.at += 1
     while True:
+        source.forget()
         first = source.skip(BETWEEN)
         if first == "]":
             return
