@@ -31,7 +31,7 @@ async def test_nothing_of_a_body_follows_a_head(daemon: DaemonProcess, session: 
     digest, action = ended["observation"]["payload"]["output_digest"], ended["action"]["id"]
     for path in (f"/v1/sessions/s/blobs/{digest}", f"{ACTIONS}/{action}/output"):
         head = f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-        said = await daemon.raw(head + b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        said = await _said(daemon, head + b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         first, second, body = said.split(b"\r\n\r\n")
         assert b" 200 " in first
         assert b"Content-Length: 300000\r\n" in first + b"\r\n"
