@@ -25,6 +25,17 @@ async def test_head_is_the_head_of_get(daemon: DaemonProcess, session: str, path
     assert head.headers["Content-Length"] == str(len(got.data))
 
 
+async def _said(daemon: DaemonProcess, data: bytes) -> bytes:
+    """Send bytes on one connection and return all that comes until the daemon closes it."""
+    reader, writer = await asyncio.open_unix_connection(str(daemon.socket))
+    try:
+        writer.write(data)
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
 async def test_nothing_of_a_body_follows_a_head(daemon: DaemonProcess, session: str) -> None:
     """A blob's and an output's HEAD tell the size; the next answer on the connection begins right behind it."""
     ended = (await _ran(daemon, BIG)).json
