@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +17,8 @@ from chronicled.storage.imports.source import Record
 __all__ = ["AgentSdkFolder", "is_agent_sdk_folder"]
 
 EVENT: Final = re.compile(r"event-([0-9]{1,18})-([!-~]{1,200})\.json")
+ODD: Final = re.compile(r"event-.*\.json", re.DOTALL)
+"""Named as no release names an event, but as something that was one."""
 STATE: Final = "base_state.json"
 EVENTS: Final = "events"
 
@@ -30,8 +33,8 @@ class AgentSdkFolder:
     """A `Source`: the events of one conversation, in the order of their numbers.
 
     The number stands in the file's name, the event's id too, and that is what other events call it. Numbers may be
-    missing, and two writers may have used one; files of other names (locks, temporary ones) are none of it. What is
-    remembered is a name for each event.
+    missing, and two writers may have used one; files of other names (locks, temporary ones) are none of it. What begins
+    and ends as an event's name, and is none, is a record that says so. What is remembered is a name for each event.
 
     Raises:
         ImportRefused: the folder cannot be read, or is a link.
@@ -66,14 +69,20 @@ class AgentSdkFolder:
         Raises:
             ImportRefused: the folder cannot be read.
         """
+        return islice(self._records(), start, None)
+
+    def _records(self) -> Iterator[Record]:
         with Folder(self._folder / EVENTS) as folder:
             seen: set[str] = set()
-            names = sorted(
-                _Name(int(found[1]), found[2], found[0]) for found in map(EVENT.fullmatch, folder.names()) if found
-            )
-            for name in names[:start]:
-                seen.add(name.id)
-            for name in names[start:]:
+            listed = folder.names()
+            names = sorted(_Name(int(found[1]), found[2], found[0]) for found in map(EVENT.fullmatch, listed) if found)
+            # First of all, so that their places do not change when the conversation goes on.
+            for odd in sorted(name for name in listed if ODD.fullmatch(name) and not EVENT.fullmatch(name)):
+                key = f"@{EVENTS}/{odd.encode('utf-8', 'backslashreplace').decode()}"
+                data, problem = folder.read(odd)
+                problem = problem or "the file is not named as that of an event is"
+                yield Record(key, data or b"", f"{EVENTS}/{odd}", problem=problem)
+            for name in names:
                 # The second of one id is not the event that others name.
                 key = name.id if name.id not in seen else f"{name.number}-{name.id}"
                 seen.add(name.id)
