@@ -97,6 +97,14 @@ def test_a_module_that_belongs_to_no_distribution_comes_alone(site: Path) -> Non
     assert contents(module="loose_unit") == {"loose_unit/__init__.py", "loose_unit/executor.py"}
 
 
+def test_what_an_author_keeps_beside_the_code_stays_at_home(site: Path) -> None:
+    """A project's folder may hold `.env` and its like: no file with a dot in front comes into a sandbox."""
+    (site / "alpha_unit" / ".git").mkdir(parents=True)
+    for name in ("__init__.py", "data.txt", ".env", ".git/config"):
+        (site / "alpha_unit" / name).write_text("")
+    assert contents() == {"alpha_unit/__init__.py", "alpha_unit/data.txt"}
+
+
 def test_what_is_not_installed_is_named_with_who_wants_it(site: Path) -> None:
     """A requirement that is missing is refused by name, and the advice is there."""
     install(site, "alpha-unit", ALPHA, ("not-there-at-all>=2",))

@@ -155,7 +155,8 @@ def _below(folder: Path, relative: str) -> Files:
         folders[:] = sorted(each for each in folders if each != "__pycache__" and not each.startswith("."))
         inside = os.path.relpath(path, folder)
         for name in names:
-            if not name.endswith(".pyc"):
+            # Names with a dot in front are the author's own: settings, credentials (`.env`).
+            if not name.endswith(".pyc") and not name.startswith("."):
                 place = relative if inside == "." else f"{relative}/{inside}"
                 found[f"{place}/{name}"] = Path(path) / name
     return found
