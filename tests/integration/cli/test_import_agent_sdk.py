@@ -12,7 +12,7 @@ import pytest
 from tests.integration.cli.conftest import BIN
 from tests.unit.agent_sdk.records import action, observation
 
-EVENTS = 1200
+EVENTS = 4400
 """Five chunks."""
 
 

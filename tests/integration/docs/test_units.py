@@ -36,7 +36,7 @@ def home() -> Iterator[Path]:
     own = sysconfig.get_path("purelib")
     (site / "_dependencies.pth").write_text(f"import sys; sys.path.append({own!r})\n")
     pip = [str(path / "venv" / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--ignore-installed", str(ROOT)], check=True, timeout=90)
+    subprocess.run([*pip, "--no-deps", "--ignore-installed", str(ROOT)], check=True, timeout=120)
     # pip finds it already there, and so makes no program of it here.
     program = path / "venv" / "bin" / "pytest"
     program.write_text(f"#!{path}/venv/bin/python\nimport pytest\n\nraise SystemExit(pytest.console_main())\n")
