@@ -57,6 +57,22 @@ class Folder:
         finally:
             os.close(descriptor)
 
+    def holds(self, name: str, data: bytes) -> bool:
+        """Tell whether the file of that name holds just these bytes, in fewer calls than reading it takes.
+
+        Whatever else is there, also what cannot be read, is no: `read` says why.
+        """
+        try:
+            descriptor = os.open(name, FLAGS, dir_fd=self._descriptor)
+        except OSError:
+            return False
+        try:
+            return os.read(descriptor, len(data) + 1) == data
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+
     def close(self) -> None:
         """Let go of it."""
         os.close(self._descriptor)

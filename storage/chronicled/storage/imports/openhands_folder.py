@@ -62,11 +62,18 @@ class OpenHandsFolder:
         numbers, pages = self._listed(EVENTS), self._listed(PAGES)
         if numbers is None and pages is None:
             raise ImportRefused(f"{self._folder} has no folder {EVENTS}: it is no conversation of OpenHands.")
-        singles = sorted(int(found[1]) for name in numbers or () if (found := EVENT.fullmatch(name)))
+        singles: list[int] = []
+        odd: list[str] = []
+        for name in numbers or ():
+            if found := EVENT.fullmatch(name):
+                singles.append(int(found[1]))
+            elif ODD.fullmatch(name):
+                odd.append(name)
+        singles.sort()
+        odd.sort()
         paged = sorted(
             _PageName(int(found[1]), int(found[2]), name) for name in pages or () if (found := PAGE.fullmatch(name))
         )
-        odd = sorted(name for name in numbers or () if ODD.fullmatch(name) and not EVENT.fullmatch(name))
         # The names alone are held: a few bytes for each event.
         del numbers, pages
         if odd:
@@ -111,16 +118,19 @@ class OpenHandsFolder:
                     while names and names[-1].start <= number:
                         name = names.pop()
                         heapq.heappush(held, (name.end, name.name, self._page(pages, name)))
+                    if len(held) == 1 and (found := held[0][2].events.get(number)) is not None:
+                        # Nearly always in the page alone, or in both and the same; and it is decoded already.
+                        key = str(number)
+                        if not has_file:
+                            yield Record(key, found[0], held[0][2].place, found[1])
+                            continue
+                        if events is not None and events.holds(f"{key}.json", found[0]):
+                            yield Record(key, found[0], f"{EVENTS}/{key}.json", found[1])
+                            continue
                     file = _single(events, number) if has_file and events is not None else None
                     if not held:
                         if file is not None:
                             yield file
-                        continue
-                    if file is None and len(held) == 1:
-                        page = held[0][2]
-                        if number in page.events:
-                            data, value = page.events[number]
-                            yield Record(str(number), data, page.place, value)
                         continue
                     yield from _one(number, file, [page for _, _, page in held if number in page.events])
                 while held:
