@@ -133,7 +133,8 @@ class SqliteStore(LogStore):
     async def read(self, after: int, limit: int, where: Filter | None = None) -> Page:
         """Return one page; see `EventStore.read`.
 
-        A page ends early after 4 MiB of payload or, under a filter by more than the session, 10,000 events looked at.
+        A page ends early after 4 MiB of payload or, under a filter by more than the session, 10,000 events looked at;
+        stretches of the log in which nothing can be wanted, as the counts of segments tell, are not looked at.
         """
         limit = self._checked(after, limit)
         return await self._ask(self._reader.page, self.head, after, limit, where or Filter())

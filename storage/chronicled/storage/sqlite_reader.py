@@ -21,7 +21,7 @@ from chronicled.storage.event_row import (
     label_of,
 )
 from chronicled.storage.record import CATEGORY_NUMBERS
-from chronicled.storage.wanted import SCAN_EVENTS_MAX, WantedRows
+from chronicled.storage.wanted import WantedRows, WantedSessionRows, sequence_behind
 
 __all__ = ["SqliteReader", "read_failure"]
 
@@ -35,11 +35,11 @@ SESSION_NUMBER: Final = (
     "SELECT session.number FROM tenant JOIN session ON session.tenant = tenant.number"
     " WHERE tenant.name = ? AND session.name = ?"
 )
+SESSION_NUMBERS: Final = SESSION_NUMBER.replace("session.number", "session.number, session.tenant", 1)
 NAME: Final = (
     "SELECT tenant.name, session.name FROM session JOIN tenant ON tenant.number = session.tenant"
     " WHERE session.number = ?"
 )
-POSITION_AT: Final = "SELECT position FROM event WHERE session = ? AND sequence = ?"
 
 
 def read_failure(error: sqlite3.Error) -> ChronicledError:
@@ -79,22 +79,21 @@ class SqliteReader:
         tests: str,
         values: list[Any],
     ) -> Page:
-        found = connection.execute(SESSION_NUMBER, (where.tenant, where.session)).fetchone()
+        found = connection.execute(SESSION_NUMBERS, (where.tenant, where.session)).fetchone()
         if found is None:
             return Page((), head, True)
-        (session,) = found
-        first = _first_sequence(connection, session, after)
-        last = head
+        session, tenant = found
         if tests:
-            end = connection.execute(POSITION_AT, (session, first + SCAN_EVENTS_MAX - 1)).fetchone()
-            last = head if end is None else min(head, end[0])
+            wanted = WantedSessionRows(connection, EVENT_COLUMNS, tests, values, session, tenant)
+            rows = islice(wanted.behind(after, head), limit)
+            return self._collect(connection, rows, head, lambda: wanted.reached, limit)
+        first = sequence_behind(connection, session, after)
         sql = (
             f"SELECT {EVENT_COLUMNS} FROM event WHERE session = ? AND sequence >= ? AND position <= ?"
-            f"{tests.format('event')}"
             " ORDER BY sequence LIMIT ?"
         )
-        cursor = connection.execute(sql, (session, first, last, *values, limit))
-        return self._collect(connection, cursor, head, lambda: last, limit)
+        cursor = connection.execute(sql, (session, first, head, limit))
+        return self._collect(connection, cursor, head, lambda: head, limit)
 
     def by_id(self, connection: sqlite3.Connection, tenant: str, id: bytes) -> Event | None:
         """Return the event of that id."""
@@ -191,21 +190,3 @@ class SqliteReader:
             name = connection.execute(NAME, (number,)).fetchone()
             self._names[number] = name
         return name
-
-
-def _first_sequence(connection: sqlite3.Connection, session: int, after: int) -> int:
-    """Find by halving the first sequence of the session that lies behind position `after`.
-
-    Sequences rise with positions, and each step is one look into the index on (session, sequence), which holds the
-    position too: this spares an index on (session, position).
-    """
-    (newest,) = connection.execute("SELECT max(sequence) FROM event WHERE session = ?", (session,)).fetchone()
-    low, high = 0, newest + 1
-    while low < high:
-        middle = (low + high) // 2
-        (position,) = connection.execute(POSITION_AT, (session, middle)).fetchone()
-        if position <= after:
-            low = middle + 1
-        else:
-            high = middle
-    return low

@@ -35,13 +35,21 @@ FILTERS = (
     Filter(tenant="other"),
     Filter(tenant="other", kinds=frozenset({"run"})),
     Filter(tenant="nobody"),
+    Filter(tenant="default", session="s", kinds=frozenset({"session_claimed"})),
+    Filter(tenant="default", session="s", kinds=frozenset({"run"}), categories=frozenset({"action"})),
+    Filter(tenant="default", session="s", kinds=frozenset({"progress", "session_created"})),
+    Filter(tenant="default", session="t", categories=frozenset({"lifecycle"})),
+    Filter(tenant="default", session="t", sources=frozenset({"worker"})),
+    Filter(tenant="default", session="t", kinds=frozenset({"nobody_knows"})),
+    Filter(tenant="other", session="s", categories=frozenset({"lifecycle"})),
+    Filter(tenant="other", session="t", categories=frozenset({"lifecycle"})),
 )
 
 
 async def read_all(store: SqliteStore, where: Filter, limit: int, after: int = 0) -> tuple[list[Event], int]:
     """Return every wanted event behind a position, and how many pages it took."""
     events: list[Event] = []
-    for pages in range(1, 1000):
+    for pages in range(1, 20_000):
         page = await store.read(after, limit, where)
         assert len(page.events) <= limit
         assert page.next > after or page.at_end
@@ -53,16 +61,18 @@ async def read_all(store: SqliteStore, where: Filter, limit: int, after: int = 0
 
 
 async def fill(path: Path, batches: int = 60) -> list[Event]:
-    """Write a log with frequent and rare events of two tenants; return all of it."""
+    """Write a log with frequent and rare events of two tenants, one with two sessions; return all of it."""
     randomness = random.Random(7)
     makers = [DraftMaker("default"), DraftMaker("other")]
     async with await SqliteStore.open(path) as store:
         for maker in makers:
             await store.append(maker.create("s"))
+        await store.append(makers[0].create("t"))
         for _ in range(batches):
-            drafts = [makers[0].action("s", "make") for _ in range(randomness.randint(150, 500))]
+            mostly = randomness.choice(("sssst", "tttts", "s", "t"))
+            drafts = [makers[0].action(randomness.choice(mostly), "make") for _ in range(randomness.randint(150, 500))]
             drafts += [makers[1].action("s", "rare") for _ in range(randomness.choice((0, 0, 0, 1, 3)))]
-            drafts += [makers[0].claimed("s") for _ in range(randomness.choice((0, 0, 0, 1)))]
+            drafts += [makers[0].claimed(randomness.choice("st")) for _ in range(randomness.choice((0, 0, 1, 9)))]
             drafts += [makers[0].progress("s", drafts[0].id) for _ in range(randomness.choice((0, 0, 120)))]
             randomness.shuffle(drafts)
             for maker in makers:
@@ -112,8 +122,12 @@ async def test_a_log_taken_back_is_what_the_former_program_wrote(tmp_path: Path)
     assert schemas[0] == schemas[1]
 
 
-async def test_a_filter_finds_by_the_counts_what_it_admits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("looked_at_max", [wanted.SCAN_EVENTS_MAX, 700, 90])
+async def test_a_filter_finds_by_the_counts_what_it_admits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at_max: int
+) -> None:
     """Page by page, of any size and from anywhere, what comes is exactly what the filter admits, in order."""
+    monkeypatch.setattr(wanted, "SCAN_EVENTS_MAX", looked_at_max)
     path = tmp_path / LOG_NAME
     everything = await fill(path)
     async with await SqliteStore.open(path) as store:
@@ -123,8 +137,12 @@ async def test_a_filter_finds_by_the_counts_what_it_admits(tmp_path: Path) -> No
                 assert found == [event for event in everything if event.position > after and where.admits(event)]
 
 
-async def test_a_reader_with_an_older_head_gets_to_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("looked_at_max", [wanted.SCAN_EVENTS_MAX, 300])
+async def test_a_reader_with_an_older_head_gets_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at_max: int
+) -> None:
     """Whatever the log has counted since, a reader is given what lies before its head, and no more, and gets there."""
+    monkeypatch.setattr(wanted, "SCAN_EVENTS_MAX", looked_at_max)
     path = tmp_path / LOG_NAME
     everything = await fill(path)
     reader = SqliteReader()
@@ -173,6 +191,43 @@ async def test_what_is_rare_is_one_page_away(tmp_path: Path, monkeypatch: pytest
 
         monkeypatch.setattr(wanted, "segments_counted", none)
         assert (await read_all(store, where, 10))[1] == 5
+
+
+async def test_what_is_rare_in_a_session_is_one_page_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is within one long session, beside another one; without the counts it takes a page for each 10,000."""
+    path = tmp_path / LOG_NAME
+    maker = DraftMaker()
+    async with await SqliteStore.open(path) as store:
+        for session in "st":
+            await store.append(maker.create(session))
+        for _ in range(90):
+            await store.append(Append(tuple(maker.action("sst"[number % 3]) for number in range(500))))
+        await store.append(Append((maker.claimed("s"),)))
+        await store.append(Append((maker.claimed("t"),)))
+        where = Filter(tenant="default", session="s", kinds=frozenset({"session_claimed", "session_created"}))
+        found, pages = await read_all(store, where, 10)
+        assert ([event.kind for event in found], pages) == (["session_created", "session_claimed"], 1)
+
+        def none(_connection: sqlite3.Connection) -> int:
+            return 0
+
+        monkeypatch.setattr(wanted, "segments_counted", none)
+        assert await read_all(store, where, 10) == (found, 4)
+
+
+async def test_what_is_rare_in_a_session_and_frequent_beside_it_is_looked_for_within_bounds(tmp_path: Path) -> None:
+    """Where counts cannot tell whose events there are, a page still looks at no more than 10,000 of the session."""
+    path = tmp_path / LOG_NAME
+    maker = DraftMaker()
+    async with await SqliteStore.open(path) as store:
+        for session in "st":
+            await store.append(maker.create(session))
+        for _ in range(90):
+            drafts = [maker.action("s") for _ in range(333)] + [maker.claimed("t") for _ in range(167)]
+            await store.append(Append(tuple(drafts)))
+        await store.append(Append((maker.claimed("s"),)))
+        found, pages = await read_all(store, Filter("default", "s", frozenset({"session_claimed"})), 10)
+        assert ([event.position for event in found], pages) == ([store.head], 3)
 
 
 async def test_the_writer_counts_each_segment_once(tmp_path: Path) -> None:
