@@ -44,6 +44,8 @@ class OwnEngine(Engine):
         super().__init__(architecture, f"unix://{directory}/docker.sock")
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
+        self.handed: tuple[int, ...] = ()
+        """Descriptors that it gets from this process."""
         self._configuration = dict(configuration)
         self.configure({})
 
@@ -68,6 +70,7 @@ class OwnEngine(Engine):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self.handed,
             )
         deadline = time.monotonic() + _UP_SECONDS
         while not self.answers:

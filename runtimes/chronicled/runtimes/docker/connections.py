@@ -7,7 +7,6 @@ never queue behind waits. Connections are not kept between calls, so that a rest
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from chronicled.events.errors import ConfigurationError
+from chronicled.runtimes.docker import engine_tls
 from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
 
 if TYPE_CHECKING:
@@ -63,13 +63,14 @@ class Connections:
 
     def __init__(self, host: str = "", tls_directory: str = "") -> None:
         self.address = address(host, os.environ)
-        if not tls_directory and os.environ.get("DOCKER_TLS_VERIFY"):
-            tls_directory = os.environ.get("DOCKER_CERT_PATH", "")
-        self._tls_directory = tls_directory
+        self._tls_directory = engine_tls.files_of(tls_directory, os.environ)
         self.call_seconds = CALL_SECONDS
         """How long it may take over what it answers from memory, or by sending a signal."""
         self._calls: aiodocker.Docker | None = None
         self._waits: aiodocker.Docker | None = None
+        self._former: list[aiodocker.Docker] = []
+        """Those with certificates that have been changed since: what is open over them goes on."""
+        self._stamp: engine_tls.Stamp = ()
         self._opening = anyio.Lock()
         self.losses: int = 0
         """How often it was found not to answer."""
@@ -81,7 +82,8 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
-        clients, self._calls, self._waits = (self._calls, self._waits), None, None
+        clients, self._former = (self._calls, self._waits, *self._former), []
+        self._calls = self._waits = None
         for client in clients:
             if client is not None:
                 await client.close()
@@ -145,16 +147,30 @@ class Connections:
                 return await ask(await self.client_for(waits=waits))
         except aiodocker.DockerError as error:
             if error.status != _UNREACHABLE_STATUS:
-                raise EngineRefused(_sentence(error.message), engine_status=error.status) from None
-            self.losses += 1
-            raise EngineUnreachable(f"The engine could not be asked to {what}: {error.message}") from None
+                raise EngineRefused(self._said(error), engine_status=error.status) from None
+            raise self._lost(what, error, error.message) from None
         except TimeoutError:
             self.losses += 1
             raise EngineUnreachable(f"The engine did not {what} within {seconds:g} s.") from None
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
             # Cut off in the middle of an answer, or an answer that is none.
-            self.losses += 1
-            raise EngineUnreachable(f"The engine could not be asked to {what}: {error!r}") from None
+            raise self._lost(what, error, repr(error)) from None
+
+    def _said(self, error: aiodocker.DockerError) -> str:
+        told = _sentence(error.message)
+        if not self.local and not self._tls_directory and "HTTPS server" in told:
+            told += " (docker.tls_directory, or DOCKER_TLS_VERIFY with DOCKER_CERT_PATH)"
+        return told
+
+    def _lost(self, what: str, error: BaseException, told: str) -> EngineUnreachable:
+        self.losses += 1
+        if self._tls_directory and (trouble := engine_tls.trouble_of(error, self._tls_directory)):
+            told = trouble
+            if self._stamp != engine_tls.stamp_of(self._tls_directory):
+                # The next call looks at the files again.
+                self._former += [client for client in (self._calls, self._waits) if client is not None]
+                self._calls = self._waits = None
+        return EngineUnreachable(f"The engine could not be asked to {what}: {_sentence(told)}")
 
     async def client(self) -> aiodocker.Docker:
         """Return a client for long calls, such as pulls; it stays the engine's: do not close it."""
@@ -164,7 +180,7 @@ class Connections:
         """Return the client for calls, or for what waits long.
 
         Raises:
-            OSError: what TLS needs cannot be read.
+            OSError: what TLS needs cannot be used.
         """
         async with self._opening:
             client = self._waits if waits else self._calls
@@ -189,15 +205,10 @@ class Connections:
         if not self._tls_directory:
             connector = aiohttp.TCPConnector(limit=limit, force_close=True)
             return aiodocker.Docker(self.address, connector=connector, timeout=timeout)
-        context = await anyio.to_thread.run_sync(_tls, self._tls_directory)
+        self._stamp = engine_tls.stamp_of(self._tls_directory)
+        context = await anyio.to_thread.run_sync(engine_tls.context_of, self._tls_directory)
         connector = aiohttp.TCPConnector(limit=limit, force_close=True, ssl=context)
         return aiodocker.Docker(f"https://{self.address.removeprefix('tcp://')}", connector=connector, timeout=timeout)
-
-
-def _tls(directory: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=os.path.join(directory, "ca.pem"))
-    context.load_cert_chain(os.path.join(directory, "cert.pem"), os.path.join(directory, "key.pem"))
-    return context
 
 
 def _sentence(message: str) -> str:
