@@ -164,7 +164,11 @@ class ProcessRuntime(RuntimeDefaults):
         folder = self._folder(sandbox)
         # Where nobody holds the lock here, what has its name lives for another instance: this folder is a copy.
         if await anyio.to_thread.run_sync(process_proof.is_locked, folder):
-            for process, generation in await anyio.to_thread.run_sync(process_proof.find_reapers, sandbox):
+            reapers = await anyio.to_thread.run_sync(process_proof.find_reapers, sandbox)
+            # All of them first: the end of each is proven by a lock that they share.
+            for process, _ in reapers:
+                process_tree.send(process, signal.SIGTERM)
+            for process, generation in reapers:
                 await ProcessSandbox(folder, generation, process).kill()
         if await anyio.to_thread.run_sync(process_proof.is_locked, folder):
             raise SandboxUnreachable(f"sandbox {sandbox} is not known any more, but cannot be proven dead")

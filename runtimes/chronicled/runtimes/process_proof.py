@@ -85,13 +85,20 @@ def last_words(folder: str) -> tuple[str, int]:
 
 
 def find_reapers(sandbox: str) -> list[tuple[Process, str]]:
-    """Return the sandbox's reapers, server and lane reapers with their generation, as their command lines say."""
-    found: list[tuple[Process, str]] = []
+    """Return the outermost of the sandbox's processes with their generation, as their command lines say.
+
+    That is its reaper, or what the reaper has left behind: its server and lane reapers have the same command line.
+    """
+    found: dict[int, tuple[Process, str]] = {}
+    parents: dict[int, int] = {}
     for process in _processes():
         words = _read(process, "cmdline").split(b"\0")
         if len(words) >= 6 and os.path.basename(words[-4]) == _BOOTSTRAP_NAME and words[-3] == os.fsencode(sandbox):
-            found.append((process, os.fsdecode(words[-2])))
-    return found
+            known = process_tree.identify(process[0])
+            found[process[0]] = process, os.fsdecode(words[-2])
+            parents[process[0]] = known[1] if known is not None else 0
+    # Not by their numbers, which begin anew from time to time: the youngest may have the lowest.
+    return [each for pid, each in found.items() if parents[pid] not in found]
 
 
 def kill_marked(generation: str) -> int:

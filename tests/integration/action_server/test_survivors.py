@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.integration.action_server.nasty import HOP, NASTY
 
 from chronicled.events.outcome import Effects, Outcome
+from chronicled.runtimes import process_proof
 from chronicled.runtimes.action_server import frames, process_tree
 from chronicled.runtimes.action_server.process_tree import Process
 from chronicled.runtimes.process import ProcessRuntime, ProcessSandbox
@@ -169,15 +171,71 @@ async def test_cancel_while_waiting_for_its_lane_has_no_effects(worker: FrameWor
     assert (await worker.run("ls"))[1] == b""
 
 
+@pytest.mark.parametrize("order", ["youngest first", "oldest first"])
+async def test_a_sandbox_is_removed_whatever_its_numbers_are(
+    worker: FrameWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """Where process numbers begin anew, a lane's reaper can have a lower one than the reaper: removing takes no time.
+
+    Nor where the youngest of them have been stopped.
+    """
+    _, output = await worker.run("sleep 600 & echo $PPID")
+    os.kill(int(output.split()[-1]), signal.SIGSTOP)
+    listed = os.listdir
+
+    def ordered(path: str) -> list[str]:
+        names = listed(path)
+        numbers = sorted(map(int, filter(str.isdigit, names)), reverse=order == "youngest first")
+        return [str(number) for number in numbers] if path == "/proc" else names
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", ordered)
+        assert len(process_proof.find_reapers(worker.spec.sandbox)) == 1
+        async with asyncio.timeout(10):
+            await ProcessRuntime(str(tmp_path / "sandboxes")).remove(worker.spec.sandbox)
+    assert living(tmp_path) == {}
+
+
+GOES_ON = {
+    "between programs": "trap 'echo no' INT; while :; do sh -c 'echo up; exec sleep 600'; done",
+    "in a loop of builtins": "trap 'echo no' INT; while :; do [ $((++turns)) = 5 ] && echo up; done",
+}
+TRIES = 3
+
+
 @pytest.mark.parametrize("transfer", ["descriptors"], indirect=True)
-async def test_a_shell_that_goes_on_after_its_deadline_is_ended_at_once(worker: FrameWorker) -> None:
-    """A trap on SIGINT does not buy a command time: what it goes on with is over within half a second."""
+@pytest.mark.parametrize("command", GOES_ON.values(), ids=GOES_ON)
+async def test_a_shell_that_goes_on_after_its_deadline_is_ended_at_once(worker: FrameWorker, command: str) -> None:
+    """A trap on SIGINT does not buy a command time: what it goes on with is over within half a second.
+
+    It is cancelled once it runs: a deadline also counts what a shell takes to come up, and an interrupt before the trap
+    is set is simply obeyed.
+    """
     loop = asyncio.get_running_loop()
-    for command in ("trap 'echo no' INT; while :; do sleep 600; done", "trap 'echo no' INT; while :; do :; done"):
+    taken: list[float] = []
+    # A busy machine can make it slower, and nothing can make it faster: the best of a few counts.
+    while len(taken) < TRIES and not any(seconds < 0.5 for seconds in taken):
+        action = await worker.dispatch("run", {"command": command, "on_state_loss": "run"})
+        await worker.until(partial(_says, worker, action, b"up\n"))
         begun = loop.time()
-        result, _ = await worker.run(command, timeout_seconds=DEADLINE_SECONDS, on_state_loss="run")
-        assert (result.outcome, result.state_lost) == (Outcome.TIMEOUT, True)
-        assert loop.time() - begun < DEADLINE_SECONDS + 0.5
-    await worker.run("v=kept", on_state_loss="run")
-    await worker.run("trap 'echo no' INT; sleep 600; sleep 600", timeout_seconds=DEADLINE_SECONDS)
+        await worker.send(frames.Cancel(action=action))
+        result = await worker.result(action)
+        taken.append(loop.time() - begun)
+        assert (result.outcome, result.state_lost) == (Outcome.CANCELLED, True)
+    assert min(taken) < 0.5
+
+
+@pytest.mark.parametrize("transfer", ["descriptors"], indirect=True)
+async def test_a_shell_that_drops_its_command_on_the_second_interrupt_is_kept(worker: FrameWorker) -> None:
+    """Where the trap lets the command end, though one program later, the lane keeps its shell."""
+    await worker.run("v=kept")
+    action = await worker.dispatch("run", {"command": "trap 'echo no' INT; sh -c 'echo up; exec sleep 600'; sleep 600"})
+    await worker.until(partial(_says, worker, action, b"up\n"))
+    await worker.send(frames.Cancel(action=action))
+    result = await worker.result(action)
+    assert (result.outcome, result.state_lost) == (Outcome.CANCELLED, False)
     assert (await worker.run("trap - INT; echo $v"))[1] == b"kept\n"
+
+
+def _says(worker: FrameWorker, action: str, text: bytes) -> bool:
+    return worker.output_path(action).exists() and text in worker.output(action)
