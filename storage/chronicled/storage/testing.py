@@ -135,14 +135,29 @@ class EventStoreContract:
         await store.append(make.create("s"))
         known = make.action("s", request=REQUEST)
         await store.append(Append((known,)))
-        drafts = (known, replace(known, request=OTHER_REQUEST), make.action("s"))
+        ended = make.action("s")
+        await store.append(Append((ended, make.terminal("s", ended.id))))
+        second_end = make.terminal("s", ended.id)
+        drafts = (known, second_end, replace(known, request=OTHER_REQUEST), make.action("s"))
         answers = await asyncio.gather(*(store.append(Append((draft,))) for draft in drafts), return_exceptions=True)
-        again, other, new = answers
+        again, end, other, new = answers
+        assert isinstance(end, ActionEnded)
         assert not isinstance(again, BaseException)
         assert again.repeated
         assert isinstance(other, IdReused)
         assert not isinstance(new, BaseException)
-        assert new.events[0].position == 3
+        assert new.events[0].position == 5
+
+    async def test_an_id_twice_in_one_commit_is_found(self, store: EventStore, make: DraftMaker) -> None:
+        """Two requests under one id side by side, both said to be fresh: one is written, the other is its retry."""
+        await store.append(make.create("s"))
+        same, reused = make.action("s", request=REQUEST), make.action("s", request=REQUEST)
+        drafts = (make.action("s"), same, same, reused, replace(reused, request=OTHER_REQUEST), make.action("s"))
+        answers = await asyncio.gather(*(store.append(Append((draft,))) for draft in drafts), return_exceptions=True)
+        told = [answer.events[0].position for answer in answers if not isinstance(answer, BaseException)]
+        assert told == [2, 3, 3, 4, 5]
+        assert isinstance(answers[4], IdReused)
+        assert store.head == 5
 
     async def test_ids_are_per_tenant(self, store: EventStore, make: DraftMaker) -> None:
         """Two tenants may use one id and one session name without seeing each other."""

@@ -197,7 +197,7 @@ class LogWriter:
         if not whole and len(self._queue) >= HALVED_MIN:
             # With nothing being written, half of it: the other half is judged meanwhile. Else callers who wait for each
             # other's batch fall into step, and disk and loop take turns for ever.
-            events_max = 1 << ((self._queue_events - 1).bit_length() - 1)
+            events_max = min(BATCH_EVENTS_MAX, 1 << ((self._queue_events - 1).bit_length() - 1))
         elif self._queue_events <= BATCH_EVENTS_MAX and self._queue_bytes <= BATCH_BYTES_MAX:
             # All that waits; whoever was cancelled meanwhile is left out, and nothing of it is written.
             everything = [entry for entry in self._queue if not entry.future.done()]

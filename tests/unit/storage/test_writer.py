@@ -3,76 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 import pytest
+from tests.unit.storage.gated import MAKER, append, many, writing
 
 from chronicled.events.clock import SystemClock
 from chronicled.events.errors import SessionNotFound, StorageFull, StoreFailed
-from chronicled.events.ids import SystemRandomness
 from chronicled.events.store import Append, Appended
-from chronicled.storage.medium import Batch, Collision, LogState
-from chronicled.storage.memory import MemoryMedium
-from chronicled.storage.testing_drafts import DraftMaker
-from chronicled.storage.tree import Frontier
-from chronicled.storage.writer import HALVED_MIN, LogWriter
-
-MAKER = DraftMaker()
+from chronicled.storage.medium import Collision
+from chronicled.storage.writer import HALVED_MIN
 
 
-class GatedMedium(MemoryMedium):
-    """A medium whose writes wait until they are let through, or made to fail."""
+class FallingClock(SystemClock):
+    """A clock that somebody sets back a second each time it is read."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.gated = False
-        self._batches: asyncio.Queue[Batch] = asyncio.Queue()
-        self._outcomes: asyncio.Queue[Exception | None] = asyncio.Queue()
+        self.now = 1_700_000_000_000_000
 
-    def let_through(self, failure: Exception | None = None) -> None:
-        """End the next write, or the one that waits."""
-        self._outcomes.put_nowait(failure)
-
-    async def write(self, batch: Batch) -> None:
-        """Wait, then write."""
-        if self.gated:
-            self._batches.put_nowait(batch)
-            failure = await self._outcomes.get()
-            if failure is not None:
-                raise failure
-        await super().write(batch)
-
-    async def next_write(self) -> Batch:
-        """Return the next batch that is given to be written."""
-        async with asyncio.timeout(5):
-            return await self._batches.get()
+    def now_us(self) -> int:
+        """Return an earlier time than before."""
+        self.now -= 1_000_000
+        return self.now
 
 
-@asynccontextmanager
-async def writing() -> AsyncGenerator[tuple[LogWriter, GatedMedium]]:
-    """Give a writer with the session `s`, whose medium waits from now on."""
-    medium = GatedMedium()
-    writer = LogWriter(medium, LogState(0, 0, Frontier(), {}, 0, {}, 0, 0), SystemClock(), SystemRandomness())
-    writer.start()
-    await writer.append(MAKER.create("s"))
-    medium.gated = True
-    try:
-        yield writer, medium
-    finally:
-        medium.gated = False
-        medium.let_through()
-        await writer.aclose()
+class CountedRandomness:
+    """Bytes that are never the same twice, and that can be told."""
 
+    def __init__(self) -> None:
+        self.given = b""
 
-def append(writer: LogWriter, request: Append) -> asyncio.Task[Appended]:
-    """Begin to append."""
-    return asyncio.create_task(writer.append(request))
-
-
-def many(writer: LogWriter, count: int = 2 * HALVED_MIN) -> list[asyncio.Task[Appended]]:
-    """Begin to append so much at once that it makes two batches."""
-    return [append(writer, Append((MAKER.action("s"),))) for _ in range(count)]
+    def bytes(self, count: int) -> bytes:
+        """Return the next bytes."""
+        start = len(self.given)
+        self.given += b"".join(number.to_bytes(4, "big") for number in range(start // 4, (start + count) // 4))
+        return self.given[start:]
 
 
 async def test_the_second_half_is_judged_while_the_first_is_written() -> None:
@@ -143,3 +107,60 @@ async def test_after_a_failed_write_nothing_more_is_acked(failing: int) -> None:
         assert writer.log.head == 1 + acked
         with pytest.raises(StoreFailed):
             await writer.append(Append((MAKER.action("s"),)))
+
+
+async def test_a_batch_judged_on_one_that_found_no_room_leaves_no_gap() -> None:
+    """What was judged on places that the refused batch would have had is judged again, on those that are there."""
+    async with writing() as (writer, medium):
+        tasks = many(writer)
+        for _ in range(2):  # once as it was judged, and once alone
+            await medium.next_write()
+            medium.let_through(StorageFull("full"))
+        await medium.next_write()
+        medium.let_through()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results[:HALVED_MIN]} == {StorageFull}
+        later = [result.events[0].position for result in results[HALVED_MIN:] if isinstance(result, Appended)]
+        assert later == list(range(2, 2 + HALVED_MIN))
+        assert [row.position for row in medium.rows] == list(range(1, 2 + HALVED_MIN))
+        assert [row.sequence for row in medium.rows] == list(range(1 + HALVED_MIN))
+        assert writer.log.head == 1 + HALVED_MIN
+
+
+async def test_all_who_wait_are_told_that_the_log_has_failed() -> None:
+    """Whoever waits in no batch yet gets the failure as well, at once: nobody is left waiting for ever."""
+    async with writing() as (writer, medium):
+        tasks = many(writer)
+        await medium.next_write()
+        await asyncio.sleep(0)
+        tasks += many(writer)
+        await asyncio.sleep(0)
+        told: list[StoreFailed] = []
+        writer.on_failure(told.append)
+        medium.let_through(StoreFailed("EIO"))
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results} == {StoreFailed}
+        assert [error.detail for error in told] == ["EIO"]
+
+
+async def test_times_never_fall_whatever_the_clock_says() -> None:
+    """A clock that is set back leaves events with the time of those before them: order and times agree."""
+    async with writing(clock=FallingClock()) as (writer, medium):
+        medium.gated = False
+        for _ in range(5):
+            await writer.append(Append((MAKER.action("s"), MAKER.action("s"))))
+        assert {row.time for row in medium.rows} == {1_700_000_000_000_000 - 1_000_000}
+
+
+async def test_every_event_has_a_salt_of_its_own() -> None:
+    """16 bytes of the randomness that was given, no two alike: a payload that was erased cannot be guessed at."""
+    randomness = CountedRandomness()
+    async with writing(randomness=randomness) as (writer, medium):
+        medium.gated = False
+        for count in (1, 2, 40):
+            await writer.append(Append(tuple(MAKER.action("s") for _ in range(count))))
+        await asyncio.gather(*many(writer))
+        salts = [row.salt for row in medium.rows if row.salt is not None]
+        assert len(set(salts)) == len(salts) == len(medium.rows)
+        assert all(len(salt) == 16 and salt in randomness.given for salt in salts)
