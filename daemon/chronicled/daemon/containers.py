@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chronicled.daemon.configuration import Configuration
 from chronicled.events.clock import Clock
-from chronicled.events.errors import ConfigurationError
+from chronicled.events.errors import ConfigurationError, InvalidRequest
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.docker.engine import Engine, address
 from chronicled.runtimes.news import News
@@ -120,6 +120,7 @@ async def open_containers(
 
 def _check_images(settings: Configuration) -> None:
     from chronicled.runtimes.docker.images_reference import is_reference
+    from chronicled.runtimes.docker.images_registries import Registries
 
     named = [("docker.image", settings.docker.image or None)]
     named += [("images.prefetch", image) for image in settings.images.prefetch]
@@ -127,6 +128,10 @@ def _check_images(settings: Configuration) -> None:
     for name, image in named:
         if image is not None and not is_reference(image):
             raise ConfigurationError(f"{name}: {image!r} is no name of an image.")
+    try:
+        Registries(settings.images.registries)
+    except InvalidRequest as error:
+        raise ConfigurationError(f"images.registries: {error.detail}") from None
 
 
 def _check_defaults(settings: Configuration, runtime: DockerRuntime) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.engine.fixture import MUSL
 from tests.integration.images.conftest import OpenImages
 from tests.integration.images.registry import PASSWORD, USER, Registry, push, slow_pipe
 
 from chronicled.events.errors import (
     ImageError,
+    ImageNotAllowed,
     ImageNotFound,
     ImageUnauthorized,
     ImageUnfit,
@@ -153,6 +155,26 @@ async def test_credentials_come_from_the_file(
         reports = Reports()
         assert (await store.resolve(name, listener=reports)).digest
         assert PASSWORD not in repr(reports.taken)
+
+
+async def test_only_named_registries_are_asked(
+    docker: Any, registry: Registry, closed_registry: Registry, images: OpenImages
+) -> None:
+    """What is not of a listed place is refused by name before any registry is asked; what is here may be used."""
+    await push(docker, registry, "team/app:1")
+    await push(docker, registry, "team-two/app:1")
+    allowed, refused = f"{registry.host}/team/app:1", f"{registry.host}/team-two/app:1"
+    async with images(registries=(f"{registry.host}/team",)) as store:
+        assert (await store.resolve(allowed)).digest
+        for name in (refused, f"{closed_registry.host}/team/app:1", "nowhere.invalid/x"):
+            # Nobody has the last one's host: had it been asked, it would be unreachable.
+            with pytest.raises(ImageNotAllowed, match=rf"{registry.host}/team\b"):
+                await store.resolve(name)
+        assert (await store.resolve(MUSL)).id
+        with pytest.raises(ImageNotAllowed):
+            await store.resolve(MUSL, "always")
+    async with images() as store:
+        assert (await store.resolve(refused)).digest, "the negative control: without the list it is there to be had"
 
 
 async def test_what_is_wrong_is_told_by_name(docker: Any, registry: Registry, images: OpenImages) -> None:

@@ -56,6 +56,7 @@ what the boundary needs: a stable `code`, an HTTP `status`, whether a retry can 
         ├── SandboxStartFailed
         │   └── ImageError           the image could not be had; its detail says what to do
         │       ├── ImageNotFound      404  neither here nor in its registry
+        │       ├── ImageNotAllowed    403  it may not be pulled from there
         │       ├── ImageUnauthorized  403  the registry wants other credentials
         │       ├── ImageUnreachable   503  the registry, or the engine, does not answer
         │       ├── ImageUnfit         422  made for another machine, or not what its digest says
@@ -126,6 +127,7 @@ from chronicled.events.errors.root import (
 from chronicled.events.errors.sandboxes import (
     ImageBuildFailed,
     ImageError,
+    ImageNotAllowed,
     ImageNotFound,
     ImageUnauthorized,
     ImageUnfit,
@@ -148,6 +150,7 @@ __all__ = [
     "IdReused",
     "ImageBuildFailed",
     "ImageError",
+    "ImageNotAllowed",
     "ImageNotFound",
     "ImageUnauthorized",
     "ImageUnfit",

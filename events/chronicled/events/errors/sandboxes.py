@@ -7,6 +7,7 @@ from chronicled.events.errors.root import ChronicledError
 __all__ = [
     "ImageBuildFailed",
     "ImageError",
+    "ImageNotAllowed",
     "ImageNotFound",
     "ImageUnauthorized",
     "ImageUnfit",
@@ -51,6 +52,14 @@ class ImageUnauthorized(ImageError):
 
     code = "image-unauthorized"
     title = "The registry refuses the image"
+    status = 403
+
+
+class ImageNotAllowed(ImageError):
+    """Raised when an image would have to be pulled from where this daemon may pull nothing from."""
+
+    code = "image-not-allowed"
+    title = "The image may not be pulled"
     status = 403
 
 

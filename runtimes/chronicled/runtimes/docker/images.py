@@ -24,6 +24,7 @@ from chronicled.runtimes.docker.images_found import ResolvedImage, resolved
 from chronicled.runtimes.docker.images_ledger import Entry, Ledger
 from chronicled.runtimes.docker.images_progress import Listener, Track
 from chronicled.runtimes.docker.images_reference import BUILT_REGISTRY, Reference, parse_reference
+from chronicled.runtimes.docker.images_registries import Registries
 from chronicled.runtimes.docker.images_settings import ImageSettings, PullPolicy
 from chronicled.runtimes.docker.images_stream import Connect, EngineSaid, messages
 
@@ -84,6 +85,7 @@ class Images:
         self.settings = settings
         self.ledger = ledger
         self._connect = connect
+        self._registries = Registries(settings.registries)
         self._clock = clock
         self._flights: Flights[ResolvedImage] = Flights(tasks)
         self.builds = Builds(connect, settings, self, ledger, self._flights, self.now)
@@ -109,6 +111,7 @@ class Images:
 
         Raises:
             InvalidRequest: it is no name of an image.
+            ImageNotAllowed: it would have to be pulled from where nothing may be pulled from.
             ImageNotFound, ImageUnauthorized, ImageUnreachable, ImageUnfit, ImageError: it could not be had; says what
                 to do.
 
@@ -129,6 +132,7 @@ class Images:
                 return await self._used(name, found)
         if not name.pullable or policy == "never":
             raise _absent(name, policy)
+        self._registries.check(name)
         return await self._used(name, await self._pull(name, listener))
 
     def now(self) -> float:

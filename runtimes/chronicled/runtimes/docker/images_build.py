@@ -8,17 +8,21 @@ from typing import Final, Protocol
 
 import anyio
 import msgspec
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 
-from chronicled.events.errors import ImageBuildFailed, ImageError, ImageUnreachable
+from chronicled.events.errors import ImageBuildFailed, ImageError, ImageUnreachable, InvalidRequest
+from chronicled.events.kinds.lifecycle import ImageProgress
+from chronicled.runtimes.docker.images_context import dockerfile_of
 from chronicled.runtimes.docker.images_credentials import load_credentials
+from chronicled.runtimes.docker.images_dockerfile import Brought, read_dockerfile, read_triggers
 from chronicled.runtimes.docker.images_errors import explain
 from chronicled.runtimes.docker.images_flight import Flights
 from chronicled.runtimes.docker.images_found import ResolvedImage
 from chronicled.runtimes.docker.images_ledger import Entry, Ledger
 from chronicled.runtimes.docker.images_progress import Listener, Track
 from chronicled.runtimes.docker.images_reference import Reference
-from chronicled.runtimes.docker.images_settings import ImageSettings
+from chronicled.runtimes.docker.images_settings import ImageSettings, PullPolicy
+from chronicled.runtimes.docker.images_steps import Steps
 from chronicled.runtimes.docker.images_stream import Connect, EngineSaid, messages
 
 __all__ = ["INPUTS_LABEL", "BuildRequest", "Builds", "Look"]
@@ -57,6 +61,12 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class Look(Protocol):
     """What builds need of the other images."""
+
+    async def resolve(
+        self, reference: str, pull: PullPolicy | None = None, *, listener: Listener | None = None
+    ) -> ResolvedImage:
+        """Return an image, pulled if need be."""
+        ...
 
     async def find(self, name: Reference) -> ResolvedImage | None:
         """Return an image that the engine has."""
@@ -104,7 +114,9 @@ class Builds:
             listener: Takes reports, at most one a second.
 
         Raises:
-            ImageBuildFailed: a step failed, or a limit was reached; the detail ends with what it printed.
+            ImageBuildFailed: a step failed, or a limit was reached; the detail ends with what it printed. Or the
+                Dockerfile would have the engine fetch what the steps may not reach.
+            ImageNotAllowed: it begins from an image that may not be pulled.
             ImageNotFound, ImageUnauthorized, ImageUnreachable, ImageUnfit, ImageError: an image that it begins from
                 could not be had, or the engine does not answer.
 
@@ -125,6 +137,7 @@ class Builds:
         async with self._room:
             track.set("running")
             with anyio.move_on_after(self._settings.build_seconds) as waiting:
+                await self._bring(request, track)
                 await self._stream(request, track)
             if waiting.cancelled_caught:
                 raise ImageBuildFailed(
@@ -140,7 +153,59 @@ class Builds:
             track.set("done", digest=found.pin)
             return found
 
+    async def _bring(self, request: BuildRequest, track: Track) -> None:
+        """Have the images that the build begins from, so that the engine itself has nothing to fetch."""
+        name = request.name.full
+        try:
+            text = await to_thread.run_sync(dockerfile_of, request.context, request.dockerfile)
+        except OSError as error:
+            raise _unreadable(name, error) from None
+        brought = await to_thread.run_sync(read_dockerfile, text, request.arguments)
+        self._refuse_fetching(name, brought)
+        wanted = list(brought.images)
+        for image in wanted:
+            track.take({"status": f"FROM {image}"})
+            try:
+                found = await self._look.resolve(image, "missing", listener=_retold(track))
+            except InvalidRequest as error:
+                raise ImageBuildFailed(f"{name}: {error.detail}", image=name) from None
+            later = read_triggers(found.triggers)
+            self._refuse_fetching(name, later)
+            wanted += [each for each in later.images if each not in wanted]
+
+    def _refuse_fetching(self, name: str, brought: Brought) -> None:
+        if brought.fetched and self._settings.build_network == "none":
+            raise ImageBuildFailed(
+                f"{name}: ADD {brought.fetched[0][:200]} would have the engine fetch an address, and builds have no "
+                "network (`images.build_network`). Put the file into the context, and write a path that begins with a "
+                "variable as ./$NAME.",
+                image=name,
+            )
+
     async def _stream(self, request: BuildRequest, track: Track) -> None:
+        """Have the engine build, and end it where its steps write too much."""
+        steps = Steps(self._connect, self._settings, request.name.full)
+        overflow = ""
+        error: ImageError | None = None
+        async with anyio.create_task_group() as tasks:
+
+            async def watch() -> None:
+                nonlocal overflow
+                overflow = await steps.overflow()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(watch)
+            try:
+                await self._have_built(request, track, steps)
+            except ImageError as failed:
+                error = failed
+            tasks.cancel_scope.cancel()
+        if overflow:
+            raise ImageBuildFailed(overflow, image=request.name.full)
+        if error is not None:
+            raise error
+
+    async def _have_built(self, request: BuildRequest, track: Track, steps: Steps) -> None:
         name = request.name.full
         credentials = await load_credentials(self._settings.credentials_file)
         headers = {"Content-Type": "application/x-tar", "X-Registry-Config": credentials.all_header()}
@@ -155,12 +220,13 @@ class Builds:
                 _chunks(request.context),
             ):
                 track.take(message)
+                await steps.take(message)
                 if isinstance(message.get("stream"), str):
                     printed = (printed + message["stream"])[-OUTPUT_BYTES_MAX:]
         except EngineSaid as error:
             raise _failure(name, credentials.hide(error.words), error.status, credentials.hide(printed)) from None
         except OSError as error:
-            raise ImageError(f"{name}: the context cannot be read: {error.strerror}.", image=name) from None
+            raise _unreadable(name, error) from None
 
     def _parameters(self, request: BuildRequest) -> dict[str, str]:
         settings = self._settings
@@ -182,6 +248,20 @@ class Builds:
         if request.target is not None:
             parameters["target"] = request.target
         return parameters
+
+
+def _unreadable(name: str, error: OSError) -> ImageError:
+    return ImageError(f"{name}: the context cannot be read: {error.strerror}.", image=name)
+
+
+def _retold(track: Track) -> Listener:
+    """Return what tells a build's track how far the pull of an image is."""
+
+    async def tell(report: ImageProgress) -> None:
+        detail = {"current": report.bytes_done, "total": report.bytes_total}
+        track.take({"id": report.image, "status": "Downloading", "progressDetail": detail})
+
+    return tell
 
 
 async def _chunks(path: str) -> AsyncGenerator[bytes]:

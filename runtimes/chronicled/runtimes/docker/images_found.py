@@ -27,6 +27,8 @@ class ResolvedImage(msgspec.Struct, frozen=True, kw_only=True):
     volumes: tuple[str, ...] = ()
     """Paths for which the engine would make anonymous volumes."""
     labels: dict[str, str] = {}
+    triggers: tuple[str, ...] = ()
+    """Instructions that a build which begins from it carries out (`ONBUILD`)."""
     architecture: str = ""
     os: str = ""
     size_bytes: int = 0
@@ -49,6 +51,7 @@ def resolved(reference: Reference, inspected: dict[str, Any]) -> ResolvedImage:
         working_directory=str(config.get("WorkingDir") or ""),
         volumes=tuple(sorted(config.get("Volumes") or {})),
         labels=dict(config.get("Labels") or {}),
+        triggers=tuple(config.get("OnBuild") or ()),
         architecture=str(inspected.get("Architecture") or ""),
         os=str(inspected.get("Os") or ""),
         size_bytes=int(inspected.get("Size") or 0),

@@ -19,6 +19,9 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     pull: PullPolicy = "missing"
     """When an image is fetched for a session that does not say."""
+    registries: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=512)], ...] = ()
+    """Where images may be pulled from: `HOST[:PORT]`, or `HOST[:PORT]/PATH` for what is at and below it; with none,
+    from anywhere. What is on the engine already may be used all the same."""
     prefetch: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=512)], ...] = ()
     """Images to have before anybody asks for them; fetched at start, side by side."""
     credentials_file: str | None = None
@@ -39,6 +42,10 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What the steps of a build reach; `default` is the engine's bridge."""
     build_memory_bytes: Bytes = 2 << 30
     build_cpus: Annotated[float, msgspec.Meta(gt=0, le=1024)] = 2.0
+    build_pids: Annotated[int, msgspec.Meta(ge=16, le=1 << 22)] = 4096
+    """Most processes of a build's step at one time."""
+    build_disk_bytes: Bytes = 32 << 30
+    """What the steps of a build may write, all together; looked at every other second."""
     build_context_bytes_max: Bytes = 512 << 20
     """Largest context that may be uploaded."""
     keep_seconds: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 3600.0

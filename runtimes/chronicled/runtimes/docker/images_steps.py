@@ -1,0 +1,121 @@
+"""The steps of a build: containers of the engine's own, bounded in what the engine's builder has no parameter for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+import anyio
+import structlog
+from aiodocker import Docker, DockerError
+
+from chronicled.events.errors import ImageBuildFailed, ImageUnreachable
+from chronicled.runtimes.docker.images_settings import ImageSettings
+from chronicled.runtimes.docker.images_stream import Connect
+
+__all__ = ["Steps"]
+
+LOOK_SECONDS: Final = 2.0
+ENGINE_SECONDS: Final = 30.0
+STEPS_MAX: Final = 10_000
+_RUNNING: Final = re.compile(r" ---> Running in ([0-9a-f]{12})\s*")
+_OVER: Final = frozenset({404, 409})
+
+_log = structlog.get_logger("chronicled.images")
+
+
+class Steps:
+    """The containers of one build, as its stream names them.
+
+    The builder knows no bound on processes and none on the disk. It tells of a container before it starts it; there
+    the bound is set, and what the container has written is looked at while it runs.
+
+    Args:
+        connect: Returns the engine's client.
+        settings: The bounds.
+        name: The image that is built.
+    """
+
+    def __init__(self, connect: Connect, settings: ImageSettings, name: str) -> None:
+        self._connect = connect
+        self._settings = settings
+        self._name = name
+        self._written: dict[str, int] = {}
+        """Bytes by container; the newest is the last."""
+
+    async def take(self, message: Mapping[str, Any]) -> None:
+        """Bound the container that a message of the build tells of, if it tells of one.
+
+        Raises:
+            ImageBuildFailed: it cannot be bounded, or there are too many.
+            ImageUnreachable: the engine does not answer.
+        """
+        printed = message.get("stream")
+        match = _RUNNING.fullmatch(printed) if isinstance(printed, str) else None
+        if match is None:
+            return
+        if len(self._written) >= STEPS_MAX:
+            raise ImageBuildFailed(f"{self._name}: over {STEPS_MAX} steps.", image=self._name)
+        container = match[1]
+        try:
+            with anyio.fail_after(ENGINE_SECONDS):
+                docker = await self._connect()
+                # A step can print such a line too, with somebody else's container in it.
+                if self._is_step(await self._inspect(docker, container)):
+                    await self._bound(docker, container)
+                    self._written.setdefault(container, 0)
+        except DockerError as error:
+            raise ImageBuildFailed(
+                f"{self._name}: its steps cannot be held to {self._settings.build_pids} processes "
+                f"(`images.build_pids`): {error.message}.",
+                image=self._name,
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise ImageUnreachable(f"The engine does not answer ({type(error).__name__}).") from None
+
+    async def overflow(self) -> str:
+        """Return once the steps have written too much, with what to say of it."""
+        while True:
+            await anyio.sleep(LOOK_SECONDS)
+            container = next(reversed(self._written), None)
+            if container is None:
+                continue
+            try:
+                found = await self._inspect(await self._connect(), container, size=True)
+            except (DockerError, aiohttp.ClientError, OSError):
+                # The build's own stream tells when the engine is gone.
+                continue
+            self._written[container] = int(found.get("SizeRw") or self._written[container])
+            if sum(self._written.values()) > self._settings.build_disk_bytes:
+                return (
+                    f"{self._name}: its steps have written more than {self._settings.build_disk_bytes} bytes "
+                    "(`images.build_disk_bytes`)."
+                )
+
+    def _is_step(self, found: Mapping[str, Any]) -> bool:
+        host: Mapping[str, Any] = found.get("HostConfig") or {}
+        return (
+            not host.get("PidsLimit")
+            and host.get("Memory") == self._settings.build_memory_bytes
+            and host.get("NetworkMode") == self._settings.build_network
+        )
+
+    async def _inspect(self, docker: Docker, container: str, *, size: bool = False) -> Mapping[str, Any]:
+        url = f"{docker.docker_host}/{docker.api_version}/containers/{container}/json"
+        async with docker.session.get(url, params={"size": "1"} if size else {}) as response:
+            found: Mapping[str, Any] = await response.json() if response.status == 200 else {}
+            return found
+
+    async def _bound(self, docker: Docker, container: str) -> None:
+        url = f"{docker.docker_host}/{docker.api_version}/containers/{container}/update"
+        async with docker.session.post(url, json={"PidsLimit": self._settings.build_pids}) as response:
+            said: Mapping[str, Any] = await response.json()
+        if response.status >= 400 and response.status not in _OVER:
+            state: Mapping[str, Any] = (await self._inspect(docker, container)).get("State") or {}
+            # A short step may be over already.
+            if state.get("Running"):
+                raise DockerError(response.status, str(said.get("message")))
+        elif said.get("Warnings"):
+            _log.warning("build_step_not_bounded", image=self._name, detail=str(said["Warnings"])[:500])
