@@ -51,6 +51,7 @@ UNTOLD = (
     'ARG Q="a b"\nFROM $Q',
     "ARG Q='$A'\nFROM $Q",
     "FROM a\nCOPY --from=$A x y",
+    'FROM a\nADD ["http://x", "/\\ud800"]',
     'FROM a\nCOPY --fr"o"m=b x y',
     "FROM a\nCOPY --fr\\om=b x y",
     "ARG B=$C\nARG C='x y'\nFROM $C",

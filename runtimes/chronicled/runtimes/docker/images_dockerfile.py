@@ -6,7 +6,6 @@ what is let through here is what the engine will do.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -190,8 +189,12 @@ def _copied_from(line: _Line) -> Iterator[str]:
 def _sources(rest: str) -> Sequence[str]:
     words: Sequence[str] = rest.split()
     if rest.startswith("["):
-        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        try:
             words = msgspec.json.decode(rest, type=list[str])
+        except (msgspec.DecodeError, RecursionError):
+            # The engine takes it as words then, unless it takes for a list what is none here.
+            if "//" in rest or "\\u" in rest:
+                raise ImageBuildFailed(f"ADD {rest[:200]}: what this stands for cannot be told.") from None
     return words[:-1]
 
 
