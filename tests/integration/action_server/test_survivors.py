@@ -200,7 +200,7 @@ GOES_ON = {
     "between programs": "trap 'echo no' INT; while :; do sh -c 'echo up; exec sleep 600'; done",
     "in a loop of builtins": "trap 'echo no' INT; while :; do [ $((++turns)) = 5 ] && echo up; done",
 }
-TRIES = 3
+TRIES = 5
 
 
 @pytest.mark.parametrize("transfer", ["descriptors"], indirect=True)
@@ -212,17 +212,17 @@ async def test_a_shell_that_goes_on_after_its_deadline_is_ended_at_once(worker: 
     is set is simply obeyed.
     """
     loop = asyncio.get_running_loop()
-    taken: list[float] = []
-    # A busy machine can make it slower, and nothing can make it faster: the best of a few counts.
-    while len(taken) < TRIES and not any(seconds < 0.5 for seconds in taken):
+    for _ in range(TRIES):
         action = await worker.dispatch("run", {"command": command, "on_state_loss": "run"})
         await worker.until(partial(_says, worker, action, b"up\n"))
         begun = loop.time()
         await worker.send(frames.Cancel(action=action))
         result = await worker.result(action)
-        taken.append(loop.time() - begun)
-        assert (result.outcome, result.state_lost) == (Outcome.CANCELLED, True)
-    assert min(taken) < 0.5
+        assert result.outcome is Outcome.CANCELLED
+        # A busy machine makes it slower, until the shell is asked again and may come back; nothing makes it faster.
+        if result.state_lost and loop.time() - begun < 0.5:
+            return
+    pytest.fail(f"none of {TRIES} was over at once")
 
 
 @pytest.mark.parametrize("transfer", ["descriptors"], indirect=True)
