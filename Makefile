@@ -21,10 +21,11 @@ install: $(STAMP)
 demo: install
 	$(BIN)/python examples/demo.py
 
-# A Docker engine, if none answers yet, gVisor, Podman, what a rootless engine takes, and the images that tests run.
+# A Docker engine, if none answers yet, gVisor, Podman, what a rootless engine and disks of their own take, and the test images.
 engine:
 	tests/engine/start runsc podman catatonit rootlesskit uidmap:newuidmap slirp4netns \
-		netavark:/usr/lib/podman/netavark aardvark-dns:/usr/lib/podman/aardvark-dns
+		netavark:/usr/lib/podman/netavark aardvark-dns:/usr/lib/podman/aardvark-dns \
+		btrfs-progs:mkfs.btrfs xfsprogs:mkfs.xfs
 	tests/engine/images
 
 # All tests, crash and chaos cycles included: CHRONICLED_CRASH_CYCLES and CHRONICLED_CHAOS_CYCLES set how many (CI: 200

@@ -142,7 +142,11 @@ def own_engine(
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip(f"a second engine needs root and dockerd; {REMEDY}")
     directory = Path(tempfile.mkdtemp(prefix="chronicled-engine-"))
-    engine = kind(directory, source.architecture, configuration)
+    try:
+        engine = kind(directory, source.architecture, configuration)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
     try:
         engine.start()
         engine.load(source, images)

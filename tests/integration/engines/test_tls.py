@@ -15,13 +15,13 @@ from tests.engine.own import own_engine
 from tests.engine.tls import Authority, TlsEngine
 from tests.integration.daemon.process import DaemonProcess
 from tests.integration.engines.served import Served, closed
-from tests.integration.engines.test_tcp import NOTHING_SHARED
 
 from chronicled.runtimes.docker.engine import Engine as Client
 from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("carrier")]
 
+NOTHING_SHARED: Final = ("docker.transport=stdio", "docker.carrier=volume", "docker.workspace=layer")
 STRANGER: Final = Authority("somebody else")
 
 
@@ -58,13 +58,13 @@ async def test_a_session_lives_behind_tls(guarded: TlsEngine, files: Path, tmp_p
     try:
         served = Served(await daemon.start(), guarded.tcp)
         session = await served.session(MUSL)
-        assert (await session.run("v=kept; head -c 3000000 /dev/zero"))["output_bytes"] == 3_000_000
+        assert (await session.run("v=kept; echo $v >file; head -c 3000000 /dev/zero"))["output_bytes"] == 3_000_000
         container = guarded("ps", "--quiet", "--filter", f"label={served.label}")
         assert container
         begun = await session.begin("sleep 0.5; echo after")
         await served.restart()
         assert (await session.ended(begun))["output"] == "after\n"
-        assert (await session.run("echo $v"))["output"] == "kept\n"
+        assert (await session.run("echo $v; cat file; pwd"))["output"] == "kept\nkept\n/workspace\n"
         assert guarded("ps", "--quiet", "--filter", f"label={served.label}") == container
         await closed(served, session)
         assert guarded("ps", "--all", "--quiet") == ""

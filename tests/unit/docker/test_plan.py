@@ -139,3 +139,13 @@ def test_a_list_needs_a_shared_directory() -> None:
         assert [name for name, reasons in found.items() if reasons] == (
             ["web"] if settings.transport == "stdio" else []
         )
+
+
+def test_files_among_the_images_cannot_be_kept_from_changes() -> None:
+    """A read-only image has no room for the session's own files: that is refused where they are in its layer."""
+    settings = DockerSettings(image="i", workspace="layer")
+    assert [reason.partition(":")[0] for reason in reasons(settings, read_only=True)] == ["read_only"]
+    assert reasons(settings) == reasons(SETTINGS, read_only=True) == []
+    settings = DockerSettings(image="i", workspace="layer", read_only=True)
+    assert [reason.partition(":")[0] for reason in reasons(settings)] == ["read_only"]
+    assert reasons(settings, read_only=False) == []

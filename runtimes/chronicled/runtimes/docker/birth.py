@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from chronicled.runtimes.carrier.cache import UNITS_PATH
 from chronicled.runtimes.docker import environment, kernel_view, labels, paths, podman, premises, volumes
 from chronicled.runtimes.docker.container import Container
 from chronicled.runtimes.docker.facts import EngineFacts
+from chronicled.runtimes.docker.failure import EngineRefused
 from chronicled.runtimes.docker.images_found import ResolvedImage
 from chronicled.runtimes.docker.inspection import differences
 from chronicled.runtimes.docker.network_policy import NetworkGrant, policy_named
@@ -38,6 +40,8 @@ SLOW_SECONDS: Final = 2.0
 """A carrier that takes longer is being made, and the session's stream says so."""
 DIFFERENCES_MAX: Final = 8
 """Most differences that an error names."""
+_UNLIMITED: Final = re.compile(r"(?i)storage-opt|quota")
+"""In what an engine says that cannot limit a disk."""
 
 
 class Birth:
@@ -86,7 +90,9 @@ class Birth:
         with self._timed("create"):
             plan = await self._plan(facts, image, grant, carried)
             await anyio.to_thread.run_sync(self._prepare, plan, facts)
-            container = await self._create(plan)
+            container = await self._create(plan, facts)
+            if self._settings.workspace == "layer":
+                await engine.put_archive(container, "/", premises.folder(WORKSPACE, plan.user))
             self._runtime.note(spec, container)
             await policy.attach(spec, container)
         # From its first moment on: notices of unknown containers are dropped.
@@ -104,11 +110,16 @@ class Birth:
         life = Life(engine, facts.id, container, found.state.started_at, self._runtime.instance, found.state.pid)
         return self._runtime.sandbox(life, spec, phases=self._phases, digest=image.pin)
 
-    async def _create(self, plan: Plan) -> str:
-        # To the end: of a container whose making was cut short nobody would know the id.
-        scope = anyio.CancelScope(shield=True)
-        with scope:
-            return await self._engine.create(labels.container_name(plan.sandbox), container_body(plan))
+    async def _create(self, plan: Plan, facts: EngineFacts) -> str:
+        try:
+            # To the end: of a container whose making was cut short nobody would know the id.
+            with anyio.CancelScope(shield=True):
+                return await self._engine.create(labels.container_name(plan.sandbox), container_body(plan))
+        except EngineRefused as error:
+            if plan.disk_bytes and _UNLIMITED.search(error.detail):
+                # Its driver could, with a file system that is mounted so: only trying tells.
+                raise SandboxStartFailed(_no_disk_limit(facts, f": {error.detail}")) from error
+            raise
         raise AssertionError("a shield lets nothing through")
 
     @contextmanager
@@ -130,7 +141,7 @@ class Birth:
         if not facts.swap_limit and not settings.swap_unlimited_allowed:
             reasons.append("memory_bytes: the engine's kernel cannot limit swap (docker.swap_unlimited_allowed)")
         if (request.disk_bytes or settings.disk_bytes) and not facts.limits_disk:
-            reasons.append(f"disk_bytes: the engine's storage driver ({facts.storage}) cannot limit it")
+            reasons.append(_no_disk_limit(facts))
         if request.cpus is not None and facts.cpus and request.cpus > facts.cpus:
             reasons.append(f"cpus: {request.cpus:g} are asked for, the engine has {facts.cpus}")
         isolation = request.isolation or settings.isolation
@@ -178,6 +189,13 @@ class Birth:
         user = user_of(request, settings, self._runtime.uid, self._runtime.gid)
         isolation = request.isolation or settings.isolation
         mounts, tmpfs = await self._mounts(facts, carried)
+        disk_bytes = request.disk_bytes or settings.disk_bytes
+        free = {paths.normal(path) for path in image.volumes} - {*tmpfs, *(mount.target for mount in mounts)}
+        if disk_bytes and free:
+            raise SandboxStartFailed(
+                f"disk_bytes: the image declares volumes ({', '.join(sorted(free))}), for which no limit holds: ask"
+                " for a tmpfs or a volume in their place"
+            )
         return Plan(
             sandbox=spec.sandbox,
             generation=spec.generation,
@@ -196,7 +214,7 @@ class Birth:
             cpus=request.cpus or min(settings.cpus, facts.cpus or settings.cpus),
             processes_max=request.processes_max or settings.processes_max,
             shm_bytes=settings.shm_bytes,
-            disk_bytes=request.disk_bytes or settings.disk_bytes,
+            disk_bytes=disk_bytes,
             ulimits=ulimits_of(request, settings, self._runtime.limits),
             mounts=mounts,
             tmpfs=tmpfs,
@@ -218,7 +236,7 @@ class Birth:
         tmpfs = dict(request.tmpfs)
         if settings.workspace == "bind":
             mounts.append(Mount(source=spec.working_directory, target=WORKSPACE, read_only=False))
-        else:
+        elif settings.workspace == "tmpfs":
             tmpfs[WORKSPACE] = settings.workspace_bytes
         own = (*self._runtime.protected, facts.root_directory, self._engine.address.removeprefix("unix://"))
         mounts += await volumes.mounts_of(request.volumes, settings.volumes_allowed, own, self._engine)
@@ -295,6 +313,10 @@ class Birth:
         if await anyio.to_thread.run_sync(kernel_view.kept_in, found.state.pid, found.id):
             return []
         return [f"memory_bytes: {runtime} keeps no limits here (docker.limits_unkept_allowed)"]
+
+
+def _no_disk_limit(facts: EngineFacts, words: str = "") -> str:
+    return f"disk_bytes: the engine's storage driver ({facts.storage}) cannot limit it{words}"
 
 
 def _misled(mounts: Sequence[Mount], process: int | None) -> list[str]:

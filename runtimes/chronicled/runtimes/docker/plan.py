@@ -204,6 +204,8 @@ def refusals(
         reasons.append(f"isolation: there is no {isolation!r}, only {known}")
     if 0 in {int(part) for part in user_of(request, settings, 0, 0).split(":")} and not settings.root_allowed:
         reasons.append("user: root is not allowed (docker.root_allowed)")
+    if settings.workspace == "layer" and (settings.read_only if request.read_only is None else request.read_only):
+        reasons.append("read_only: the session's own files are among the image's (docker.workspace = 'layer')")
     reasons += _excesses(request, settings)
     reasons += _unfit_ulimits(request, settings, limits)
     reasons += [f"devices: {device} is not allowed" for device in request.devices if not _device(device, settings)]

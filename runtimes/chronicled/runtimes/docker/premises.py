@@ -1,4 +1,4 @@
-"""What a sandbox has on this host: its working directory and its socket directory.
+"""What a sandbox has for itself: its working directory and its socket directory, on this host.
 
 Everything here blocks for moments: call it in a thread.
 """
@@ -6,14 +6,17 @@ Everything here blocks for moments: call it in a thread.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import tarfile
+import time
 from typing import Final
 
 from chronicled.runtimes.action_server.address import SOCKET_NAME
 from chronicled.runtimes.action_server.settings import Settings, encode
 from chronicled.runtimes.docker.policy import SETTINGS_NAME
 
-__all__ = ["give_directory", "open_door", "tell", "untell"]
+__all__ = ["folder", "give_directory", "open_door", "tell", "untell"]
 
 _DOOR_MODE: Final = 0o711
 """Any user of a sandbox may pass through to the socket, and not list; the folder above is the worker's alone."""
@@ -45,6 +48,17 @@ def give_directory(path: str, user: str, *, remapped: bool) -> None:
             os.fchmod(descriptor, 0o777)
     finally:
         os.close(descriptor)
+
+
+def folder(path: str, user: str) -> bytes:
+    """Return an archive for the root of a container that has no more than this folder, owned by its user."""
+    member = tarfile.TarInfo(path.lstrip("/"))
+    member.type, member.mode, member.mtime = tarfile.DIRTYPE, 0o755, int(time.time())
+    member.uid, member.gid = map(int, user.split(":"))
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.addfile(member)
+    return data.getvalue()
 
 
 def open_door(directory: str) -> None:

@@ -56,7 +56,10 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     processes_max_max: Annotated[int, msgspec.Meta(ge=16, le=1 << 22)] = 16384
     """Most that a session may ask for."""
     disk_bytes: Bytes = 0
-    """Limit of the image's writable layer; 0 is none. Refused where the engine's storage driver cannot."""
+    """Limit of the image's writable layer; 0 is none. Refused where the engine's storage driver cannot.
+
+    What is mounted is no part of it: the session's own files, unless `workspace` is `layer`, and volumes.
+    """
     tmp_bytes: Bytes = 1 << 30
     """Size of a tmpfs at /tmp, which images need not have; 0 leaves the image's own."""
     tmpfs_bytes_max: Bytes = 4 << 30
@@ -81,8 +84,11 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How frames travel: over a Unix socket in a shared directory, or over the engine's API where there is none."""
     carrier: Literal["bind", "volume"] = "bind"
     """How the action server comes into a sandbox: from a directory of the host, or a volume filled through the API."""
-    workspace: Literal["bind", "tmpfs"] = "bind"
-    """Where a session's own files are: on this host, or in the sandbox's memory where the engine cannot share them."""
+    workspace: Literal["bind", "tmpfs", "layer"] = "bind"
+    """Where a session's own files are: on this host, in the sandbox's memory, or among the image's own, in its layer.
+
+    The last two are for engines that share no directory with this host; only in the layer `disk_bytes` limits them too.
+    """
     workspace_bytes: Bytes = 1 << 30
     """Size of a workspace in memory."""
     swap_unlimited_allowed: bool = False
