@@ -300,6 +300,8 @@ class Host(RuntimeDefaults):
         self.boot_id = "boot"
         self.dedupes = True
         self.starts_fail = 0
+        self.removals_fail = 0
+        self.removals = 0
         self.start_failure: Exception = SandboxStartFailed("The script says so.")
         self.alive: dict[str, Server] = {}
         self.effects: Counter[str] = Counter()
@@ -352,6 +354,10 @@ class Host(RuntimeDefaults):
         return None if server is None else ScriptedSandbox(server)
 
     async def remove(self, sandbox: str) -> None:
+        self.removals += 1
+        if self.removals_fail:
+            self.removals_fail -= 1
+            raise SandboxUnreachable("The script says so.")
         if sandbox in self.alive:
             self.alive[sandbox].die("removed")
 

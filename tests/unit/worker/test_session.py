@@ -186,6 +186,22 @@ async def test_a_sandbox_that_cannot_start_ends_what_waits(tmp_path: Path, failu
             assert (await world.ended(await world.submit())).outcome == "ok"
 
 
+@pytest.mark.parametrize("made", [True, False])
+async def test_what_waits_is_told_also_while_removals_cannot_be_proven(tmp_path: Path, made: bool) -> None:
+    """A host that is away keeps nobody waiting for a sandbox; where nothing was made, nothing is asked of it."""
+    async with World.open(tmp_path) as world:
+        world.host.starts_fail = 10**9
+        world.host.start_failure = SandboxStartFailed("away", made=made)
+        world.host.removals_fail = 10**9
+        async with world.working(start_attempts=2):
+            await world.create()
+            ended = await world.ended(await world.submit())
+            assert (ended.outcome, ended.reason, ended.effects) == ("error", "sandbox_start_failed", "none")
+            assert (world.host.removals > 0) == made
+            world.host.starts_fail = world.host.removals_fail = 0
+            assert (await world.ended(await world.submit())).outcome == "ok"
+
+
 async def test_a_closed_session_ends_everything(tmp_path: Path) -> None:
     """Close: the running action is cancelled, the queue rejected, and nothing of the sandbox is left."""
     async with World.open(tmp_path) as world, world.working():

@@ -6,6 +6,7 @@ never queue behind waits. Connections are not kept between calls, so that a rest
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,7 +16,7 @@ import anyio.to_thread
 
 from chronicled.events.errors import ConfigurationError
 from chronicled.runtimes.docker import engine_tls
-from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
+from chronicled.runtimes.docker.failure import EngineDenied, EngineRefused, EngineUnreachable
 
 if TYPE_CHECKING:
     import aiodocker
@@ -137,7 +138,7 @@ class Connections:
 
         Raises:
             EngineRefused: it answered with an error.
-            EngineUnreachable: it did not answer.
+            EngineUnreachable: it did not answer; `EngineDenied` where this user may not even ask.
         """
         import aiodocker
         import aiohttp
@@ -164,6 +165,12 @@ class Connections:
 
     def _lost(self, what: str, error: BaseException, told: str) -> EngineUnreachable:
         self.losses += 1
+        if self.local and _denied(error):
+            path = self.address.removeprefix("unix://")
+            return EngineDenied(
+                f"The engine's socket {path} may not be used by this user (uid {os.geteuid()}): add it to the socket's "
+                "group, or name an engine of its own (docker.host, DOCKER_HOST)."
+            )
         if self._tls_directory and (trouble := engine_tls.trouble_of(error, self._tls_directory)):
             told = trouble
             if self._stamp != engine_tls.stamp_of(self._tls_directory):
@@ -209,6 +216,15 @@ class Connections:
         context = await anyio.to_thread.run_sync(engine_tls.context_of, self._tls_directory)
         connector = aiohttp.TCPConnector(limit=limit, force_close=True, ssl=context)
         return aiodocker.Docker(f"https://{self.address.removeprefix('tcp://')}", connector=connector, timeout=timeout)
+
+
+def _denied(error: BaseException | None) -> bool:
+    """Return whether the system did not let us ask; the library wraps what it was told, sometimes twice."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _sentence(message: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chronicled.events.errors import SandboxError, SandboxUnreachable
 
-__all__ = ["EngineRefused", "EngineUnreachable"]
+__all__ = ["EngineDenied", "EngineRefused", "EngineUnreachable"]
 
 
 class EngineRefused(SandboxError):
@@ -25,3 +25,10 @@ class EngineUnreachable(SandboxUnreachable):
 
     code = "engine-unreachable"
     title = "The container engine does not answer"
+
+
+class EngineDenied(EngineUnreachable):
+    """Raised when this user may not use the engine's socket: asking again is of no use."""
+
+    code = "engine-denied"
+    title = "The container engine may not be used"

@@ -115,7 +115,7 @@ class Notices:
 
     async def run(self) -> None:
         """Follow the engine until cancelled, across its restarts."""
-        wait = RETRY_SECONDS_MIN
+        wait, told = RETRY_SECONDS_MIN, ""
         if self._engine.local:
             self._since = time.time_ns() - OVERLAP_NANOSECONDS
         while True:
@@ -134,9 +134,12 @@ class Notices:
                     self._take,
                 )
             except EngineUnreachable as error:
-                _log.info("engine_events_ended", detail=error.detail)
-            if anyio.current_time() - began > RETRY_SECONDS_MAX:
-                wait = RETRY_SECONDS_MIN
+                if anyio.current_time() - began > RETRY_SECONDS_MAX:
+                    wait, told = RETRY_SECONDS_MIN, ""
+                # Once: an engine that is away for a day is not told of forty thousand times.
+                if error.detail != told:
+                    _log.info("engine_events_ended", detail=error.detail)
+                    told = error.detail
             await anyio.sleep(wait)
             wait = min(2 * wait, RETRY_SECONDS_MAX)
 

@@ -25,7 +25,7 @@ from chronicled.runtimes.docker.birth import Birth
 from chronicled.runtimes.docker.carriage import CarrierSource
 from chronicled.runtimes.docker.engine import Engine
 from chronicled.runtimes.docker.errands import Errands
-from chronicled.runtimes.docker.failure import EngineRefused, EngineUnreachable
+from chronicled.runtimes.docker.failure import EngineDenied, EngineRefused, EngineUnreachable
 from chronicled.runtimes.docker.ground import Ground
 from chronicled.runtimes.docker.images import ImageStore
 from chronicled.runtimes.docker.images_found import resolved
@@ -47,6 +47,8 @@ __all__ = ["DockerRuntime"]
 
 REMOVE_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 0.1
+REACH_SECONDS: Final = 10.0
+"""How long a start waits for an engine that does not answer."""
 COLLECT_SECONDS: Final = 3600.0
 """How often carriers that nobody has any more are looked for."""
 ABORT_SECONDS: Final = 60.0
@@ -165,13 +167,29 @@ class DockerRuntime:
             raise SandboxStartFailed("; ".join(reasons))
         birth = Birth(self, spec, report)
         try:
+            await self._reach()
             return await birth.run()
         except (EngineRefused, EngineUnreachable, OSError, ValueError) as error:
             await self._abort(birth, spec)
-            raise SandboxStartFailed(f"{birth.phase}: {getattr(error, 'detail', error)}") from error
+            made = {} if birth.begun else {"made": False}
+            raise SandboxStartFailed(f"{birth.phase}: {getattr(error, 'detail', error)}", **made) from error
         except BaseException:
             await self._abort(birth, spec)
             raise
+
+    async def _reach(self) -> None:
+        """Return once the engine answers. One that is being restarted is waited for, as nothing was begun yet."""
+        deadline = time.monotonic() + REACH_SECONDS
+        while True:
+            try:
+                await self.engine.facts()
+                return
+            except EngineDenied:
+                raise
+            except EngineUnreachable:
+                if time.monotonic() > deadline:
+                    raise
+            await anyio.sleep(RETRY_SECONDS)
 
     async def _abort(self, birth: Birth, spec: SandboxSpec) -> None:
         if not birth.begun:

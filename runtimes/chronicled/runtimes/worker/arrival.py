@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
@@ -93,7 +94,10 @@ class Arrival:
         finally:
             os.close(results)
         if failure is not None:
-            await remove_sandbox(session, runtime, sandbox_id, generation_id, "start_failed")
+            # Where nothing was made, nothing has to be proven gone by who may not even be reached.
+            remover = runtime if failure.extra.get("made", True) else None
+            unproven = partial(self._life.fail, failure)
+            await remove_sandbox(session, remover, sandbox_id, generation_id, "start_failed", unproven)
             raise failure
         await self._life.bury(runtime, generation, reason)
 

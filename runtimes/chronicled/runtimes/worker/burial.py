@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -133,9 +134,23 @@ def unreachable(generation: str) -> Ending:
 
 
 async def remove_sandbox(
-    session: SessionWorker, runtime: Runtime | None, sandbox: str, generation: str | None, reason: str
+    session: SessionWorker,
+    runtime: Runtime | None,
+    sandbox: str,
+    generation: str | None,
+    reason: str,
+    unproven: Callable[[], None] = lambda: None,
 ) -> None:
-    """Remove what is left of a sandbox, however long that takes, then say so. Raises as `Publisher`."""
+    """Remove what is left of a sandbox, however long that takes, then say so. Raises as `Publisher`.
+
+    Args:
+        session: Whose.
+        runtime: Removes it; None where nothing of it was made outside of this machine's folders.
+        sandbox: Its id.
+        generation: The one that is over, if there was one.
+        reason: For the record.
+        unproven: Called each time that it could not be removed.
+    """
     directories = session.context.directories
     wait = RETRY_SECONDS_MIN
     while runtime is not None:
@@ -145,6 +160,7 @@ async def remove_sandbox(
             break
         except SandboxUnreachable as error:
             _log.warning("removal_unproven", session=session.key.session, detail=error.detail)
+            unproven()
         await anyio.sleep(wait)
         wait = min(2 * wait, RETRY_SECONDS_MAX)
     if generation is not None:

@@ -134,16 +134,22 @@ class SandboxLife:
             except SandboxStartFailed as error:
                 _log.warning("sandbox_start_failed", session=self._session.key.session, detail=error.detail)
                 failure = error
+                if not self._session.fold.open_actions():
+                    break  # it took so long that all who waited were told
             else:
                 failure = None
                 break
         self._busy = False
         if failure is not None:
-            deadline = Deadline.START if failure.extra.get("deadline") else None
-            message = f"The sandbox could not start: {failure.detail}"
-            ending = never_ran(Outcome.ERROR, "sandbox_start_failed", message, deadline)
-            self._session.end_unsent([(event, ending) for event in self._session.fold.open_actions()])
+            self.fail(failure)
         self._session.advance_all()
+
+    def fail(self, failure: SandboxStartFailed) -> None:
+        """End what waits for a sandbox that could not start; none of it was ever sent anywhere. Idempotent."""
+        deadline = Deadline.START if failure.extra.get("deadline") else None
+        message = f"The sandbox could not start: {failure.detail}"
+        ending = never_ran(Outcome.ERROR, "sandbox_start_failed", message, deadline)
+        self._session.end_unsent([(event, ending) for event in self._session.fold.open_actions()])
 
     async def see_out(self, generation: Generation, sandbox: Sandbox) -> str:
         """Return why it ended; until then, have it go on whenever somebody stops it who is not asked for that."""
