@@ -224,6 +224,81 @@ def test_reasoning_is_kept() -> None:
     assert (thought.kind, plain(thought)["thought"], asked.kind) == ("think", "I wonder", "run")
 
 
+def test_what_was_said_or_reasoned_before_a_message_or_a_thought_is_kept() -> None:
+    """A thought of its own stands before the thought, and before the message, that it came before."""
+    asked = action(1, "ThinkAction", "think", thought="hm") | {"thought": [{"type": "text", "text": "Let me see."}]}
+    message = {"role": "assistant", "content": [{"type": "text", "text": "hi"}], "reasoning_content": "greet"}
+    made = made_of([asked, {"kind": "MessageEvent", "id": "m", "source": "agent", "llm_message": message}])
+    assert [(each.kind, plain(each).get("thought", plain(each).get("content"))) for each in made] == [
+        ("think", "Let me see."),
+        ("think", "hm"),
+        ("think", "greet"),
+        ("message", "hi"),
+    ]
+    assert made[1].id == IDS.of("action-1")
+    assert made[3].id == IDS.of("m")
+
+
+def test_calls_of_before_the_first_release() -> None:
+    """The model's call stood in `function`: its name and arguments are found there, and are not told to be lost."""
+    call = {"index": 0, "id": "call-1", "type": "function", "function": {"name": "probe", "arguments": '{"depth": 3}'}}
+    never = action(1) | {"action": None, "tool_name": "", "tool_call": call}
+    made = made_of([never])
+    assert plain(made[0]).items() >= {"name": "probe", "arguments": {"depth": 3}}.items()
+    editor = action(2, "StrReplaceEditorAction", "e", command="view", path="/a") | {"tool_call": call}
+    (converted,) = convert([editor])
+    assert (converted.made[0].kind, converted.shape) == (
+        "edit",
+        "event ActionEvent StrReplaceEditorAction, before 1.0.0a1",
+    )
+    assert "tool_call.arguments" in converted.lost
+    same = {**call, "function": {"name": "e", "arguments": '{"command": "view", "path": "/a", "security_risk": "LOW"}'}}
+    (converted,) = convert([editor | {"tool_call": same}])
+    assert "tool_call.arguments" not in converted.lost
+
+
+def test_an_end_without_its_action_brings_it() -> None:
+    """What a command printed tells the command: the action is made of it. What tells less stays a remark."""
+    made = made_of([observation(7, exit_code=0, command="make")])
+    assert [(each.kind, each.category, each.terminal) for each in made] == [
+        ("run", "action", False),
+        ("run", "observation", True),
+    ]
+    assert (plain(made[0])["command"], made[1].cause, made[0].actor) == ("make", made[0].id, "import")
+    (remark,) = made_of([observation(7, kind="FileEditorObservation", path="/a")])
+    assert (remark.kind, remark.terminal) == ("notice", False)
+    check([observation(7, exit_code=0, command="make"), observation(7, exit_code=0, command="make")])
+
+
+@pytest.mark.parametrize(("kind", "ours"), [("SystemPromptUpdateEvent", "system"), ("ServerErrorEvent", "notice")])
+def test_events_of_servers_and_of_prompts_that_changed(kind: str, ours: str) -> None:
+    """They are read by their names, not by a guess."""
+    value: dict[str, Any] = {
+        "kind": kind,
+        "id": "x",
+        "system_prompt": {"text": "now"},
+        "tools": [],
+        "code": "E",
+        "detail": "now",
+    }
+    (converted,) = convert([value])
+    assert (converted.made[0].kind, plain(converted.made[0])["content"]) == (ours, "now")
+    assert not converted.steps
+
+
+def test_the_oldest_release_names_the_era() -> None:
+    """An alpha comes before its release."""
+    (one,) = (
+        each for each in convert(values_of("conversation-before-1.0.0a1")) if "Finish" in each.shape and each.made
+    )
+    assert one.shape.endswith("before 1.0.0a1")
+    (converted,) = convert(
+        [{"kind": "MessageEvent", "id": "m", "activated_microagents": [], "llm_message": {"content": "x"}}]
+    )
+    assert converted.shape == "event MessageEvent, before 1.0.0a5"
+    assert "1.0.0 content is a list of texts and images" in converted.steps
+
+
 def test_what_finds_no_place_is_named() -> None:
     """Each field that no event of ours has is told by its path, so that it can be found in the original."""
     value = action(1, command="ls", reset=True) | {"critic_result": {"score": 1}, "parent_id": "elsewhere"}

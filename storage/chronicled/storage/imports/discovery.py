@@ -14,11 +14,13 @@ from chronicled.events.errors import ImportRefused
 from chronicled.migrations.conversion import Conversion
 from chronicled.migrations.openhands.v0.course import OpenHandsV0
 from chronicled.migrations.openhands.v1.course import OpenHandsV1
+from chronicled.storage.imports.agent_sdk_archive import agent_sdk_archive, is_archive
+from chronicled.storage.imports.agent_sdk_file import agent_sdk_files
 from chronicled.storage.imports.agent_sdk_folder import EVENTS as SDK_EVENTS
-from chronicled.storage.imports.agent_sdk_folder import AgentSdkFolder, is_agent_sdk_folder
+from chronicled.storage.imports.agent_sdk_folder import AgentSdkFolder, events_folder
 from chronicled.storage.imports.app_server_folder import AppServerFolder, is_app_server_folder
 from chronicled.storage.imports.openhands_folder import EVENTS, PAGES, OpenHandsFolder
-from chronicled.storage.imports.output_lines import output_lines
+from chronicled.storage.imports.output_lines import is_output, output_lines
 from chronicled.storage.imports.source import Source
 from chronicled.storage.imports.trajectory import Trajectory, open_file
 
@@ -27,6 +29,9 @@ __all__ = ["FORMATS", "Format", "discover", "session_name"]
 SESSIONS: Final = "sessions"
 USERS: Final = "users"
 CONVERSATIONS: Final = "conversations"
+V1_CONVERSATIONS: Final = "v1_conversations"
+SERVICE: Final = "event_service"
+"""Where the agent server of before 1.0.0 put a conversation, in a folder with its name."""
 USER_LABEL: Final = "openhands.user"
 HEAD_BYTES: Final = 1 << 20
 TELLING: Final = re.compile(rb'"(action|observation|kind)"\s*:\s*("|null)|"(history|instance_id)"\s*:')
@@ -58,7 +63,7 @@ def discover(path: Path, format: str | None = None) -> tuple[Format, Iterator[So
         sources = iter(each.find(path))
         first = next(sources, None)
         if first is not None:
-            if format is None and path.is_file() and not _tells(path):
+            if format is None and path.is_file() and not is_archive(path) and not _tells(path):
                 # What is in the log stays there: a guess is not enough to put anybody's file into it.
                 raise ImportRefused(
                     f"{path} does not look like anything that is known. If it is, say what: --format {each.name}."
@@ -142,33 +147,52 @@ def _holds(path: Path) -> bool:
 def _find_v0_file(path: Path) -> Iterator[Source]:
     with open_file(path) as stream:
         head = stream.read(1 << 20).lstrip(b"\xef\xbb\xbf \t\r\n\x00")
-    if head[:1] == b"[" or path.suffix == ".json":
+    if is_output(path):
+        yield from output_lines(path)
+    elif head[:1] in {b"[", b"{"} or path.suffix == ".json":
         yield Trajectory(path)
-    elif head[:1] == b"{":
-        line = head.split(b"\n", 1)[0]
-        if b'"history"' in line or b'"instance_id"' in line:
-            yield from output_lines(path)
-        else:
-            yield Trajectory(path)
 
 
 def _find_v1(path: Path) -> Iterator[Source]:
     if not path.is_dir():
+        yield from agent_sdk_archive(path) if is_archive(path) else agent_sdk_files(path)
         return
     path = path.resolve()
-    if path.name == SDK_EVENTS and is_agent_sdk_folder(path.parent):
+    if path.name == SDK_EVENTS and events_folder(path.parent) == path:
         path = path.parent
-    if is_agent_sdk_folder(path):
-        yield AgentSdkFolder(path)
+    if path.name == SERVICE:
+        path = path.parent
+    source = _conversation_v1(path)
+    if source is not None:
+        yield source
         return
-    if is_app_server_folder(path):
-        yield AppServerFolder(path)
-        return
-    for folder in _folders(path):
-        if is_agent_sdk_folder(folder):
-            yield AgentSdkFolder(folder)
-        elif is_app_server_folder(folder):
-            yield AppServerFolder(folder)
+    taken: set[str] = set()
+    for holder in _holders_v1(path):
+        for folder in _folders(holder):
+            source = _conversation_v1(folder)
+            if source is not None:
+                if source.name in taken:
+                    source.name = f"{folder.name}.{holder.parent.name}"
+                taken.add(source.name)
+                yield source
+
+
+def _holders_v1(path: Path) -> Iterator[Path]:
+    """Yield the folders that hold conversations: this one, and where servers and the web interface have them."""
+    yield path
+    for name in (CONVERSATIONS, V1_CONVERSATIONS):
+        if (path / name).is_dir():
+            yield path / name
+    for user in _folders(path):
+        if (user / V1_CONVERSATIONS).is_dir():
+            yield user / V1_CONVERSATIONS
+
+
+def _conversation_v1(folder: Path) -> Source | None:
+    for place in (folder, folder / SERVICE):
+        if place.is_dir() and not place.is_symlink() and events_folder(place) is not None:
+            return AgentSdkFolder(place, folder.name)
+    return AppServerFolder(folder) if is_app_server_folder(folder) else None
 
 
 FORMATS: Final[tuple[Format, ...]] = (

@@ -19,6 +19,8 @@ RESUMES_MAX: Final = 64
 BETWEEN: Final = re.compile(r"[\s,\x00]*")
 BLANK: Final = re.compile(r"[\s\ufeff]*")
 NEXT: Final = re.compile(r",\s*(?=[\[{])")
+NAMES: Final = ("action", "observation", "kind")
+"""One of them stands in every event, whoever wrote it."""
 
 
 class Item(NamedTuple):
@@ -26,6 +28,8 @@ class Item(NamedTuple):
 
     data: bytes
     problem: str | None = None
+    key: str = ""
+    """What it is known by, where it is no item of the array but stands beside it."""
 
 
 class _Text:
@@ -114,7 +118,7 @@ def _resume(source: _Text) -> int:
             value, _ = decoder(source.text, found.end())
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and ("action" in value or "observation" in value):
+        if isinstance(value, dict) and any(name in value for name in NAMES):
             return found.start()
     return len(source.text)
 

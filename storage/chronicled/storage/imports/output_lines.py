@@ -11,15 +11,16 @@ from typing import Final
 import msgspec
 
 from chronicled.events.codec import encode_json
-from chronicled.migrations.openhands.v0.course import INSTANCE_KEY
+from chronicled.migrations.openhands.instance import INSTANCE_KEY
 from chronicled.storage.imports.json_array import Item
 from chronicled.storage.imports.source import Record
-from chronicled.storage.imports.trajectory import keyed, open_file
+from chronicled.storage.imports.trajectory import Keys, keyed, open_file
 
-__all__ = ["LINE_BYTES_MAX", "OutputLine", "output_lines"]
+__all__ = ["LINE_BYTES_MAX", "OutputLine", "is_output", "output_lines"]
 
 LINE_BYTES_MAX: Final = 256 << 20
 """Longest line that is read."""
+HEAD_BYTES: Final = 1 << 20
 LABELS: Final = ("instance_id", "issue_type", "base_commit")
 LABEL_CHARACTERS_MAX: Final = 128
 
@@ -39,12 +40,15 @@ _issue: Final = msgspec.json.Decoder(_Issue).decode
 class OutputLine:
     """A `Source`: the history of one instance; the first record is what stands beside it (results, settings, patch)."""
 
-    def __init__(self, path: Path, offset: int, number: int, name: str, labels: dict[str, str]) -> None:
+    def __init__(
+        self, path: Path, offset: int, number: int, name: str, labels: dict[str, str], keys: Keys = keyed
+    ) -> None:
         self.name = name
         self.place = f"{path}:{number + 1}"
         self.labels = labels
         self._path = path
         self._offset = offset
+        self._keys = keys
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Yield the records from number `start` on.
@@ -73,10 +77,22 @@ class OutputLine:
                 if bytes(history).strip() != b"null":
                     yield Record("@history", bytes(history), place, problem="the history is no array")
                 return
-            yield from keyed((Item(bytes(raw)) for raw in raws), place)
+            yield from self._keys((Item(bytes(raw)) for raw in raws), place)
 
 
-def output_lines(path: Path) -> Iterator[OutputLine]:
+def is_output(path: Path) -> bool:
+    """Tell whether a file's first line is that of an evaluation or of the resolver; one `.json` has no lines.
+
+    Raises:
+        ImportRefused: the file cannot be opened.
+    """
+    with open_file(path) as stream:
+        head = stream.read(HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n\x00")
+    line = head.split(b"\n", 1)[0]
+    return path.suffix != ".json" and head[:1] == b"{" and (b'"history"' in line or b'"instance_id"' in line)
+
+
+def output_lines(path: Path, keys: Keys = keyed) -> Iterator[OutputLine]:
     """Yield an `OutputLine` for each line of the file; names are told apart where an instance comes twice.
 
     Raises:
@@ -95,7 +111,7 @@ def output_lines(path: Path) -> Iterator[OutputLine]:
                     for label in LABELS
                     if label in members and (text := _plain(members[label])) and len(text) <= LABEL_CHARACTERS_MAX
                 }
-                yield OutputLine(path, offset, number, name if count == 1 else f"{name}.{count}", labels)
+                yield OutputLine(path, offset, number, name if count == 1 else f"{name}.{count}", labels, keys)
             offset += len(line)
             number += 1
 

@@ -13,18 +13,17 @@ from chronicled.events.kind import KindSpec
 from chronicled.events.kinds import BUILTIN
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.migrations.conversion import OPAQUE, Converted, Course, Ids, Made, Original
+from chronicled.migrations.openhands.instance import INSTANCE_KEY, read_instance
 from chronicled.migrations.openhands.v0 import action_steps, observation_steps
 from chronicled.migrations.openhands.v0.actions import RUNNABLE, action_fields
-from chronicled.migrations.openhands.v0.envelope import Envelope, Unreadable, empty, is_array, is_object, lift
+from chronicled.migrations.openhands.v0.envelope import Envelope, Unreadable, is_array, is_object, lift
 from chronicled.migrations.openhands.v0.memory import OPEN_MAX, Confirmation, Memory, Open
 from chronicled.migrations.openhands.v0.observations import ENDINGS, NOTED, Ending, read_ending, read_noted
 
-__all__ = ["FORMAT", "INSTANCE_KEY", "OpenHandsV0"]
+__all__ = ["FORMAT", "OpenHandsV0"]
 
 FORMAT: Final = "openhands.v0"
 FOREIGN: Final = f"{FORMAT}.{OPAQUE}"
-INSTANCE_KEY: Final = "@instance"
-"""Key of the record that holds what an evaluation says of an instance beside its history."""
 END_KEY: Final = "\x00end"
 """Key of the ends that the source does not show, with the id of the action behind it."""
 SHOWN_BYTES_MAX: Final = 16 << 10
@@ -70,7 +69,7 @@ class OpenHandsCourse:
             return self._opaque(record, record.value, "damaged", record.problem, 0)
         value = record.value
         if record.key == INSTANCE_KEY and is_object(value):
-            return self._instance(record, value)
+            return read_instance(record, value, self._ids)
         if is_array(value) and len(value) == 2:
             return self._convert_pair(record, value)
         return self._convert_one(record, value, 0, None)
@@ -79,16 +78,6 @@ class OpenHandsCourse:
         """End what is open; see `Course.finish`."""
         made = tuple(self._end_unseen(name) for name in list(self._memory.open))
         return Converted("end of the source", made)
-
-    def _instance(self, record: Original, value: dict[str, Any]) -> Converted:
-        """Return what stands beside a history: how it went is told as a notice, all else stays where it was."""
-        made: tuple[Made, ...] = ()
-        error = value.get("error")
-        if isinstance(error, str) and error:
-            notice = msgspec.convert({"content": error, "level": "error"}, SPECS[OBSERVATION, "notice"].payload)
-            made = (Made(self._ids.of(record.key), OBSERVATION, "notice", notice, actor="openhands"),)
-        lost = tuple(name for name, item in value.items() if not empty(item) and (name != "error" or not made))
-        return Converted("evaluation instance", made, lost=lost)
 
     def _convert_pair(self, record: Original, pair: list[Any]) -> Converted:
         first = self._convert_one(record, pair[0], 0, None)

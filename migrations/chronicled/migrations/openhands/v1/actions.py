@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from chronicled.migrations.openhands.v1.reading import Reading, empty, mapping, text
 
-__all__ = ["RUNNABLE", "action_fields"]
+__all__ = ["RUNNABLE", "action_fields", "spoken"]
 
 SECONDS_MAX: Final = 604_800
 RISKS: Final = {"UNKNOWN": "unknown", "LOW": "low", "MEDIUM": "medium", "HIGH": "high"}
@@ -25,8 +25,8 @@ TAKEN: Final = frozenset(
 Reader = Callable[[Reading, Mapping[str, Any]], dict[str, Any]]
 
 
-def action_fields(r: Reading) -> tuple[str, dict[str, Any]]:
-    """Return our kind, and the fields of its payload.
+def action_fields(r: Reading, thought: str) -> tuple[str, dict[str, Any]]:
+    """Return our kind, and the fields of its payload; the thought is in it unless it is a thought itself.
 
     Raises:
         Unreadable: a field that is needed is no text.
@@ -36,13 +36,13 @@ def action_fields(r: Reading) -> tuple[str, dict[str, Any]]:
     action = mapping(value.get("action"))
     name = action.get("kind")
     if name in FORMER:
-        r.step("1.5.0", f"{name} is {FORMER[name]}")
-        name = FORMER[name]
+        release, newer = FORMER[name]
+        r.step(release, f"{name} is {newer}")
+        name = newer
     kind, taken, read = _ACTIONS.get(str(name), ("call_tool_mcp", None, _tool))
     payload = read(r, action)
     if taken is not None:
         r.lose_rest(taken, action, "action.")
-    thought, _ = r.texts(value.get("thought") or [], "thought")
     if kind in RUNNABLE:
         risk = value.get("security_risk", "UNKNOWN")
         if isinstance(risk, str) and risk.upper() in RISKS:
@@ -51,20 +51,35 @@ def action_fields(r: Reading) -> tuple[str, dict[str, Any]]:
             r.lost.append("security_risk")
     if thought and kind != "think":
         payload["thought"] = thought
-    elif thought:
-        r.lost.append("thought")
     r.lose_rest(TAKEN)
     _check_call(r, action)
     return kind, payload
 
 
+def spoken(r: Reading) -> str:
+    """Return what the agent said as it called the tool."""
+    said, images = r.texts(r.value.get("thought") or [], "thought")
+    if images:
+        r.lost.append("thought")
+    return said
+
+
+def _called(r: Reading) -> tuple[str, str]:
+    """Return the name and the arguments of the model's own call; "" for what it does not tell."""
+    call = mapping(r.value.get("tool_call"))
+    inner = call.get("function")
+    if isinstance(inner, dict):
+        r.step("1.0.0a1", "a call's function is the call")
+        call = mapping(inner)
+    return text(call.get("name")), text(call.get("arguments"))
+
+
 def _check_call(r: Reading, action: Mapping[str, Any]) -> None:
     """Note where the model's own call says something that the action does not."""
-    call = mapping(r.value.get("tool_call"))
-    if not action or not call:
+    if not action or not mapping(r.value.get("tool_call")):
         return
     try:
-        asked = mapping(json.loads(text(call.get("arguments"))))
+        asked = mapping(json.loads(_called(r)[1]))
     except (ValueError, RecursionError):
         r.lost.append("tool_call.arguments")
         return
@@ -135,7 +150,7 @@ def _tool(r: Reading, a: Mapping[str, Any]) -> dict[str, Any]:
     if a:
         return {"name": _tool_name(r), "arguments": {name: item for name, item in a.items() if name != "kind"}}
     # It was never made into an action, e.g. since its arguments were wrong: what the model asked for is in its call.
-    asked = text(mapping(r.value.get("tool_call")).get("arguments"))
+    asked = _called(r)[1]
     arguments: Any = None
     with suppress(ValueError, RecursionError):
         arguments = json.loads(asked) if asked.strip() else {}
@@ -143,8 +158,7 @@ def _tool(r: Reading, a: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool_name(r: Reading) -> str:
-    name = text(r.value.get("tool_name")) or text(mapping(r.value.get("tool_call")).get("name"))
-    return name or "unknown"
+    return text(r.value.get("tool_name")) or _called(r)[0] or "unknown"
 
 
 def _finish(r: Reading, a: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +173,11 @@ def _tasks(r: Reading, a: Mapping[str, Any]) -> dict[str, Any]:
     return {"command": a.get("command") or "view", "task_list": a.get("task_list") or []}
 
 
-FORMER: Final = {"ExecuteBashAction": "TerminalAction", "BashAction": "TerminalAction"}
+FORMER: Final = {
+    "ExecuteBashAction": ("1.5.0", "TerminalAction"),
+    "BashAction": ("1.5.0", "TerminalAction"),
+    "StrReplaceEditorAction": ("1.0.0a1", "FileEditorAction"),
+}
 _EDITOR: Final = frozenset({"path", "command", "file_text", "old_str", "new_str", "insert_line", "view_range"})
 _ACTIONS: Final[Mapping[str, tuple[str, frozenset[str] | None, Reader]]] = {
     "TerminalAction": ("run", frozenset({"command", "timeout", "is_input"}), _run),

@@ -13,13 +13,14 @@ from chronicled.events.kind import KindSpec
 from chronicled.events.kinds import BUILTIN
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.migrations.conversion import OPAQUE, Converted, Course, Ids, Made, Original
+from chronicled.migrations.openhands.instance import INSTANCE_KEY, read_instance
 from chronicled.migrations.openhands.v1 import observations
-from chronicled.migrations.openhands.v1.actions import RUNNABLE, action_fields
+from chronicled.migrations.openhands.v1.actions import RUNNABLE, action_fields, spoken
 from chronicled.migrations.openhands.v1.memory import OPEN_MAX, Memory, Open
 from chronicled.migrations.openhands.v1.noted import NOTED, read_noted
 from chronicled.migrations.openhands.v1.reading import Reading, Unreadable, empty, items, kind_of, mapping, text
 
-__all__ = ["FORMAT", "OpenHandsV1"]
+__all__ = ["FORMAT", "OpenHandsV1", "is_event"]
 
 FORMAT: Final = "openhands.v1"
 FOREIGN: Final = f"{FORMAT}.{OPAQUE}"
@@ -29,6 +30,10 @@ ROOT: Final = "__root__"
 SHOWN_BYTES_MAX: Final = 16 << 10
 """Largest record that an opaque event shows; every one is in the blob of its chunk."""
 DETAIL_CHARACTERS_MAX: Final = 4 << 10
+REASONING_PART: Final = 1
+SPOKEN_PART: Final = 2
+ASKED_PART: Final = 3
+"""Which of the events that one record becomes a thought is, and an action that is made of what its end tells."""
 CALLS: Final = frozenset(
     {"ActionEvent", "ObservationEvent", "UserRejectObservation", "AgentErrorEvent", "ACPToolCallEvent"}
 )
@@ -71,6 +76,8 @@ class OpenHandsV1Course:
         if not isinstance(given, dict):
             return self._opaque(record, "no event", f"an event is an object, not {record.value.__class__.__name__}")
         value = mapping(record.value)
+        if record.key == INSTANCE_KEY:
+            return read_instance(record, value, self._ids)
         shape = "no event"
         try:
             kind, guessed = kind_of(value, CALLS | NOTED.keys())
@@ -112,24 +119,36 @@ class OpenHandsV1Course:
                     r.lost = [path for path in r.lost if path not in {"action_id", "message_id"}]
                 made = self._plain(r, category, kind, fields, cause)
                 self._memory.note(r.id, made.id, "")
-                return (made,)
+                return (*self._reasoned(r, mapping(r.value.get("llm_message")).get("reasoning_content")), made)
 
     # -- calls of tools --------------------------------------------------------------------------------------------
 
     def _action(self, r: Reading) -> tuple[Made, ...]:
-        kind, fields = action_fields(r)
-        made = [self._plain(r, ACTION, kind, fields, None)]
-        reasoning = r.value.get("reasoning_content")
-        if isinstance(reasoning, str) and reasoning:
-            thought = SPECS[ACTION, "think"].payload(thought=reasoning)
-            made.insert(0, Made(self._ids.of(r.key, 1), ACTION, "think", thought, None, False, r.actor))
-            r.steps.append("the model's reasoning is a thought of its own")
-        id = made[-1].id
+        said = spoken(r)
+        kind, fields = action_fields(r, said)
+        action = self._plain(r, ACTION, kind, fields, None)
+        made = self._reasoned(r, r.value.get("reasoning_content"))
+        if said and kind == "think":
+            made.append(self._thought(r, said, SPOKEN_PART))
+            r.steps.append("what was said before a thought is a thought of its own")
+        made.append(action)
+        id = action.id
         if kind not in RUNNABLE:
             self._memory.note(r.id, id, "")
             return tuple(made)
         made += self._open(r, id, kind, text(r.value.get("tool_call_id")), mapping(r.value.get("action")) != {})
         return tuple(made)
+
+    def _reasoned(self, r: Reading, reasoning: Any) -> list[Made]:
+        """Return what the model thought before it acted or spoke, as a thought."""
+        if not isinstance(reasoning, str) or not reasoning:
+            return []
+        r.steps.append("the model's reasoning is a thought of its own")
+        return [self._thought(r, reasoning, REASONING_PART)]
+
+    def _thought(self, r: Reading, thought: str, part: int) -> Made:
+        payload = SPECS[ACTION, "think"].payload(thought=thought)
+        return Made(self._ids.of(r.key, part), ACTION, "think", payload, None, False, r.actor)
 
     def _open(self, r: Reading, id: str, kind: str, call: str, executable: bool) -> list[Made]:
         memory = self._memory
@@ -149,7 +168,18 @@ class OpenHandsV1Course:
         known = self._memory.known.get(name)
         if known is not None and known[1]:
             return (self._late(r, known[0], "ok", observations.said(r)[0]),)
-        return self._noted_end(r, known)
+        asked = None if known is not None else observations.asked(r)
+        return self._noted_end(r, known) if asked is None else self._end_of_missing(r, *asked)
+
+    def _end_of_missing(self, r: Reading, kind: str, asked: dict[str, Any]) -> tuple[Made, ...]:
+        """Return the end with an action before it, made of what it tells of the one that is missing."""
+        fields = observations.ended(r, kind)
+        payload = msgspec.convert(asked, SPECS[ACTION, kind].payload)
+        action = Made(self._ids.of(r.key, ASKED_PART), ACTION, kind, payload, None, False, "import")
+        ended = msgspec.convert(fields, SPECS[OBSERVATION, kind].payload)
+        id, blobs = self._ids.of(r.key), tuple(r.attached)
+        r.steps.append("its action is not in the source, and made of what it tells")
+        return (action, Made(id, OBSERVATION, kind, ended, action.id, True, r.actor, blobs=blobs))
 
     def _noted_end(self, r: Reading, known: tuple[str, str] | None) -> tuple[Made, ...]:
         """Return what came of a call that is only recorded here, or of one that is not in the source."""
@@ -272,6 +302,17 @@ class OpenHandsV1Course:
             self._memory.note(self._memory.last, id, "")
         made = Made(id, category, FOREIGN, payload, self._known(value.get("action_id")), False, "import")
         return Converted(shape, (made,), time=_time(value), opaque=True)
+
+
+def is_event(value: Any) -> bool:
+    """Tell whether a value is an event of OpenHands V1 that this conversion knows."""
+    if not isinstance(value, dict):
+        return False
+    try:
+        kind_of(mapping(value), CALLS | NOTED.keys())
+    except Unreadable:
+        return False
+    return True
 
 
 def _acp_end(value: Mapping[str, Any], status: str) -> dict[str, Any] | None:

@@ -40,7 +40,10 @@ def _message(r: Reading, ids: Ids) -> Noted:
     agent = role == "assistant" or (role not in {"user", "system", "tool"} and r.value.get("source") == "agent")
     if role not in {"user", "assistant"}:
         r.lost.append("llm_message.role")
-    r.lose_rest({"role", "content", *FLAGS}, message, "llm_message.")
+    taken = {"role", "content", *FLAGS}
+    if isinstance(message.get("reasoning_content"), str):
+        taken.add("reasoning_content")  # a thought of its own
+    r.lose_rest(taken, message, "llm_message.")
     return ACTION, "message", {"content": content, "role": "agent" if agent else "user", "image_urls": images}
 
 
@@ -154,7 +157,9 @@ NOTED: Final[Mapping[str, tuple[frozenset[str], Callable[[Reading, Ids], Noted]]
     "CondensationRequest": (frozenset(), _condensation_request),
     "CondensationSummaryEvent": (frozenset({"summary"}), _summary),
     "ConversationStateUpdateEvent": (frozenset({"key", "value"}), _update),
+    "SystemPromptUpdateEvent": (frozenset({"system_prompt", "dynamic_context", "tools"}), _system),
     "ConversationErrorEvent": (frozenset({"code", "detail"}), _error),
+    "ServerErrorEvent": (frozenset({"code", "detail"}), _error),
     "PauseEvent": (frozenset(), _paused("pause")),
     "InterruptEvent": (frozenset(), _paused("interrupt")),
     "HookExecutionEvent": (

@@ -9,7 +9,7 @@ from typing import Any, Final
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.migrations.openhands.v1.reading import Reading, empty, items, mapping, text
 
-__all__ = ["ended", "refused", "said", "troubled"]
+__all__ = ["asked", "ended", "refused", "said", "troubled"]
 
 FORMER_TEXTS: Final = ("output", "message", "error")
 """Where an observation said what it had to say, before 1.0.0."""
@@ -19,6 +19,7 @@ TIMED_OUT: Final = re.compile(r"timed out after ([\d.]+) seconds")
 COMPLETED: Final = re.compile(r"\s*\[The command completed with exit code -?\d+\.?[^\]]*\]\s*")
 CLIPPED: Final = "<response clipped>"
 """What the SDK writes in place of what it leaves out of a long output."""
+COMMANDS: Final = frozenset({"TerminalObservation", "ExecuteBashObservation", "BashObservation"})
 RESTARTED: Final = ("restart", "crash", "interrupted")
 
 Fields = dict[str, Any]
@@ -35,6 +36,15 @@ def said(r: Reading) -> tuple[str, list[str], bool]:
         r.step("1.0.0", "output and error are content")
     error = o.get("error")
     return "\n".join(former), [], o.get("is_error") is True or error is True or (isinstance(error, str) and bool(error))
+
+
+def asked(r: Reading) -> tuple[str, Fields] | None:
+    """Return kind and fields of the action that the observation ends, where it tells all that was asked."""
+    o = mapping(r.value.get("observation"))
+    command = o.get("command")
+    if o.get("kind") in COMMANDS and isinstance(command, str) and command:
+        return "run", {"command": command}
+    return None
 
 
 def ended(r: Reading, kind: str) -> Fields:

@@ -193,5 +193,7 @@ def text(value: Any) -> str:
     raise Unreadable(f"text was expected, not {type(value).__name__}")
 
 
-def _order(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.replace("a", ".").split("."))
+def _order(release: str) -> tuple[list[int], bool, int]:
+    """Return what releases are sorted by; `1.0.0a5` comes before `1.0.0`."""
+    numbers, alpha, number = release.partition("a")
+    return [int(part) for part in numbers.split(".")], not alpha, int(number or 0)
