@@ -36,9 +36,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     prefetch.add_argument("--pull", choices=("missing", "always", "never"), help="when to ask the registry")
     prune = verbs.add_parser("prune", help="remove images that the daemon brought and nobody uses")
     prune.add_argument("--unused", metavar="SECONDS", type=float, help="for how long unused (default: the daemon's)")
-    for verb, job in ((ls, _list), (build, _build), (prefetch, _prefetch), (prune, _prune)):
+    # An engine that does not answer is told at once to who only looks.
+    for verb, job, patient in (
+        (ls, _list, False),
+        (build, _build, True),
+        (prefetch, _prefetch, True),
+        (prune, _prune, False),
+    ):
         add_connection(verb)
-        verb.set_defaults(execute=client_command(job, patient=True))
+        verb.set_defaults(execute=client_command(job, patient=patient))
 
 
 async def _list(client: Client, options: argparse.Namespace) -> int:

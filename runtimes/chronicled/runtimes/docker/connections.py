@@ -6,7 +6,6 @@ never queue behind waits. Connections are not kept between calls, so that a rest
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,7 +15,7 @@ import anyio.to_thread
 
 from chronicled.events.errors import ConfigurationError
 from chronicled.runtimes.docker import engine_tls
-from chronicled.runtimes.docker.failure import EngineDenied, EngineRefused, EngineUnreachable
+from chronicled.runtimes.docker.failure import EngineDenied, EngineRefused, EngineUnreachable, denied
 
 if TYPE_CHECKING:
     import aiodocker
@@ -165,7 +164,7 @@ class Connections:
 
     def _lost(self, what: str, error: BaseException, told: str) -> EngineUnreachable:
         self.losses += 1
-        if self.local and _denied(error):
+        if self.local and denied(error):
             path = self.address.removeprefix("unix://")
             return EngineDenied(
                 f"The engine's socket {path} may not be used by this user (uid {os.geteuid()}): add it to the socket's "
@@ -216,15 +215,6 @@ class Connections:
         context = await anyio.to_thread.run_sync(engine_tls.context_of, self._tls_directory)
         connector = aiohttp.TCPConnector(limit=limit, force_close=True, ssl=context)
         return aiodocker.Docker(f"https://{self.address.removeprefix('tcp://')}", connector=connector, timeout=timeout)
-
-
-def _denied(error: BaseException | None) -> bool:
-    """Return whether the system did not let us ask; the library wraps what it was told, sometimes twice."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _sentence(message: str) -> str:

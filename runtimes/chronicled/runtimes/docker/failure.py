@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 from chronicled.events.errors import SandboxError, SandboxUnreachable
 
-__all__ = ["EngineDenied", "EngineRefused", "EngineUnreachable"]
+__all__ = ["EngineDenied", "EngineRefused", "EngineUnreachable", "denied"]
 
 
 class EngineRefused(SandboxError):
@@ -32,3 +34,12 @@ class EngineDenied(EngineUnreachable):
 
     code = "engine-denied"
     title = "The container engine may not be used"
+
+
+def denied(error: BaseException | None) -> bool:
+    """Return whether the system did not let us ask; the client's library wraps what it was told, sometimes twice."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -14,11 +14,11 @@ from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
 from chronicled.events.clock import Clock
-from chronicled.events.errors import ChronicledError, ImageError, ImageNotFound, ImageUnfit, ImageUnreachable
+from chronicled.events.errors import ImageError, ImageNotFound, ImageUnfit, ImageUnreachable
 from chronicled.runtimes.docker.images_build import Builds
 from chronicled.runtimes.docker.images_cache import Cache
 from chronicled.runtimes.docker.images_credentials import load_credentials
-from chronicled.runtimes.docker.images_errors import explain
+from chronicled.runtimes.docker.images_errors import engine_silent, explain
 from chronicled.runtimes.docker.images_flight import Flights
 from chronicled.runtimes.docker.images_found import ResolvedImage, resolved
 from chronicled.runtimes.docker.images_ledger import Entry, Ledger
@@ -165,7 +165,7 @@ class Images:
                     about: dict[str, Any] = await system.info()
                     version = await docker.version()
             except (DockerError, aiohttp.ClientError, OSError) as error:
-                raise _no_engine(error) from None
+                raise engine_silent(error) from None
             self._machine = str(about["ID"]), str(version["Arch"])
         return self._machine
 
@@ -182,10 +182,10 @@ class Images:
             if error.status == 404:
                 return None
             if error.status == NOT_CONNECTED:
-                raise _no_engine(error) from None
+                raise engine_silent(error) from None
             raise explain(name.full, error.message, error.status) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _no_engine(error) from None
+            raise engine_silent(error) from None
         return resolved(name, inspected)
 
     # -- pulling -------------------------------------------------------------------------------------------------------
@@ -259,7 +259,3 @@ def _absent(name: Reference, policy: PullPolicy) -> ImageNotFound:
             f"The engine does not have it, and it is not pulled (policy {policy!r}): prefetch it, or allow pulling."
         )
     return ImageNotFound(f"{name.full}: {advice}", image=name.full)
-
-
-def _no_engine(error: Exception) -> ChronicledError:
-    return ImageUnreachable(f"The engine does not answer ({type(error).__name__}): is it running, and may we use it?")

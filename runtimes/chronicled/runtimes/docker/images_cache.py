@@ -10,7 +10,8 @@ import anyio
 import structlog
 from aiodocker import DockerError
 
-from chronicled.events.errors import ImageError, ImageUnreachable
+from chronicled.events.errors import ImageError
+from chronicled.runtimes.docker.images_errors import engine_silent
 from chronicled.runtimes.docker.images_flight import Flights
 from chronicled.runtimes.docker.images_found import ResolvedImage
 from chronicled.runtimes.docker.images_ledger import Ledger
@@ -135,6 +136,6 @@ class Cache:
                 _log.info("image_kept", image=image.reference, detail=error.message)
                 return False
         except (aiohttp.ClientError, OSError) as error:
-            raise ImageUnreachable(f"The engine does not answer ({type(error).__name__}).") from None
+            raise engine_silent(error) from None
         await self._ledger.drop(image.reference)
         return True

@@ -12,8 +12,9 @@ from chronicled.events.errors import (
     ImageUnfit,
     ImageUnreachable,
 )
+from chronicled.runtimes.docker.failure import denied
 
-__all__ = ["explain"]
+__all__ = ["engine_silent", "explain"]
 
 _WORDS_MAX: Final = 600
 # In this order: what a registry refuses it often calls "not found or not authorized".
@@ -78,3 +79,12 @@ def explain(image: str, words: str, status: int = 0) -> ImageError:
     if status == 404:
         return ImageNotFound(f"{image}: The engine has no such image. It said: {said}", image=image)
     return ImageError(f"{image}: The engine said: {said or 'nothing'}", image=image)
+
+
+def engine_silent(error: Exception) -> ImageUnreachable:
+    """Return the error of an engine that did not answer, with why as far as the system tells."""
+    if denied(error):
+        why = "this user may not use its socket: add it to the socket's group"
+    else:
+        why = " ".join(str(error).split())[:_WORDS_MAX] or type(error).__name__
+    return ImageUnreachable(f"The engine does not answer ({why}).")

@@ -8,7 +8,8 @@ import aiohttp
 import msgspec
 from aiodocker import DockerError
 
-from chronicled.events.errors import ImageUnreachable, InvalidRequest
+from chronicled.events.errors import InvalidRequest
+from chronicled.runtimes.docker.images_errors import engine_silent
 from chronicled.runtimes.docker.images_ledger import Entry
 from chronicled.runtimes.docker.images_reference import parse_reference
 
@@ -40,7 +41,7 @@ async def listed(docker: Any, entries: dict[str, Entry], engine: str) -> list[Ca
         images: list[dict[str, Any]] = await docker.images.list()
         containers: list[Any] = await docker.containers.list(all=1)
     except (DockerError, aiohttp.ClientError, OSError) as error:
-        raise ImageUnreachable(f"The engine does not answer ({type(error).__name__}).") from None
+        raise engine_silent(error) from None
     used: dict[str, int] = {}
     for container in containers:
         used[container["ImageID"]] = used.get(container["ImageID"], 0) + 1

@@ -11,7 +11,8 @@ import anyio
 import structlog
 from aiodocker import Docker, DockerError
 
-from chronicled.events.errors import ImageBuildFailed, ImageUnreachable
+from chronicled.events.errors import ImageBuildFailed
+from chronicled.runtimes.docker.images_errors import engine_silent
 from chronicled.runtimes.docker.images_settings import ImageSettings
 from chronicled.runtimes.docker.images_stream import Connect
 
@@ -73,7 +74,7 @@ class Steps:
                 image=self._name,
             ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise ImageUnreachable(f"The engine does not answer ({type(error).__name__}).") from None
+            raise engine_silent(error) from None
 
     async def overflow(self) -> str:
         """Return once the steps have written too much, with what to say of it."""
