@@ -116,19 +116,22 @@ class EventStoreContract:
         assert store.head == 3
 
     async def test_another_request_under_a_known_id_is_refused(self, store: EventStore, make: DraftMaker) -> None:
-        """An id stands for one request: another digest, a part of it, or more than it is `IdReused`."""
+        """An id stands for one request: another digest, session, category or kind, or more than it is `IdReused`."""
         await store.append(make.create("s"))
+        await store.append(make.create("t"))
         first, second = make.action("s", request=REQUEST, fresh=False), make.action("s", request=REQUEST, fresh=False)
         await store.append(Append((first, second)))
         for drafts in (
             (replace(first, request=OTHER_REQUEST), replace(second, request=OTHER_REQUEST)),
             (first, make.action("s", request=REQUEST)),
             (replace(first, kind="write"),),
+            (replace(first, session="t"),),
+            (replace(first, category="observation"),),
         ):
             with pytest.raises(IdReused):
                 await store.append(Append(drafts))
         assert (await store.append(Append((first,)))).repeated
-        assert store.head == 3
+        assert store.head == 4
 
     async def test_an_id_that_is_not_as_fresh_as_said_is_found(self, store: EventStore, make: DraftMaker) -> None:
         """`fresh` only spares a look-up: a known id under it is recognised all the same, and its neighbours go on."""
@@ -160,15 +163,15 @@ class EventStoreContract:
         assert store.head == 5
 
     async def test_ids_are_per_tenant(self, store: EventStore, make: DraftMaker) -> None:
-        """Two tenants may use one id and one session name without seeing each other."""
-        other = DraftMaker("other")
-        await store.append(make.create("s"))
-        await store.append(other.create("s"))
+        """Two tenants, also of one commit, may use one id and one session name without seeing each other."""
+        other, third = DraftMaker("other"), DraftMaker("third")
+        await asyncio.gather(*(store.append(maker.create("s")) for maker in (make, other, third)))
+        assert [event.tenant for event in (await store.read(0, 10)).events] == ["default", "other", "third"]
         action = make.action("s", fresh=False)
         await store.append(Append((action,)))
         assert not (await store.append(Append((replace(action, tenant="other"),)))).repeated
         page = await store.read(0, 10, Filter(tenant="other"))
-        assert [event.position for event in page.events] == [2, 4]
+        assert [event.position for event in page.events] == [2, 5]
         assert [event.sequence for event in page.events] == [0, 1]
 
     async def test_a_session_must_exist_and_is_created_once(self, store: EventStore, make: DraftMaker) -> None:

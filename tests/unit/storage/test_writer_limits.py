@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from tests.unit.storage.gated import MAKER, append, many, writing
@@ -10,8 +11,10 @@ from tests.unit.storage.gated import MAKER, append, many, writing
 from chronicled.events.errors import ActionEnded, Overloaded
 from chronicled.events.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, QUEUE_BYTES_MAX
 from chronicled.events.store import Append, Appended
+from chronicled.storage import assembly, sqlite_medium
 from chronicled.storage import writer as writer_module
 from chronicled.storage.medium import Batch
+from chronicled.storage.sqlite import LOG_NAME, SqliteStore
 from chronicled.storage.writer import HALVED_MIN
 
 
@@ -98,3 +101,24 @@ async def test_what_is_remembered_is_bounded_and_what_was_forgotten_is_looked_up
         kept: list[int] = [len(writer._states), len(writer._unended)]  # pyright: ignore[reportPrivateUsage] - no other view
         assert max(kept) <= 2
         assert [row.position for row in medium.rows] == list(range(1, 2 + 4 * len(names)))
+
+
+async def test_labels_in_memory_are_bounded_and_forgotten_ones_are_stored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for three of them, and two loaded at a start, each event still has its own lane, kind and source."""
+    monkeypatch.setattr(assembly, "LABELS_MAX", 3)
+    monkeypatch.setattr(sqlite_medium, "LABELS_LOADED", 2)
+    lanes: list[str] = []
+    path = tmp_path / LOG_NAME
+    for turn in range(4):
+        async with await SqliteStore.open(path) as store:
+            if turn == 0:
+                await store.append(MAKER.create("s"))
+            for lane in ("a", "b", "c", "d", "a", "e"):
+                await store.append(Append((MAKER.action("s", lane=lane), MAKER.action("s", lane=f"{lane}{turn}"))))
+                lanes += [lane, f"{lane}{turn}"]
+                held: int = len(store._writer.log.labels)  # pyright: ignore[reportPrivateUsage] - no other view
+                assert held <= 3 + 2
+            assert [event.lane for event in (await store.read(1, 1000)).events] == lanes
+            assert not await store.verify()
