@@ -168,7 +168,10 @@ class Chain:
         fields = [step for step in steps if isinstance(step, Fields)]
         if len(fields) == len(steps):
             return reader(old.payload, new.payload, fields)
-        return _one_by_one(new.payload, steps)
+        # Looking at text costs imports that a log without such steps need not pay for.
+        from chronicled.migrations.inlining.reader import inlined
+
+        return inlined(old.payload, new.payload, steps, _one_by_one(new.payload, steps))
 
     def upcast(
         self, category: Category, kind: str, version: int, payload: Any, steps: int | None = None
@@ -240,7 +243,7 @@ def _one_by_one(payload: type[msgspec.Struct], steps: Iterable[Change]) -> Calla
         value = plain(raw)
         for change in changes:
             value = change(value)
-        return convert(value, payload)
+        return convert(value, payload, str_keys=True)
 
     return read
 

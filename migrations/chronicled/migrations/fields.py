@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
-__all__ = ["Fields", "reader"]
+from chronicled.migrations.construction import Term, construction
 
-SCALARS: Final = (str, int, float, bool)
+__all__ = ["Fields", "reader"]
 
 
 class Fields(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +80,7 @@ def reader(
     if lost := sorted(path.sources.keys() - {field.encode_name for field in news}):
         raise ValueError(f"{new.__name__} has no field {lost[0]!r}; say that it is renamed or removed")
     source, scope = _written(path, old, new)
-    scope |= {"new": new, "decode": msgspec.json.Decoder(old).decode, "convert": msgspec.convert}
-    scope["builtins"] = msgspec.to_builtins
+    scope["decode"] = msgspec.json.Decoder(old).decode
     # As dataclasses do it: a constructor that is written out costs a fifth of one that is called with a map.
     exec(source, scope)  # noqa: S102 - nothing but names of fields is put into it
     found: Callable[[msgspec.Raw], Any] = scope["read"]
@@ -93,33 +92,20 @@ def _written(path: _Path, old: type[msgspec.Struct], new: type[msgspec.Struct]) 
     attributes = {field.encode_name: field.name for field in msgspec.structs.fields(old)}
     old_hints, new_hints = (get_type_hints(kind, include_extras=True) for kind in (old, new))
     scope: dict[str, Any] = {}
-    made: list[str] = []
-    checked: list[tuple[str, Any]] = []
-    terms: list[str] = []
+    terms: dict[str, Term] = {}
     for field in msgspec.structs.fields(new):
-        name, wanted = field.name, new_hints[field.name]
-        if field.encode_name in path.added:
-            scope[f"added_{name}"] = msgspec.convert(path.added[field.encode_name], wanted)
-            made.append(f"{name}=added_{name}")
-        elif field.encode_name in path.sources:
-            origin, changes = path.sources[field.encode_name]
-            term = f"old.{attributes[origin]}"
+        name, wanted = field.encode_name, new_hints[field.name]
+        if name in path.added:
+            scope[f"added_{field.name}"] = msgspec.convert(path.added[name], wanted, str_keys=True)
+            terms[name] = Term(f"added_{field.name}", checked=True)
+        elif name in path.sources:
+            origin, changes = path.sources[name]
+            text = f"old.{attributes[origin]}"
             for number, change in enumerate(changes):
-                scope[f"change_{number}_{name}"] = change
-                term = f"change_{number}_{name}({term})"
-            if not changes and old_hints[attributes[origin]] == wanted:
-                made.append(f"{name}={term}")  # it was checked when the old struct was read
-                continue
-            scope[f"type_{name}"] = wanted
-            if wanted in SCALARS:
-                made.append(f"{name}=v if type(v := {term}) is type_{name} else convert(v, type_{name})")
-            else:
-                checked.append((name, wanted))
-                terms.append(term if changes else f"builtins({term})")
-                made.append(f"{name}=checked.{name}")
-    lines = ["def read(raw):", " old = decode(raw)"]
-    if checked:
-        # All that needs more than a look at once: what a type means is looked up anew for each, but not for a struct's.
-        scope["Checked"] = msgspec.defstruct("Checked", checked, array_like=True, gc=False)
-        lines.append(f" checked = convert(({', '.join(terms)},), Checked)")
-    return "\n".join([*lines, f" return new({', '.join(made)})"]), scope
+                scope[f"change_{number}_{field.name}"] = change
+                text = f"change_{number}_{field.name}({text})"
+            # What nobody changes was checked when the old struct was read.
+            terms[name] = Term(text, not changes and old_hints[attributes[origin]] == wanted, bool(changes))
+    lines, made = construction(new, terms)
+    body = "".join(f" {line}\n" for line in ["old = decode(raw)", *lines])
+    return f"def read(raw):\n{body}", scope | made
