@@ -113,14 +113,14 @@ class FormerRequests:
         chain = self._codec.upcasters
         if chain is None:
             return None
-        value: Any = msgspec.to_builtins(payload)
+        value: Any = msgspec.to_builtins(payload, str_keys=True)
         kind, version = draft.kind, draft.version
         try:
             while (kind, version) != (spec.kind, spec.version):
                 kind, version, value = chain.downcast(draft.category, kind, version, value)
-            former: msgspec.Struct = msgspec.convert(value, spec.payload)
-            _, _, again = chain.upcast(draft.category, kind, version, msgspec.to_builtins(former))
-            return former if msgspec.convert(again, type(payload)) == payload else None
+            former: msgspec.Struct = msgspec.convert(value, spec.payload, str_keys=True)
+            _, _, again = chain.upcast(draft.category, kind, version, msgspec.to_builtins(former, str_keys=True))
+            return former if msgspec.convert(again, type(payload), str_keys=True) == payload else None
         except Exception:  # a step of anybody's may raise anything: then it is another request
             return None
 

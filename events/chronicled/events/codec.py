@@ -301,7 +301,7 @@ class Codec:
             payload = payloads.get(name)
             if payload is None:
                 payload = payloads[name] = current(category, name).payload
-            return msgspec.convert(value, payload)
+            return msgspec.convert(value, payload, str_keys=True)
 
         return migrate
 

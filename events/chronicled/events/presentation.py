@@ -158,7 +158,7 @@ class Presentation:
         """Return the event with that payload, which fits the schema of that version."""
         spec = self.codec.registry.find(event.category, kind, version)
         assert spec is not None, "steps lead from one registered version to another"
-        return _shown(event, kind, version, encode_json(msgspec.convert(value, spec.payload)))
+        return _shown(event, kind, version, encode_json(msgspec.convert(value, spec.payload, str_keys=True)))
 
     def _sound(self, event: Event) -> Event:
         """Return the event; if its payload is no JSON, with the bytes in a string, so that nothing around it breaks."""

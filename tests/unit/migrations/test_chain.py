@@ -12,6 +12,8 @@ from tests.unit.migrations.history import CHAIN, REGISTRY, Asked, Ended, Heavy, 
 from chronicled.events import Codec, Opaque, Payload, Registry, action, observation
 from chronicled.events.errors import UnknownKind
 from chronicled.events.opaque import WHYS
+from chronicled.events.presentation import Presentation
+from chronicled.events.versions import Versions
 from chronicled.migrations.chain import Chain, Downcaster, Upcaster, unchanged
 from chronicled.migrations.fields import Fields, reader
 
@@ -231,3 +233,38 @@ def test_a_rename_of_what_may_be_a_blob_is_made_in_both_places() -> None:
     chain.check(registry)
     read = Codec(registry, chain).decode(event("acme.letter", b'{"text":"head","blobs":{"text":"ab"}}', 1))
     assert read == Note(body="head", blobs={"body": "ab"})
+
+
+class Tally(Payload, frozen=True, kw_only=True):
+    """`acme.tally`, in both of its versions."""
+
+    title: str = ""
+    counts: dict[int, int] = {}  # noqa: RUF012 - msgspec copies it
+
+
+def _retitled(payload: dict[str, Any]) -> dict[str, Any]:
+    payload["title"] = payload["title"].upper()
+    return payload
+
+
+def _summed(payload: dict[str, Any]) -> dict[str, Any]:
+    for name in payload["counts"]:
+        payload["counts"][name] *= 2
+    return payload
+
+
+@pytest.mark.parametrize("upgrade", [unchanged, Fields(changed={"title": str.upper}), _retitled, _summed])
+@pytest.mark.parametrize("when", [None, dict.__len__])
+def test_a_map_from_numbers_is_read_on_every_way(upgrade: Any, when: Any) -> None:
+    """In JSON its names are texts: steps see those, and the payload has numbers again, upwards and back."""
+    registry = Registry([action("acme.tally", Tally), action("acme.tally", Tally, version=2)])
+    steps = [] if when is None else [Upcaster("action", "acme.tally", 1, upgrade, when=when)]
+    steps.append(Upcaster("action", "acme.tally", 1, upgrade))
+    found = Codec(registry, Chain(steps, [Downcaster("action", "acme.tally", 1, upgrade)]))
+    for version in (1, 2):
+        old = event("acme.tally", b'{"title":"a","counts":{"7":1}}', version)
+        read = found.decode(old)
+        assert isinstance(read, Tally), read.reason
+        assert list(read.counts) == [7]
+        shown = Presentation(found).show(old, Versions.of({"acme.tally": 1}), refuses=True)
+        assert msgspec.json.decode(shown.payload, type=Tally).counts.keys() == {7}

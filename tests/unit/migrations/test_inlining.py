@@ -21,13 +21,10 @@ from tests.unit.migrations.plain_steps import (
     branched,
     changed,
     early,
-    moved,
     removed,
     shared,
 )
 
-from chronicled.events import KindSpec, action
-from chronicled.migrations.chain import Chain, Upcaster
 from chronicled.migrations.inlining.reader import inlined
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -169,15 +166,3 @@ def _imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: 
     module = importlib.import_module(name)
     monkeypatch.delitem(sys.modules, name)
     return module
-
-
-def test_fields_whose_names_are_numbers_are_read_through_functions() -> None:
-    """A map from numbers has texts for names in JSON, on whatever way it is read."""
-    old: KindSpec = action("acme.count", New)
-    new: KindSpec = action("acme.count", New, version=2)
-    raw = msgspec.Raw(b'{"name":"a","inner":{"7":1}}')
-    steps: tuple[Step, ...] = (lambda payload: payload, moved)
-    for step in steps:
-        found = Chain([Upcaster("action", "acme.count", 1, step)]).reader(old, new)
-        assert found is not None
-        assert found(raw).inner == {7: 1}

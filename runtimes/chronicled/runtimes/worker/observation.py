@@ -121,7 +121,7 @@ def prints(spec: KindSpec | None) -> bool:
 
 def _convert(spec: KindSpec, values: dict[str, Any]) -> msgspec.Struct | None:
     try:
-        payload: msgspec.Struct = msgspec.convert(values, spec.payload)
+        payload: msgspec.Struct = msgspec.convert(values, spec.payload, str_keys=True)
         encode_json(payload)
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError):
         return None

@@ -87,7 +87,7 @@ class Conversion:
                     f"{key[1]} {key[2]} would become a {spec.kind} too: nothing can be added that runs or ends."
                 )
             try:
-                value = msgspec.convert(each.payload, spec.payload)
+                value = msgspec.convert(each.payload, spec.payload, str_keys=True)
             except msgspec.ValidationError as error:
                 raise InvalidPayload(f"{key[1]} {key[2]} would become a {spec.kind} that is none: {error}.") from None
             own = uuid.uuid5(uuid.UUID(bytes=id), str(number)).bytes

@@ -108,7 +108,7 @@ def downcaster_problems(unit: Unit, step: Downcaster) -> list[str]:
 def _convert(registry: Registry, category: Any, kind: str, version: int, value: Any) -> None:
     target = registry.find(category, kind, version)
     assert target is not None, "the chain leads to a version that is known"
-    msgspec.convert(value, target.payload)
+    msgspec.convert(value, target.payload, str_keys=True)
 
 
 def _tried(spec: KindSpec, step: Callable[[dict[str, Any]], None], what: str) -> list[str]:

@@ -54,4 +54,4 @@ def _least(spec: KindSpec) -> bytes:
         return True
 
     least: dict[str, Any] = find(payloads(spec.payload, required=True), fits, settings=settings(database=None))
-    return msgspec.json.encode(msgspec.convert(least, spec.payload))
+    return msgspec.json.encode(msgspec.convert(least, spec.payload, str_keys=True))

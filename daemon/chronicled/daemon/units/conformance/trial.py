@@ -107,7 +107,7 @@ class Trial:
         spec = self._registry.current("observation", example.kind)
         said: dict[str, Any] = {"outcome": result.outcome, "effects": result.effects, **result.fields}
         try:
-            msgspec.convert(said, spec.payload)
+            msgspec.convert(said, spec.payload, str_keys=True)
         except msgspec.ValidationError as error:
             found.append(f"{what}: its fields do not fit the observation, and would be dropped: {error}")
         return found
@@ -174,7 +174,7 @@ class Trial:
     async def _dispatch(self, example: ActionExample, lane: str = "main", timeout_seconds: float = 30.0) -> str:
         spec = self._registry.current("action", example.kind)
         # As a worker sends it: every field written out.
-        payload = msgspec.json.encode(msgspec.convert(example.payload, spec.payload))
+        payload = msgspec.json.encode(msgspec.convert(example.payload, spec.payload, str_keys=True))
         return await self._worker.dispatch(
             example.kind, payload, lane=lane, timeout_seconds=timeout_seconds, version=spec.version
         )
