@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import json
 import random
 import string
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ UNREDACTED = (
     "from chronicled.daemon.__main__ import main\n"
     "sys.exit(main(sys.argv[1:]))",
 )
-OUTSIDE = {"spool", "secrets", "sandboxes", "carriers"}
+OUTSIDE = {"spool", "sandboxes", "carriers"}
 """Parts of the data directory that hold clear text by their purpose, belong to the sandbox, or are our own code."""
 
 
@@ -57,6 +59,11 @@ VALUES = _values()
 CANARIES = {(name, shape): shapes(value)[shape] for name, value in VALUES.items() for shape in SHAPES}
 
 
+PIECEMEAL = "S14"
+"""A value that lies across every place where something is cut: not even its ends may show."""
+PIECES = (VALUES[PIECEMEAL][:12].encode(), VALUES[PIECEMEAL][-12:].encode())
+
+
 class Harvest:
     """Everything that the daemon has said, to be searched."""
 
@@ -64,6 +71,8 @@ class Harvest:
         self.daemon = daemon
         self.place = place
         self.said: list[tuple[str, bytes]] = []
+        self.uploads: list[str] = []
+        """What became of uploads that hold canaries."""
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """Send a request and keep the answer."""
@@ -92,9 +101,10 @@ class Harvest:
         inside = (path for path in files if not OUTSIDE & set(path.relative_to(self.daemon.data).parts))
         haystacks += [(path.name, path.read_bytes()) for path in inside]
         haystacks.append(("log", self.daemon.log.read_bytes()))
+        sought = {**CANARIES, **{(PIECEMEAL, f"piece {place}"): piece for place, piece in enumerate(PIECES)}}
         return [
             f"{name} {shape} in {where}"
-            for (name, shape), canary in CANARIES.items()
+            for (name, shape), canary in sought.items()
             for where, data in haystacks
             if canary in data
         ]
@@ -141,6 +151,8 @@ async def _drive(harvest: Harvest) -> None:
     await harvest.run("nonsense-" + VALUES["S14"])
     await harvest.run("(sleep 0.3; cat ~/canaries; sleep 0.2; head -c 3000 ~/canaries) & disown")
     await _follow(harvest)
+    await _move_files(harvest)
+    await _cross_edges(harvest)
     await asyncio.sleep(1)
     # What was asked while it ran, what was refused, and what is asked again.
     await harvest.call(
@@ -160,6 +172,57 @@ async def _drive(harvest: Harvest) -> None:
     tool = {"name": "t", "arguments": {VALUES["S12"]: [VALUES["S13"], {"deep": text}]}}
     await harvest.call("POST", f"{S}/actions", {"kind": "call_tool_mcp", "payload": tool}, Prefer="wait=20")
     await _read_all(harvest)
+
+
+async def _move_files(harvest: Harvest) -> None:
+    """Move trees and files in and out, look at them, and run programs without a shell and with a terminal."""
+    await harvest.run('cd; mkdir -p tree && cp canaries tree/ && cd tree && touch "$S14" && cp ../canaries "t-$S14"')
+    await harvest.act("list", {"path": "tree", "depth": 2})
+    for query in ("path=tree", "path=tree/canaries&form=file", f"path=nothing-{VALUES['S14']}"):
+        await harvest.call("GET", f"{S}/files?{query}")
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo(f"{VALUES['S14']}/x")
+        entry.size = len(ALL)
+        tar.addfile(entry, io.BytesIO(ALL))
+    for body, media in ((ALL, "application/octet-stream"), (archive.getvalue(), "application/x-tar")):
+        refused = await harvest.daemon.call(
+            "PUT", f"{S}/files?path=up-{VALUES['S14']}", data=body, headers={"Content-Type": media, "Prefer": "wait=20"}
+        )
+        harvest.said.append(("PUT files", refused.data))
+        harvest.uploads.append(refused.json.get("code", "taken"))
+    begin = 'cd; cd tree; git init -q . 2>&1; git add -A; git -c user.name=x -c user.email=x@x commit -qm "$S14" 2>&1'
+    await harvest.run(f'{begin}; cat ../canaries >> canaries; mv "t-$S14" "u-$S14"')
+    for operation in ("status", "changes", "diff"):
+        await harvest.act("git", {"command": operation, "path": "tree"})
+    await harvest.act("run", {"argv": ["cat", "canaries"]})
+    await harvest.act("run", {"argv": ["printf", "%s-%s", VALUES["S15"], VALUES["S18"]]})
+    await harvest.act("run", {"argv": [f"no-such-{VALUES['S14']}"]})
+    await harvest.run("stty cols 10000; cat ~/canaries; pwd", tty=True)
+    await harvest.run("cat ~/canaries; sleep 30", timeout_seconds=1)
+    await harvest.run('read -t 5 -p "password $S14 " x', tty=True, timeout_seconds=4)
+
+
+async def _cross_edges(harvest: Harvest) -> None:
+    """Put values across the places where long texts are cut."""
+    value = VALUES[PIECEMEAL]
+    for offset in range(0, 60, 7):
+        filled = f"{'x' * (4096 - offset)}{value}" + f"{'y' * 4000}{value}" * 20
+        await harvest.act("write", {"path": "edges", "content": filled})
+    await harvest.act("read", {"path": "edges"})
+    await harvest.run("cat edges; cat edges >&2")
+    long = "z" * 2020 + value + "z" * 1000
+    await harvest.run(f"cd {long}")
+    await harvest.act("run", {"argv": [long]})
+    await harvest.act("read", {"path": long})
+    await harvest.call("POST", f"{S}/actions", {"kind": "run", "payload": {"command": "true"}, "lane": VALUES["S14"]})
+    # What is refused says why, and quotes what it was given.
+    for name, body in (("bad", {"value": VALUES["S0"], VALUES["S1"]: 1}), ("x", {"value": [VALUES["S2"]]})):
+        await harvest.call("PUT", f"{S}/secrets/{name}", body)
+    await harvest.call("PUT", f"{S}/environment", {"variables": {f"A {VALUES['S14']}": "x"}})
+    await harvest.call("PUT", f"{S}/environment", {"variables": {"A": VALUES["S3"]}, "secrets": {"B": 1}})
+    for changed in ({"secrets": {"A B": VALUES["S4"]}}, {"runtime": VALUES["S14"], "secrets": {"A": VALUES["S14"]}}):
+        await harvest.call("POST", "/v1/sessions", {"session": "other", **changed})
 
 
 async def _follow(harvest: Harvest) -> None:
@@ -222,6 +285,7 @@ async def test_no_canary_is_found(harvest: Harvest) -> None:
     """Twenty values in eighteen shapes through every path: 0 hits, also after a kill -9 and after the session's end."""
     await _drive(harvest)
     assert harvest.hits() == []
+    assert harvest.uploads == ["transfer-failed"] * 2
     await harvest.daemon.kill()
     await harvest.daemon.start()
     await harvest.run("cat ~/canaries")
@@ -236,7 +300,7 @@ async def test_without_redaction_every_canary_is_found(harvest: Harvest) -> None
     """The negative control: the same drive without redaction finds every value in every shape, in every place."""
     await _drive(harvest)
     hits = harvest.hits()
-    assert {hit.split(" in ")[0] for hit in hits} == {f"{name} {shape}" for name, shape in CANARIES}
+    assert {hit.split(" in ")[0] for hit in hits} >= {f"{name} {shape}" for name, shape in CANARIES}
     places = {hit.split(" in ")[1] for hit in hits}
     assert any(place.startswith("log.sqlite") for place in places)
     assert {"SSE", f"GET {S}", f"GET {S}/events?limit=1000", f"POST {S}/actions"} <= places

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,11 +17,19 @@ from chronicled.events.errors import (
     Unavailable,
 )
 
-__all__ = ["MEDIA_TYPE", "TYPE_PREFIX", "document", "response"]
+__all__ = ["MEDIA_TYPE", "TYPE_PREFIX", "document", "response", "reworded"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:chronicled:problem:"
 RETRY_AFTER_SECONDS: Final = "1"
+
+
+def reworded(error: ChronicledError, redact: Callable[[str], str]) -> None:
+    """Take secrets out of what the error says: it may quote what the caller sent, and goes into logs on either side."""
+    error.detail = redact(error.detail)
+    for name, value in error.extra.items():
+        if isinstance(value, str):
+            error.extra[name] = redact(value)
 
 
 def document(error: ChronicledError, request_id: str) -> dict[str, Any]:

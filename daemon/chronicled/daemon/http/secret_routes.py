@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,8 +35,10 @@ from chronicled.events.errors import (
     SessionNotFound,
     StorageFull,
 )
+from chronicled.events.secret_forms import check_value
+from chronicled.events.secret_redaction import SecretRedaction
 
-__all__ = ["SecretRoutes", "secrets_of"]
+__all__ = ["SecretRoutes", "secrets_of", "without"]
 
 
 class SecretRoutes:
@@ -155,6 +158,18 @@ def secrets_of(given: Mapping[str, str] | list[SecretSpec]) -> list[Secret]:
     if len({secret.name for secret in secrets}) < len(secrets) or len(set(variables)) < len(variables):
         raise InvalidRequest("Two secrets have the same name or variable.", member="secrets")
     return secrets
+
+
+def without(secrets: Sequence[Secret], text: str) -> str:
+    """Return the text without the values of secrets that are not registered yet, or never will be."""
+    values: dict[str, list[str]] = {}
+    for secret in secrets:
+        with contextlib.suppress(SecretRefused):
+            check_value(secret.name, secret.value)
+            values[secret.name] = [secret.value]
+    redaction = SecretRedaction()
+    redaction.register("", "", values)
+    return redaction.text("", "", text)
 
 
 def _check_variables(variables: Mapping[str, str | None]) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -131,12 +132,8 @@ class Api:
             raise
 
     def _clean(self, error: ChronicledError, tenant: str, session: str) -> None:
-        # A message may quote what the caller sent, and then goes into logs on either side.
         try:
-            error.detail = self._redact(tenant, session, error.detail)
-            for name, value in error.extra.items():
-                if isinstance(value, str):
-                    error.extra[name] = self._redact(tenant, session, value)
+            problem.reworded(error, partial(self._redact, tenant, session))
         except SecretsUnavailable as blocked:
             if not isinstance(error, SecretsUnavailable):
                 error.detail, error.extra = blocked.detail, {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -11,12 +12,15 @@ from aiohttp import web
 from chronicled.daemon.http.bodies import RequestRecorded, RestartBody, SessionBody, SessionPage, SessionView
 from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.parameters import KEY_PATTERN, idempotency_key, submitter
+from chronicled.daemon.http.problem import reworded
 from chronicled.daemon.http.route import Answer, Handler, Route
-from chronicled.daemon.http.secret_routes import secrets_of
+from chronicled.daemon.http.secret_routes import secrets_of, without
+from chronicled.daemon.secret_changes import Secret
 from chronicled.daemon.submission import Submission
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import ACTION
 from chronicled.events.errors import (
+    ChronicledError,
     IdReused,
     InvalidName,
     InvalidRequest,
@@ -173,6 +177,15 @@ class SessionRoutes:
     async def create(self, call: Call) -> web.Response:
         """Create a session."""
         body = await call.body(self._body) if call.request.body_exists else SessionBody()
+        secrets = secrets_of(body.secrets)
+        try:
+            return await self._create(call, body, secrets)
+        except ChronicledError as error:
+            # There is no session yet whose secrets they are, and they are secret all the same.
+            reworded(error, partial(without, secrets))
+            raise
+
+    async def _create(self, call: Call, body: SessionBody, secrets: Sequence[Secret]) -> web.Response:
         runtime = body.runtime or self._runtime_default
         if body.runtime is None and body.image is not None and CONTAINERS in self._runtimes:
             runtime = CONTAINERS  # only there an image means something
@@ -182,7 +195,6 @@ class SessionRoutes:
         if reasons := self._runtimes[runtime].refuses(body.sandbox, body.image):
             # Now, and not at the first action: nobody should find out later that a limit was dropped.
             raise SandboxRefused(f"The runtime {runtime} cannot give what is asked: {'; '.join(reasons)}.")
-        secrets = secrets_of(body.secrets)
         if twice := sorted(body.environment.keys() & {secret.variable for secret in secrets}):
             raise InvalidRequest(f"The variable {twice[0]} is both plain and a secret.", member="secrets")
         payload = SessionCreated(
