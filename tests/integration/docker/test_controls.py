@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,33 @@ TAMPERED: dict[str, Change] = {
     "health check": lambda body: body.update(Healthcheck={"Test": ["CMD", "true"]}),
     "labels": lambda body: body["Labels"].pop("chronicled.worker"),
 }
+AT_ONCE: tuple[dict[str, Change], ...] = (
+    {
+        "standard input": lambda body: body.update(OpenStdin=True),
+        "terminal": lambda body: body.update(Tty=True),
+        "security options": lambda body: body["HostConfig"]["SecurityOpt"].append("label=disable"),
+        "user namespace": lambda body: body["HostConfig"].update(UsernsMode="host"),
+        "device rules": lambda body: body["HostConfig"].update(DeviceCgroupRules=["c 1:3 rwm"]),
+        "shared memory": lambda body: body["HostConfig"].update(ShmSize=1 << 20),
+        "out-of-memory killer": lambda body: body["HostConfig"].update(OomKillDisable=True),
+        "parent cgroup": lambda body: body["HostConfig"].update(CgroupParent="/docker"),
+    },
+    {
+        "image": lambda body: body.update(Image=MUSL),
+        "networks": lambda body: body["HostConfig"].update(NetworkMode="bridge"),
+        "published ports": lambda body: body["HostConfig"].update(PortBindings={"80/tcp": [{"HostPort": ""}]}),
+        "published ports, all": lambda body: body["HostConfig"].update(PublishAllPorts=True),
+        "name servers": lambda body: body["HostConfig"].update(Dns=["192.0.2.1"]),
+        "hosts": lambda body: body["HostConfig"].update(ExtraHosts=["registry:192.0.2.1"]),
+        "removal by the engine": lambda body: body["HostConfig"].update(AutoRemove=True),
+    },
+)
+"""What hides nothing of each other, several at a time."""
+
+
+def named(control: str) -> str:
+    """Return what an error looks like that names this control, and not one whose name only begins alike."""
+    return rf"[:;] (mounts: )?{re.escape(control)}( |: )(?!of our own)"
 
 
 @pytest.mark.parametrize("control", sorted(TAMPERED))
@@ -278,11 +306,31 @@ async def test_a_control_that_got_lost_is_noticed(
 
     async with running(runtime_of()) as runtime:
         monkeypatch.setattr(birth, "container_body", tampered)
-        with pytest.raises(SandboxStartFailed, match=control):
+        with pytest.raises(SandboxStartFailed, match=named(control)):
             await runtime.start(make_spec(tmp_path, request=SandboxRequest(read_only=True)))
         left = [] if control == "labels" else await runtime.engine.containers(f"chronicled.instance={runtime.instance}")
         assert left == []
     await asyncio.to_thread(_clear, tmp_path)
+
+
+@pytest.mark.parametrize("changes", AT_ONCE, ids=["first", "second"])
+async def test_controls_that_got_lost_are_all_named(
+    changes: dict[str, Change], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: several at once are each told."""
+
+    def tampered(plan: Plan) -> dict[str, Any]:
+        body = policy.container_body(plan)
+        for change in changes.values():
+            change(body)
+        return body
+
+    async with running(runtime_of()) as runtime:
+        monkeypatch.setattr(birth, "container_body", tampered)
+        with pytest.raises(SandboxStartFailed) as failed:
+            await runtime.start(make_spec(tmp_path))
+        assert [control for control in changes if not re.search(named(control), failed.value.detail)] == []
+        assert await runtime.engine.containers(f"chronicled.instance={runtime.instance}") == []
 
 
 def _clear(directory: Path) -> None:
