@@ -11,6 +11,7 @@ from tests.engine.fixture import MUSL, Engine
 from tests.integration.docker.host import running, runtime_of, serving
 
 from chronicled.events.errors import ConfigurationError, SandboxStartFailed, SandboxUnreachable
+from chronicled.events.sandbox import SandboxRequest, Volume
 from chronicled.runtimes.docker import connections
 from chronicled.runtimes.docker.connections import address
 from chronicled.runtimes.docker.failure import EngineUnreachable
@@ -82,6 +83,17 @@ async def test_an_engine_is_reached_over_tcp(engine: Engine, tmp_path: Path) -> 
             assert await runtime.attach(sandbox.handle, spec) is not None
             await sandbox.kill()
             assert await runtime.attach(sandbox.handle, spec) is None
+
+
+async def test_a_path_of_a_host_that_cannot_be_seen_is_not_mounted(engine: Engine, tmp_path: Path) -> None:
+    """What a path is on another machine nobody here can judge, even where this one has the same: it is refused."""
+    request = SandboxRequest(volumes=[Volume(source=str(tmp_path), target="/mnt")])
+    async with Relay().open() as relay:
+        runtime = runtime_of(f"tcp://127.0.0.1:{relay.port}", image=MUSL, volumes_allowed=(str(tmp_path),))
+        async with running(runtime):
+            with pytest.raises(SandboxStartFailed, match=rf"volumes: {tmp_path} is a path of the engine's host"):
+                await runtime.start(make_spec(tmp_path, request=request))
+            assert await runtime.engine.containers(f"chronicled.instance={runtime.instance}") == []
 
 
 @pytest.mark.parametrize("request_line", [b"/containers/create", b"/start", b"/json"])

@@ -40,6 +40,12 @@ async def mounts_of(
     for volume in asked:
         source, target, read_only = volume.source, volume.target, volume.read_only
         if paths.is_host_path(source):
+            if not engine.local:
+                # Where a link of that host leads cannot be seen from here.
+                raise SandboxStartFailed(
+                    f"volumes: {source} is a path of the engine's host, which cannot be looked at over"
+                    f" {engine.address}: use a named volume"
+                )
             found = await anyio.to_thread.run_sync(paths.resolve, source, allowed, guarded)
             mounts.append(Mount(source=found.path, target=target, read_only=read_only, identity=found.identity))
             continue
