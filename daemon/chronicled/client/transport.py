@@ -230,6 +230,11 @@ class Transport:
                 f"The connection to the daemon at {self.address} was lost ({cause or type(error).__name__})."
             )
         cause = error.os_error.strerror or type(error).__name__
+        if isinstance(error.os_error, PermissionError):
+            return NotReachable(
+                f"This user may not call the daemon at {self.address} ({cause}); `http.allowed_uids` in its "
+                "configuration names those who may."
+            )
         return NotReachable(f"No daemon answers at {self.address} ({cause}); is `chronicled serve` running?")
 
     def unreachable(self, error: Exception) -> NotReachable:

@@ -142,7 +142,7 @@ class Application:
         self._lock = stack.enter_context(DirectoryLock(data))
         # Before anything in the directory is opened: a program that does not know a store's format touches nothing.
         await to_thread.run_sync(bring_formats, data, STORES)
-        self._unix = stack.enter_context(UnixListener(settings.http.socket))
+        self._unix = stack.enter_context(UnixListener(settings.http.socket, shared=bool(settings.http.allowed_uids)))
         directories = self._make_directories(data)
         self._runtimes: dict[str, Runtime] = {}
         delivery = await self._units.delivery()

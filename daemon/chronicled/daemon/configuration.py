@@ -5,6 +5,7 @@ Every setting has its unit in its name. A key that is not known is an error, whe
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -66,7 +67,8 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     token_file: str | None = None
     """File (0600) of the bearer token for `address`; none is `http.token` in the data directory, made if missing."""
     allowed_uids: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
-    """Users who may call over the Unix socket beside the daemon's own and root."""
+    """Users who may call over the Unix socket beside the daemon's own and root; it is open to all who reach it then,
+    and whoever is not named is refused."""
 
 
 class LimitSettings(Section, frozen=True, kw_only=True):
@@ -229,8 +231,11 @@ def _from_environment(environment: Mapping[str, str]) -> Layer:
 
 
 def _listed(name: str, value: Any) -> Any:
-    """Return a text as the list that it stands for, where the setting is one."""
+    """Return a text as the list that it stands for, where the setting is one; lists and tables may be JSON too."""
     kind = _types().get(name)
+    if isinstance(value, str) and value[:1] in ("[", "{") and kind is not str:
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.json.decode(value.encode())
     if isinstance(value, str) and kind is not None and getattr(kind, "__origin__", None) is tuple:
         return [part for part in re.split(r"[,\s]+", value) if part]
     return value

@@ -1,4 +1,4 @@
-"""Listening sockets: a Unix socket that only its owner can reach, and TCP on loopback."""
+"""Listening sockets: a Unix socket that only its owner can reach, unless others are named, and TCP on loopback."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ UNIX_PATH_BYTES_MAX: Final = 107
 
 
 class UnixListener:
-    """The right to listen on a Unix socket path, and the socket of mode 0600 once `listen` was called. Close it.
+    """The right to listen on a Unix socket path, and the socket once `listen` was called: of mode 0600. Close it.
 
     A lock beside the socket tells a living daemon's socket from a dead one's, without a race: the socket of the dead is
     replaced, that of the living never. The socket appears under its name only when it listens.
 
     Args:
         path: Where it appears; its directory is created 0700 if it is missing.
+        shared: Let others connect too (0666, and its directory, where that is ours, let through): whoever listens tells
+            by their credentials who may.
 
     Raises:
         DataDirectoryBusy: a living process listens there.
@@ -34,7 +36,8 @@ class UnixListener:
             cannot be written.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, shared: bool = False) -> None:
+        self._shared = shared
         self.path = os.path.abspath(path)
         directory, self._name = os.path.split(self.path)
         _check_directory(directory)
@@ -45,6 +48,8 @@ class UnixListener:
         self._lock = -1
         try:
             self._take_lock()
+            if shared:
+                _let_through(directory)
         except BaseException:
             self._release()
             raise
@@ -88,7 +93,7 @@ class UnixListener:
             listener.setblocking(False)
             listener.bind(self._address(fresh))
             # Nobody can connect before `listen`, so there is no moment at which others could.
-            os.chmod(fresh, 0o600, dir_fd=self._directory)
+            os.chmod(fresh, 0o666 if self._shared else 0o600, dir_fd=self._directory)
             listener.listen(BACKLOG)
             os.replace(fresh, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         except BaseException:
@@ -137,6 +142,13 @@ def _check_directory(directory: str) -> None:
             f"Everybody may write to {directory} and put another socket in place of the daemon's: "
             "chmod 700 it, or name another socket."
         )
+
+
+def _let_through(directory: str) -> None:
+    """Let others reach what they know the name of; what stands above the directory is the operator's."""
+    found = os.stat(directory)
+    if found.st_uid == os.geteuid():
+        os.chmod(directory, stat.S_IMODE(found.st_mode) | 0o011)
 
 
 def listen_tcp(address: str) -> socket.socket:

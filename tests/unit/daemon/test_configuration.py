@@ -76,10 +76,11 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         load(str(tmp_path / "none.toml"), {})
 
 
-def test_lists_in_the_environment_are_comma_separated() -> None:
-    """A list in a variable is split at commas and spaces; what names no section is not ours to judge."""
+def test_lists_in_the_environment_are_comma_separated_or_json() -> None:
+    """A list in a variable is JSON, or split at commas and spaces; what names no section is not ours to judge."""
     assert load(None, {"CHRONICLED_SOCKET": "/s", "CHRONICLED_TOKEN": "x"}).http.socket != "/s"
     assert load(None, {"CHRONICLED_HTTP__ALLOWED_UIDS": "1000, 1001"}).http.allowed_uids == (1000, 1001)
+    assert load(None, {"CHRONICLED_HTTP__ALLOWED_UIDS": "[1000, 1001]"}).http.allowed_uids == (1000, 1001)
 
 
 def test_defaults_are_the_xdg_directories(tmp_path: Path) -> None:
