@@ -176,10 +176,11 @@ async def _drive(harvest: Harvest) -> None:
 
 async def _move_files(harvest: Harvest) -> None:
     """Move trees and files in and out, look at them, and run programs without a shell and with a terminal."""
-    await harvest.run('cd; mkdir -p tree && cp canaries tree/ && cd tree && touch "$S14" && cp ../canaries "t-$S14"')
-    await harvest.act("list", {"path": "tree", "depth": 2})
-    for query in ("path=tree", "path=tree/canaries&form=file", f"path=nothing-{VALUES['S14']}"):
-        await harvest.call("GET", f"{S}/files?{query}")
+    made = 'cd; mkdir tree && cp canaries tree/ && touch "tree/$S14" && cp canaries "tree/t-$S14"'
+    assert (await harvest.run(made))["outcome"] == "ok"
+    assert (await harvest.act("list", {"path": "tree", "depth": 2}))["outcome"] == "ok"
+    for query, status in (("path=tree", 200), ("path=tree/canaries&form=file", 200), (f"path=no-{VALUES['S14']}", 404)):
+        assert (await harvest.call("GET", f"{S}/files?{query}")).status == status
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         entry = tarfile.TarInfo(f"{VALUES['S14']}/x")
@@ -191,16 +192,18 @@ async def _move_files(harvest: Harvest) -> None:
         )
         harvest.said.append(("PUT files", refused.data))
         harvest.uploads.append(refused.json.get("code", "taken"))
-    begin = 'cd; cd tree; git init -q . 2>&1; git add -A; git -c user.name=x -c user.email=x@x commit -qm "$S14" 2>&1'
-    await harvest.run(f'{begin}; cat ../canaries >> canaries; mv "t-$S14" "u-$S14"')
-    for operation in ("status", "changes", "diff"):
-        await harvest.act("git", {"command": operation, "path": "tree"})
-    await harvest.act("run", {"argv": ["cat", "canaries"]})
-    await harvest.act("run", {"argv": ["printf", "%s-%s", VALUES["S15"], VALUES["S18"]]})
+    commit = 'cd tree; git init -q .; git add -A; git -c user.name=x -c user.email=x@x commit -qm "$S14"; cd ..'
+    assert (await harvest.run(f'{commit}; cat canaries >> tree/canaries; mv "tree/t-$S14" "tree/u-$S14"'))[
+        "outcome"
+    ] == "ok"
+    for command in ("status", "changes", "diff"):
+        assert (await harvest.act("git", {"command": command, "path": "tree"}))["outcome"] == "ok"
+    assert (await harvest.act("run", {"argv": ["cat", "canaries"]}))["outcome"] == "ok"
+    assert (await harvest.act("run", {"argv": ["printf", "%s-%s", VALUES["S15"], VALUES["S18"]]}))["outcome"] == "ok"
     await harvest.act("run", {"argv": [f"no-such-{VALUES['S14']}"]})
-    await harvest.run("stty cols 10000; cat ~/canaries; pwd", tty=True)
-    await harvest.run("cat ~/canaries; sleep 30", timeout_seconds=1)
-    await harvest.run('read -t 5 -p "password $S14 " x', tty=True, timeout_seconds=4)
+    assert (await harvest.run("stty cols 10000; cat ~/canaries; pwd", tty=True))["outcome"] == "ok"
+    assert (await harvest.run("cat ~/canaries; sleep 30", timeout_seconds=1))["outcome"] == "timeout"
+    assert (await harvest.run('read -p "password $S14 " x', tty=True, timeout_seconds=3))["outcome"] == "timeout"
 
 
 async def _cross_edges(harvest: Harvest) -> None:
@@ -209,8 +212,8 @@ async def _cross_edges(harvest: Harvest) -> None:
     for offset in range(0, 60, 7):
         filled = f"{'x' * (4096 - offset)}{value}" + f"{'y' * 4000}{value}" * 20
         await harvest.act("write", {"path": "edges", "content": filled})
-    await harvest.act("read", {"path": "edges"})
-    await harvest.run("cat edges; cat edges >&2")
+    assert (await harvest.act("read", {"path": "edges"}))["outcome"] == "ok"
+    assert (await harvest.run("cat edges; cat edges >&2"))["outcome"] == "ok"
     long = "z" * 2020 + value + "z" * 1000
     await harvest.run(f"cd {long}")
     await harvest.act("run", {"argv": [long]})
