@@ -7,6 +7,7 @@ import contextlib
 
 from chronicled.cli import printing
 from chronicled.cli.connection import RECONNECT_SECONDS, STARTING_SECONDS, add_connection, with_client
+from chronicled.cli.units import add_units, chosen_units
 from chronicled.client import Client
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Event
@@ -34,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show this kind as that version has it, or `stored`: all as in the log; may be repeated",
     )
     parser.add_argument("--data", metavar="DIR", help="read a data directory, without a daemon or beside one")
-    parser.add_argument("--unit", action="append", default=[], metavar="NAME", help="with --data: load this unit")
+    add_units(parser)
     add_connection(parser)
     parser.set_defaults(execute=execute)
 
@@ -69,7 +70,6 @@ def _print_file(options: argparse.Namespace, versions: Versions) -> int:
         LogCorrupt, SchemaTooNew: it cannot be read.
     """
     from chronicled.cli.audit import log_path
-    from chronicled.daemon.units.loading import load_units
     from chronicled.events.codec import Codec
     from chronicled.events.presentation import Presentation
     from chronicled.migrations.vocabulary import vocabulary
@@ -77,7 +77,7 @@ def _print_file(options: argparse.Namespace, versions: Versions) -> int:
 
     if options.follow:
         raise InvalidRequest("A data directory is read once, to its end: follow the daemon that has it.")
-    registry, chain = vocabulary(load_units(options.unit).units)
+    registry, chain = vocabulary(chosen_units(options))
     presentation, kinds = Presentation(Codec(registry, chain)), frozenset[str](options.kind)
     tenant = None if options.session is None else TENANT
     with open_log_file(log_path(options.data)) as log:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from chronicled.cli import printing
 from chronicled.cli.exit_code import OK
+from chronicled.cli.units import add_units, chosen_units
 from chronicled.events.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--idle-limit", metavar="SECONDS", type=float, help="asciicast: longest silence when played")
     parser.add_argument("--after", metavar="N", type=int, default=0, help="only events behind this position")
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: standard output)")
-    parser.add_argument("--unit", action="append", default=[], metavar="NAME", help="load this unit; may be repeated")
+    add_units(parser)
     parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
     parser.add_argument("--json", action="store_true", help="sum up as JSON, on standard error")
     parser.set_defaults(execute=export)
@@ -51,7 +52,6 @@ def export(options: argparse.Namespace) -> int:
     from chronicled.daemon.core_dumps import forbid_core_dumps
     from chronicled.daemon.locations import data_directory
     from chronicled.daemon.stores import STORES
-    from chronicled.daemon.units.loading import load_units
     from chronicled.events.ids import check_name
     from chronicled.events.rule_redaction import RuleRedaction
     from chronicled.migrations.formats.chronicle import Tally
@@ -63,7 +63,7 @@ def export(options: argparse.Namespace) -> int:
     if options.after < 0:
         raise InvalidRequest("--after is a position: 0 or more.")
     write = _writer(options)
-    units = load_units(options.unit).units
+    units = chosen_units(options, strict=True)
     words = vocabulary(units)
     rules = RuleRedaction(rule for unit in units for rule in unit.redaction)
     forbid_core_dumps()

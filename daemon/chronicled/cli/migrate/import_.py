@@ -6,16 +6,18 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from chronicled.cli import printing
 from chronicled.cli.exit_code import ACTION_FAILED, OK
+from chronicled.cli.units import add_units, chosen_units
 from chronicled.events.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from chronicled.migrations.unit import Unit
     from chronicled.storage.imports.chunk import Entry
     from chronicled.storage.imports.importer import Outcome
     from chronicled.storage.imports.source import Source
@@ -35,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timezone", metavar="ZONE", help="in which times without a zone were written, e.g. UTC")
     parser.add_argument("--report", metavar="FILE", help="write what became of each record, as JSON Lines")
     parser.add_argument("--dry-run", action="store_true", help="convert and report, write no event")
+    add_units(parser)
     parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=import_sessions)
@@ -54,13 +57,14 @@ def import_sessions(options: argparse.Namespace) -> int:
     gc.set_threshold(500_000, 10, 10)
     if setting := os.environ.get("CHRONICLED_FAULT_POINT"):
         arm_fault_point(setting)
+    units = chosen_units(options)
     if options.report is None:
-        return asyncio.run(_import(options, None))
+        return asyncio.run(_import(options, None, units))
     with open(options.report, "wb") as report:
-        return asyncio.run(_import(options, report))
+        return asyncio.run(_import(options, report, units))
 
 
-async def _import(options: argparse.Namespace, report: IO[bytes] | None) -> int:
+async def _import(options: argparse.Namespace, report: IO[bytes] | None, units: Sequence[Unit]) -> int:
     from chronicled.daemon.instance import load_instance
     from chronicled.daemon.locations import data_directory, make_private
     from chronicled.daemon.stores import STORES
@@ -87,7 +91,7 @@ async def _import(options: argparse.Namespace, report: IO[bytes] | None) -> int:
     nowhere = options.dry_run and not (data / LOG_NAME).exists()
     if not nowhere:
         make_private(str(data))
-    words = vocabulary()
+    words = vocabulary(units)
     refused = 0
     async with open_nowhere() if nowhere else open_destination(data, STORES) as (store, blobs):
         if not nowhere:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chronicled.cli import printing
 from chronicled.cli.exit_code import ACTION_FAILED, OK
+from chronicled.cli.units import add_units, chosen_units
 
 __all__ = ["configure"]
 
@@ -18,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-damage", action="store_true", help="go on although OLD does not verify; the new log says so"
     )
-    parser.add_argument("--unit", action="append", default=[], metavar="NAME", help="load this unit; may be repeated")
+    add_units(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=write_anew)
 
@@ -26,7 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def write_anew(options: argparse.Namespace) -> int:
     """Write the log anew; exit code 1 when blobs that events name were missing or damaged before already."""
     from chronicled.daemon.stores import CARRIED_NAMES, STORES
-    from chronicled.daemon.units.loading import load_units
     from chronicled.migrations.vocabulary import vocabulary
     from chronicled.storage.formats import bring_formats
     from chronicled.storage.rewrite import rewrite
@@ -35,7 +35,7 @@ def write_anew(options: argparse.Namespace) -> int:
         printing.progress(f"{what}: {done} of {total}" if total else f"{what} ...")
 
     old, new = Path(options.old), Path(options.new)
-    words = vocabulary(load_units(options.unit).units)
+    words = vocabulary(chosen_units(options, strict=True))
     bring_formats(old, STORES, dry_run=True)  # refuses what a newer version keeps beside the log
     report = rewrite(old, new, words, CARRIED_NAMES, accept_damage=options.accept_damage, progress=tell)
     printing.progress("")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chronicled.cli import printing
 from chronicled.cli.audit import log_path
 from chronicled.cli.exit_code import ACTION_FAILED, OK
+from chronicled.cli.units import add_units, chosen_units
 
 if TYPE_CHECKING:
     from chronicled.daemon.stores import BackupFile, StoreStatus
@@ -23,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
     parser.add_argument("--deep", action="store_true", help="read every payload, to find broken ones too")
-    parser.add_argument("--unit", action="append", default=[], metavar="NAME", help="load this unit; may be repeated")
+    add_units(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=show_status)
 
@@ -31,7 +32,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def show_status(options: argparse.Namespace) -> int:
     """Show stores and kinds; exit code 1 when something cannot be read here (such events stay opaque)."""
     from chronicled.daemon.stores import backup_files, store_status
-    from chronicled.daemon.units.loading import load_units
     from chronicled.events.codec import Codec
     from chronicled.events.errors import SchemaTooNew
     from chronicled.migrations.vocabulary import vocabulary
@@ -41,7 +41,7 @@ def show_status(options: argparse.Namespace) -> int:
     from chronicled.storage.schema import schema_status
 
     path = log_path(options.data)
-    registry, chain = vocabulary(load_units(options.unit).units)
+    registry, chain = vocabulary(chosen_units(options))
     codec = Codec(registry, chain)
     with open_log_file(path) as log:
         kinds = count_kinds(path)
