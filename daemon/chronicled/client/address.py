@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from chronicled.events.errors import InvalidRequest
 
-__all__ = ["Address", "default_socket"]
+__all__ = ["SYSTEM_SOCKET", "Address", "default_socket"]
+
+SYSTEM_SOCKET: Final = "/run/chronicled/chronicled.sock"
+"""Where a daemon listens that is a service of the system (deploy/chronicled.service)."""
 
 
 class Address(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import aiohttp
 import msgspec
 
-from chronicled.client.address import Address
+from chronicled.client.address import SYSTEM_SOCKET, Address
 from chronicled.events.errors import (
     ChronicledError,
     Conflict,
@@ -235,7 +235,10 @@ class Transport:
                 f"This user may not call the daemon at {self.address} ({cause}); `http.allowed_uids` in its "
                 "configuration names those who may."
             )
-        return NotReachable(f"No daemon answers at {self.address} ({cause}); is `chronicled serve` running?")
+        hint = "is `chronicled serve` running?"
+        if str(self.address) != SYSTEM_SOCKET and os.path.exists(SYSTEM_SOCKET):
+            hint = f"the system's is at {SYSTEM_SOCKET}: CHRONICLED_SOCKET, or `--socket`."
+        return NotReachable(f"No daemon answers at {self.address} ({cause}); {hint}")
 
     def unreachable(self, error: Exception) -> NotReachable:
         """Return the error for a connection that stayed lost."""

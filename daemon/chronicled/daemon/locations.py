@@ -39,7 +39,9 @@ def runtime_directory(environment: Mapping[str, str]) -> str:
 
 
 def configuration_file(environment: Mapping[str, str]) -> str:
-    """Return the path of the configuration file that is read if it exists."""
+    """Return the configuration file, read if it exists: in systemd's `CONFIGURATION_DIRECTORY`, else XDG's."""
+    if unit := environment.get("CONFIGURATION_DIRECTORY"):
+        return os.path.join(unit.split(":", 1)[0], "config.toml")
     return os.path.join(_base(environment, "XDG_CONFIG_HOME", ".config"), NAME, "config.toml")
 
 

@@ -100,7 +100,12 @@ def test_a_daemon_of_its_own_place_keeps_its_sandboxes_apart() -> None:
 
 def test_systemd_directories_win() -> None:
     """Under a unit its own directories are taken."""
-    environment = {"STATE_DIRECTORY": "/var/lib/chronicled", "RUNTIME_DIRECTORY": "/run/chronicled"}
+    environment = {
+        "STATE_DIRECTORY": "/var/lib/chronicled",
+        "RUNTIME_DIRECTORY": "/run/chronicled",
+        "CONFIGURATION_DIRECTORY": "/etc/chronicled",
+    }
+    assert locations.configuration_file(environment) == "/etc/chronicled/config.toml"
     assert locations.data_directory(environment) == "/var/lib/chronicled"
     assert locations.runtime_directory(environment) == "/run/chronicled"
 
