@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.engine.fixture import DEBIAN, MUSL, Engine
 from tests.integration.docker.host import docker, running, runtime_of, serving
@@ -15,6 +17,7 @@ from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.sandbox import SandboxRequest, Volume
 from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.docker import birth, policy
+from chronicled.runtimes.docker.facts import EngineFacts
 from chronicled.runtimes.docker.plan import LIMITS_LEAST, Plan, ulimits_of
 from chronicled.runtimes.docker.runtime import DockerRuntime
 from chronicled.runtimes.testing import FrameWorker, make_spec
@@ -219,6 +222,50 @@ async def test_an_engine_that_limits_no_disk_says_so_with_its_driver(tmp_path: P
             pytest.skip("this engine's storage driver limits disks: an overlay2 on ext4 shows the refusal")
         with pytest.raises(SandboxStartFailed, match=facts.driver):
             await runtime.start(make_spec(tmp_path, request=SandboxRequest(disk_bytes=1 << 30)))
+
+
+@pytest.mark.parametrize(
+    ("lacks", "allowed", "told"),
+    [
+        ({"seccomp": False}, {}, "seccomp: the engine runs without it"),
+        ({"swap_limit": False}, {}, "memory_bytes: the engine's kernel cannot limit swap"),
+        ({"runtimes": ("runc",)}, {"isolation": "gvisor"}, "isolation: the engine has no runtime 'runsc', only runc"),
+        ({"cpus": 1}, {}, "cpus: 2 are asked for, the engine has 1"),
+        ({"podman": True}, {"isolation": "gvisor"}, "isolation: Podman does not tell"),
+    ],
+)
+async def test_what_an_engine_lacks_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: dict[str, Any], allowed: dict[str, Any], told: str
+) -> None:
+    """Of an engine that cannot give a control nothing is started, and the control is named."""
+    async with running(runtime_of(**allowed)) as runtime:
+        facts = await runtime.engine.facts()
+        changed = {"runtimes": (*facts.runtimes, "runsc"), **lacks}
+
+        async def lacking(*, fresh: bool = False) -> EngineFacts:
+            return msgspec.structs.replace(facts, **changed)
+
+        monkeypatch.setattr(runtime.engine, "facts", lacking)
+        with pytest.raises(SandboxStartFailed, match=re.escape(told)):
+            await runtime.start(make_spec(tmp_path, request=SandboxRequest(cpus=2.0)))
+        assert await runtime.engine.containers(f"chronicled.instance={runtime.instance}") == []
+
+
+async def test_what_is_mounted_below_a_volume_is_not_shown(tmp_path: Path) -> None:
+    """Another file system within an allowed directory was not allowed: a sandbox finds the empty place below it."""
+    inner = tmp_path / "shared" / "inner"
+    inner.mkdir(parents=True)
+    mounted = await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "none", inner], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("a mount takes root: run as root")
+    try:
+        (inner / "secret").write_text("secret\n")
+        request = SandboxRequest(volumes=[Volume(source=str(tmp_path / "shared"), target="/mnt")])
+        runtime = runtime_of(volumes_allowed=(str(tmp_path),))
+        async with running(runtime), serving(runtime, tmp_path, request) as (worker, *_):
+            assert await words(worker, "ls -A /mnt; ls -A /mnt/inner") == ["inner"]
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", inner], check=True)
 
 
 # -- negative controls -----------------------------------------------------------------------------------------------

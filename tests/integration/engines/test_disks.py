@@ -15,7 +15,7 @@ from tests.integration.docker.host import running, runtime_of, serving
 from tests.integration.engines.served import Served, Session, closed, open_daemon
 
 from chronicled.events.errors import SandboxStartFailed
-from chronicled.events.sandbox import SandboxRequest
+from chronicled.events.sandbox import SandboxRequest, Volume
 from chronicled.runtimes.testing import make_spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("carrier")]
@@ -96,6 +96,17 @@ async def test_the_limit_is_of_the_layer_alone(limiting: OwnEngine, tmp_path: Pa
         for place, code in (("/workspace", 0), ("/tmp", 0), ("/etc", 1)):
             result, _ = await worker.run(f"dd if=/dev/zero of={place}/fill bs=65536 count={MORE >> 16}")
             assert result.fields["exit_code"] == code, place
+
+
+@pytest.mark.parametrize("place", ["", "data", "data/btrfs", "docker.sock"])
+async def test_an_engines_own_files_are_not_mounted(limiting: OwnEngine, tmp_path: Path, place: str) -> None:
+    """Wherever an engine has its socket and its data, a volume that would show them is refused, allowed or not."""
+    source = str(limiting.directory / place)
+    runtime = runtime_of(limiting.host, image=MUSL, volumes_allowed=(str(limiting.directory),))
+    async with running(runtime):
+        request = SandboxRequest(volumes=[Volume(source=source, target="/mnt")])
+        with pytest.raises(SandboxStartFailed, match=r"volumes: .*(which no sandbox may see|neither a directory)"):
+            await runtime.start(make_spec(tmp_path, request=request))
 
 
 async def test_what_an_image_keeps_elsewhere_is_no_way_around_it(limiting: OwnEngine, tmp_path: Path) -> None:
