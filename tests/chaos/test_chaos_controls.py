@@ -23,6 +23,12 @@ CONTROLS = {
     # A copied data directory's sandboxes, or a colleague's, would be gone.
     "position_ignored": ("of a copied data directory is gone", ["kill"]),
     "labels_ignored": ("with half of the labels is gone", ["kill"]),
+    "instance_ignored": ("another instance's is gone", ["kill"]),
+    # A sandbox that lives would be taken for an orphan.
+    "memory_ignored": ("removed by the product itself while it lived", ["kill"]),
+    # Whoever waits for an action's end would wait much longer than a person does.
+    "deaf": ("has not ended 5.0 s after it died", ["kill"]),
+    "folders_left": ("left behind: [", ["kill"]),
 }
 
 pytestmark = pytest.mark.crash

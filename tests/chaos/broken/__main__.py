@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from chronicled.runtimes.docker import carriage, labels
 from chronicled.runtimes.docker.container import State
 from chronicled.runtimes.docker.runtime import DockerRuntime
 from chronicled.runtimes.docker.sandbox import Life
+from chronicled.runtimes.worker import places
 
 BOOTSTRAP = "lib/site/chronicled/runtimes/action_server/bootstrap.py"
+LATE_SECONDS = 8.0
 
 
 def _forgetful_copy(carrier: Path) -> Path:
@@ -92,6 +95,55 @@ def labels_ignored() -> None:
     broken.owner_of = believe
 
 
+def instance_ignored() -> None:
+    """A sweep takes every instance's containers for this one's."""
+    broken: Any = DockerRuntime
+
+    async def take_all(runtime: Any, *further: str) -> dict[str, labels.Owner]:
+        found = await runtime.engine.containers(labels.INSTANCE, *further)
+        owners = {each["Id"]: labels.owner_of(each["Labels"]) for each in found}
+        return {container: owner for container, owner in owners.items() if owner is not None}
+
+    broken._containers = take_all
+
+
+def memory_ignored() -> None:
+    """A sweep forgets what the log knows, so that it takes living sandboxes for orphans."""
+    broken: Any = DockerRuntime
+    sweep = broken.sweep
+
+    async def know_nothing(runtime: DockerRuntime, _known: Collection[str], head: int = 0) -> Sequence[str]:
+        removed: Sequence[str] = await sweep(runtime, set(), head)
+        return removed
+
+    broken.sweep = know_nothing
+
+
+def deaf() -> None:
+    """Deaths of containers are noticed, but late."""
+    broken: Any = Life
+    ended = broken.ended
+    since: dict[str, float] = {}
+
+    async def hesitate(life: Life) -> State | None:
+        state: State | None = await ended(life)
+        if state is None or time.monotonic() > since.setdefault(life.container, time.monotonic()) + LATE_SECONDS:
+            return state
+        raise SandboxUnreachable("It is not believed yet.")
+
+    broken.ended = hesitate
+
+
+def folders_left() -> None:
+    """Nobody removes what sandboxes have left on the disk."""
+    broken: Any = places
+
+    def pretend(_path: str) -> bool:
+        return True
+
+    broken.remove_tree = pretend
+
+
 def silence_is_death() -> None:
     """A container counts as dead when the engine does not answer."""
     broken: Any = Life
@@ -108,9 +160,13 @@ def silence_is_death() -> None:
 
 
 CONTROLS: dict[str, Callable[[], None]] = {
+    "deaf": deaf,
     "dedupe_off": dedupe_off,
+    "folders_left": folders_left,
+    "instance_ignored": instance_ignored,
     "journal_off": journal_off,
     "labels_ignored": labels_ignored,
+    "memory_ignored": memory_ignored,
     "position_ignored": position_ignored,
     "silence_is_death": silence_is_death,
     "sweep_off": sweep_off,
