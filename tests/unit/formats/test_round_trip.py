@@ -12,6 +12,7 @@ import pytest
 from tests.unit.formats import atif_schema
 from tests.unit.formats.logs import SESSION, Chapter, chronicle, exported
 from tests.unit.formats.v0_schema import check
+from tests.unit.imports.v0_rows import ROWS, Row
 
 from chronicled.events.codec import Codec
 from chronicled.events.kinds import actions, observations
@@ -130,15 +131,39 @@ def test_every_difference_that_is_allowed_occurs(data: Path) -> None:
     assert found == ALLOWED.keys()
 
 
-def test_histories_in_the_flat_form_come_out_as_events(data: Path) -> None:
+@pytest.mark.parametrize("file", ["resolver_output", "feedback"])
+def test_histories_in_forms_of_long_ago_come_out_as_events(data: Path, file: str) -> None:
     """What OpenHands cannot read itself any more, it can read when it went through here."""
-    lines = [json.loads(line) for line in (FIXTURES / "resolver_output.jsonl").read_text().splitlines()]
-    names = [path for path in _sessions(data) if path not in {name for name, _ in histories()}]
+    lines = (FIXTURES / f"{file}.jsonl").read_text().splitlines()
+    names = [name for name in _sessions(data) if name.startswith("feedback") == (file == "feedback")]
+    names = [name for name in names if name not in {name for name, _ in histories()}]
     assert len(names) == len(lines)
     for name in names:
         events = json.loads(exported(data, openhands_v0.write, name)[0])
         check(events)
         assert len(events) >= 8
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.release} {row.name}" for row in ROWS])
+def test_every_shape_comes_out_as_events_of_0_62(tmp_path: Path, row: Row) -> None:
+    """Whatever a record looked like, once it went through here OpenHands loads what is made of it."""
+    import anyio
+
+    (tmp_path / "row.json").write_text(json.dumps(row.records))
+    (tmp_path / "data").mkdir()
+
+    async def bring() -> None:
+        async with open_destination(tmp_path / "data") as to:
+            format, sources = discover(tmp_path / "row.json", "openhands.v0")
+            importer = Importer(to.store, to.blobs, Codec(WORDS.registry, WORDS.chain))
+            for source in sources:
+                await importer.run(source, format.conversion(), "row", ImportOptions())
+
+    anyio.run(bring)
+    events = json.loads(exported(tmp_path / "data", openhands_v0.write, "row")[0])
+    # What named an action that was not there still does.
+    check(events, whole="without its action" not in row.name)
+    assert bool(events) == bool(row.kinds)
 
 
 def test_what_the_model_cost_is_told(data: Path) -> None:

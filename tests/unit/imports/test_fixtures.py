@@ -16,7 +16,7 @@ from chronicled.storage.imports.destination import Destination, open_destination
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "openhands"
 TRAJECTORIES = {"basic": 4, "basic_gui_mode": 18, "basic_interactions": 6, "wrong_initial_state": 8}
-OUTPUTS = {"multi_swe_bench_output": (3, 222), "resolver_output": (2, 52)}
+OUTPUTS = {"multi_swe_bench_output": (3, 222), "resolver_output": (2, 52), "feedback": (2, 21)}
 
 
 @pytest.fixture

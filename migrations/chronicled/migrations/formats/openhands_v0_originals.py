@@ -6,6 +6,7 @@ for. Nothing else is taken from the record: the rest comes from our events, and 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final, cast
 
 import msgspec
@@ -56,7 +57,10 @@ def source_of(chronicle: Chronicle, item: Item) -> Source | None:
         half = 0 if item.event.category == ACTION else 1
         record = record[half]
         lost = tuple(path[2:] for path in lost if path.startswith(f"{half}."))
-    observation = isinstance(record, dict) and "action" not in record
+    found = _mapping(record)
+    if "args" not in found and isinstance(found.get("action"), str) and isinstance(found.get("extras"), dict):
+        record = found | {"args": found["extras"]}  # in rows of collections both stand in one field
+    observation = isinstance(record, dict) and found.get("action") is None
     return Source(record, lost, observation)
 
 
@@ -72,7 +76,7 @@ def restore(found: dict[str, Any], item: Item, source: Source) -> None:
     found["id"] = _id(item, source)
     if item.opaque:
         return
-    if isinstance(record.get("timestamp"), str):
+    if _is_time(record.get("timestamp")):
         found["timestamp"] = record["timestamp"]
     if record.get("source") in SOURCES:
         found["source"] = record["source"]
@@ -95,6 +99,17 @@ def _id(item: Item, source: Source) -> int:
     return id if type(id) is int and id >= 0 else NAMELESS + item.event.sequence
 
 
+def _is_time(value: Any) -> bool:
+    """Tell whether it is a time: before 0.50.0 it could be the mask of a secret."""
+    if not isinstance(value, str):
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _put_back(found: dict[str, Any], record: dict[str, Any], path: str) -> None:
     """Put a value back where OpenHands 0.62 has a field for it."""
     names = path.split(".")
@@ -103,7 +118,8 @@ def _put_back(found: dict[str, Any], record: dict[str, Any], path: str) -> None:
     for name in names[:-1]:
         here, there = _mapping(here).get(name), _mapping(there).get(name)
     name = names[-1]
-    known = path in AROUND or path in {"content", "timeout"} or name in _mapping(here)
+    # What stands around an event and could not be read here cannot be read there either.
+    known = path in {*AROUND, "content", "timeout"} if len(names) == 1 else name in _mapping(here)
     if known and isinstance(here, dict) and name in _mapping(there):
         here[name] = there[name]
 

@@ -34,7 +34,9 @@ SERVICE: Final = "event_service"
 """Where the agent server of before 1.0.0 put a conversation, in a folder with its name."""
 USER_LABEL: Final = "openhands.user"
 HEAD_BYTES: Final = 1 << 20
-TELLING: Final = re.compile(rb'"(action|observation|kind)"\s*:\s*("|null)|"(history|instance_id)"\s*:')
+TELLING: Final = re.compile(
+    rb'"(action|observation|kind)"\s*:\s*("|null)|"(history|trajectory)"\s*:|\A\s*\{.*"instance_id"'
+)
 """What stands in every event that has a type, and in a line of results."""
 V0_EVENT: Final = re.compile(r"\d+(-\d+)?\.json")
 

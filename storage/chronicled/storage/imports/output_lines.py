@@ -1,4 +1,4 @@
-"""Results of an evaluation, or of the resolver: a file with one instance on each line, and its history of events."""
+"""Results of an evaluation, of the resolver, or feedback: one instance on each line, and its history of events."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ __all__ = ["LINE_BYTES_MAX", "OutputLine", "is_output", "output_lines"]
 LINE_BYTES_MAX: Final = 256 << 20
 """Longest line that is read."""
 HEAD_BYTES: Final = 1 << 20
+HISTORIES: Final = ("history", "trajectory")
+"""Where an instance has its events; the second one in collections of what people gave as feedback."""
+TELLING: Final = (b'"history"', b'"trajectory"', b'"instance_id"')
 LABELS: Final = ("instance_id", "issue_type", "base_commit")
 LABEL_CHARACTERS_MAX: Final = 128
 
@@ -67,7 +70,7 @@ class OutputLine:
         if members is None:
             yield Record(INSTANCE_KEY, line.rstrip(b"\r\n"), place, problem="the line is no JSON object: it is torn")
             return
-        history = members.pop("history", None)
+        history = next((members.pop(name) for name in HISTORIES if name in members), None)
         yield Record(INSTANCE_KEY, encode_json(members), place)
         del line, members
         if history is not None:
@@ -89,7 +92,7 @@ def is_output(path: Path) -> bool:
     with open_file(path) as stream:
         head = stream.read(HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n\x00")
     line = head.split(b"\n", 1)[0]
-    return path.suffix != ".json" and head[:1] == b"{" and (b'"history"' in line or b'"instance_id"' in line)
+    return path.suffix != ".json" and head[:1] == b"{" and any(name in line for name in TELLING)
 
 
 def output_lines(path: Path, keys: Keys = keyed) -> Iterator[OutputLine]:

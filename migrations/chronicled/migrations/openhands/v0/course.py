@@ -178,13 +178,13 @@ class OpenHandsCourse:
             return str(e.cause)
         if paired is not None:
             return next((name for name, action in opened.items() if action.id == paired), None)
-        if not e.flat or not opened:
+        if not opened or "cause" in e.lost:
             return None
-        # Flat exports name no cause: an observation follows its action.
+        # Flat exports and what people gave as feedback name no cause: an observation follows its action.
         newest = next(reversed(opened))
         kind = opened[newest].kind
         fits = e.type == kind or (e.type, kind) in {("mcp", "call_tool_mcp"), ("browse", "browse_interactive")}
-        return newest if fits or e.type in {"error", "user_rejected", "success"} else None
+        return newest if fits or (e.flat and e.type in {"error", "user_rejected", "success"}) else None
 
     def _end(self, e: Envelope, id: str, action: Open) -> tuple[Made, ...]:
         ending = read_ending(e, action.kind)

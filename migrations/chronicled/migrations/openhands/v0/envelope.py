@@ -37,6 +37,8 @@ AROUND: Final = frozenset(
 FLAT_AROUND: Final = frozenset(
     {"id", "_id", "timestamp", "_timestamp", "source", "_source", "cause", "_cause", "action", "observation", "message"}
 )
+TOLD: Final = frozenset({"error", "status", "status_update", "action"})
+"""What has one of these, and is neither action nor observation, was told by a server."""
 PLACELESS: Final = ("tool_call_metadata", "llm_metrics")
 
 
@@ -143,7 +145,7 @@ def lift(key: str, value: Any) -> Envelope:
     """
     if not is_object(value):
         raise Unreadable(f"an event is an object, not {type(value).__name__}")
-    record = value
+    record = _told(value)
     action = "action" in record and not (record["action"] is None and isinstance(record.get("observation"), str))
     name = "action" if action else "observation"
     kind = record.get(name)
@@ -154,12 +156,14 @@ def lift(key: str, value: Any) -> Envelope:
     if not isinstance(kind, str):
         raise Unreadable(f"the type of an {name} is text, not {type(kind).__name__}")
     inner = record.get("args" if action else "extras")
+    if action and "args" not in record and is_object(record.get("extras")):
+        inner, record = _shared(record)
     if is_object(inner):
         envelope = Envelope(key, kind, dict(inner), action=action, flat=False)
         if not record.keys() <= AROUND:
             envelope.lost.extend(name for name, item in record.items() if name not in AROUND and not empty(item))
         envelope.content = record.get("content")
-        if action and envelope.content is not None:
+        if action and not empty(envelope.content):
             envelope.lost.append("content")
     elif "args" in record or "extras" in record:
         if not empty(inner):
@@ -170,6 +174,39 @@ def lift(key: str, value: Any) -> Envelope:
         envelope = _lift_flat(key, kind, record, action=action)
     _look_around(envelope, record)
     return envelope
+
+
+def _told(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what a server told the web interface beside the events as an observation; any other record as it is.
+
+    Trajectories that people gave with their feedback have all that came over the socket: `{"status": ...}`,
+    `{"error": ..., "error_code": ...}`, `{"status_update": true, "type": ..., "message": ...}`, or a content alone.
+    """
+    if record.get("action") is not None or record.get("observation") is not None:
+        return record
+    extras = record.get("extras")
+    rest = {**(extras if is_object(extras) else {}), **record}
+    said = {name: rest[name] for name in ("error", "status", "content", "message") if isinstance(rest.get(name), str)}
+    if not said or TOLD.isdisjoint(rest):
+        return record
+    content = next((text for text in said.values() if text.strip()), "")
+    kind = "error" if rest.get("type") == "error" or said.get("error") else "status" if content else "null"
+    taken = {*said, "extras", "action", "observation", "source", "timestamp", "status_update", "type"}
+    fields = {name: item for name, item in rest.items() if name not in taken}
+    around = {name: record[name] for name in ("source", "timestamp") if record.get(name) is not None}
+    return {**around, "observation": kind, "content": content, "extras": fields}
+
+
+def _shared(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments and the rest of an action that has them where observations have theirs.
+
+    So they stand in published collections, whose rows all have the same fields: `extras`, and a message's `content`.
+    """
+    fields = dict(record["extras"])
+    rest = {name: item for name, item in record.items() if name not in {"extras", "observation"} or item is None}
+    if isinstance(record.get("content"), str) and fields.setdefault("content", record["content"]) == record["content"]:
+        del rest["content"]
+    return fields, rest
 
 
 def _lift_flat(key: str, kind: str, record: Mapping[str, Any], *, action: bool) -> Envelope:

@@ -249,6 +249,10 @@ def _notice(level: str) -> Callable[[Envelope], tuple[str, dict[str, Any]]]:
     return read
 
 
+def _status(e: Envelope) -> tuple[str, dict[str, Any]]:
+    return "notice", {"content": text(e.content), "reason": "status"}
+
+
 def _noted_download(e: Envelope) -> tuple[str, dict[str, Any]]:
     path = text(e.fields.get("file_path"))
     return "notice", {"content": text(e.content) or f"downloaded to {path}", "reason": "download"}
@@ -294,6 +298,7 @@ NOTED: Final[Mapping[str, tuple[frozenset[str], Callable[[Envelope], tuple[str, 
     "error": (frozenset({"error_id"}), _notice("error")),
     "success": (frozenset(), _notice("success")),
     "message": (frozenset(), _notice("info")),
+    "status": (frozenset(), _status),
     "chat": (frozenset(), _notice("info")),
     "download": (frozenset({"file_path"}), _noted_download),
     "user_rejected": (frozenset(), _noted_rejection),
