@@ -149,11 +149,10 @@ async def _drive(harvest: Harvest) -> None:
     await harvest.run("cd; for i in $(seq 40); do cat ~/canaries; done; env", environment={"MORE": VALUES["S6"]})
     await harvest.run("env; set")
     await harvest.run("nonsense-" + VALUES["S14"])
-    await harvest.run("(sleep 0.3; cat ~/canaries; sleep 0.2; head -c 3000 ~/canaries) & disown")
+    await _print_behind(harvest)
     await _follow(harvest)
     await _move_files(harvest)
     await _cross_edges(harvest)
-    await asyncio.sleep(1)
     # What was asked while it ran, what was refused, and what is asked again.
     await harvest.call(
         "PUT", f"{S}/environment", {"variables": {"LATE": VALUES["S7"]}, "secrets": {"S8": VALUES["S8"]}}
@@ -226,6 +225,21 @@ async def _cross_edges(harvest: Harvest) -> None:
     await harvest.call("PUT", f"{S}/environment", {"variables": {"A": VALUES["S3"]}, "secrets": {"B": 1}})
     for changed in ({"secrets": {"A B": VALUES["S4"]}}, {"runtime": VALUES["S14"], "secrets": {"A": VALUES["S14"]}}):
         await harvest.call("POST", "/v1/sessions", {"session": "other", **changed})
+
+
+async def _print_behind(harvest: Harvest) -> None:
+    """Have a job print while no command runs in its lane, more than is kept of it, and across each cut."""
+    for offset in range(0, 60, 12):
+        pad = f"head -c {4096 - offset} /dev/zero | tr '\\0' x"
+        await harvest.run(
+            f"(sleep 0.3; {pad}; echo -n $S14; {pad}; cat ~/canaries; {pad}; echo -n $S14; {pad}) & disown"
+        )
+
+        async def told(count: int = offset // 12 + 1) -> bool:
+            events = (await harvest.daemon.get(f"{S}/events?kind=background_output&limit=1000")).json["events"]
+            return len(events) >= count
+
+        await until(told)
 
 
 async def _follow(harvest: Harvest) -> None:
