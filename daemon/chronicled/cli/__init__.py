@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "submit": "submit any action",
     "output": "print what an action printed, follow it while it runs, end with its exit code",
     "files": "put files into a sandbox, get them out, list them",
+    "input": "type to a running action",
+    "interrupt": "send a signal to a running action",
     "cancel": "end an action",
     "image": "list, build, prefetch and prune images",
     "events": "print the log, or follow it",
@@ -44,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = next((argument for argument in given if not argument.startswith("-")), None)
     try:
         parser = _parser(name)
-        options = parser.parse_args(given)
+        options, unknown = parser.parse_known_args(given)
+        if unknown:
+            # Most likely the command's own: `chronicled run ls -l`.
+            hint = ": options of the command itself stand behind `--`" if name == "run" else ""
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         if "execute" not in options:
             parser.print_help(sys.stderr)
             return USAGE

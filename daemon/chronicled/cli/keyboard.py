@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from chronicled.cli import printing
 from chronicled.client import Session
@@ -31,7 +29,7 @@ async def hint(session: Session, action: Event, how: str) -> None:
         async with contextlib.aclosing(session.events(after=action.position, kinds=["progress"])) as events:
             async for event in events:
                 if event.cause == action.id:
-                    before, waits = waits, _needs_input(event)
+                    before, waits = waits, event.fields().get("needs_input") is True
                     if waits and not before:
                         printing.note(f"chronicled: it waits for input; {how}")
 
@@ -76,8 +74,3 @@ async def _read() -> bytes:
     finally:
         loop.remove_reader(0)
     return os.read(0, READ_BYTES)
-
-
-def _needs_input(event: Event) -> bool:
-    payload: Any = msgspec.json.decode(event.payload)
-    return isinstance(payload, dict) and payload.get("needs_input") is True  # pyright: ignore[reportUnknownMemberType] -- JSON of any shape

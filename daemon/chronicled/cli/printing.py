@@ -10,10 +10,11 @@ import msgspec
 
 from chronicled.events.envelope import Event
 
-__all__ = ["error", "event_line", "json_line", "line", "note", "progress", "table"]
+__all__ = ["action_text", "error", "event_line", "json_line", "line", "note", "progress", "table"]
 
 COLORS: Final = {"action": "36", "observation": "32", "lifecycle": "90"}
 PREVIEW_CHARACTERS: Final = 100
+ASKED: Final = ("command", "argv", "path", "code", "url", "content")
 TELLING: Final = ("command", "outcome", "exit_code", "message", "output", "path", "content", "reason")
 
 
@@ -59,10 +60,20 @@ def event_line(event: Event) -> str:
     if event.opaque is not None:
         payload = f"[{event.opaque}] {payload}"
     kind = colored(f"{event.category[:3]} {event.kind:<20}", COLORS[event.category])
+    return f"{event.position:>7}  {event.time[11:23]}  {event.session:<16} {kind} {_preview(payload)}"
+
+
+def action_text(action: Event) -> str:
+    """Return an action for a person: its kind, and what is asked for."""
+    fields = action.fields()
+    told = next((fields[name] for name in ASKED if fields.get(name)), "")
+    return f"{action.kind} {_preview(told if isinstance(told, str) else msgspec.json.encode(told).decode())}".rstrip()
+
+
+def _preview(text: str) -> str:
     # A payload may hold anything; on a terminal only printable characters get through.
-    shown = "".join(each if each.isprintable() else "\ufffd" for each in payload[:PREVIEW_CHARACTERS])
-    more = "…" if len(payload) > PREVIEW_CHARACTERS else ""
-    return f"{event.position:>7}  {event.time[11:23]}  {event.session:<16} {kind} {shown}{more}"
+    shown = "".join(each if each.isprintable() else "\ufffd" for each in text[:PREVIEW_CHARACTERS])
+    return shown + ("…" if len(text) > PREVIEW_CHARACTERS else "")
 
 
 def _telling(event: Event) -> str:

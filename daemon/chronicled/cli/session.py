@@ -13,7 +13,7 @@ from chronicled.cli import printing
 from chronicled.cli.connection import add_connection, client_command
 from chronicled.cli.exit_code import OK, exit_code_of
 from chronicled.cli.secret_values import FROM_HELP, read_values
-from chronicled.client import Client
+from chronicled.client import ActionStatus, Client
 from chronicled.events.errors import ChronicledError, InvalidRequest, NotReachable
 from chronicled.events.sandbox import SandboxRequest
 
@@ -42,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ls = verbs.add_parser("ls", help="list sessions")
     ls.add_argument("--open", action="store_true", help="leave out those that are closed")
     show = verbs.add_parser("show", help="show a session")
+    actions = verbs.add_parser("actions", help="list what runs in it, and what waits for its turn")
     close = verbs.add_parser("close", help="close sessions; their record stays")
     pause = verbs.add_parser("pause", help="stop its sandbox once nothing runs; the next action resumes it")
     resume = verbs.add_parser("resume", help="let its paused sandbox go on")
@@ -50,12 +51,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     keep_alive = verbs.add_parser("keep-alive", help="begin its idle time anew")
     asking = (pause, resume, restart, keep_alive)
     close.add_argument("name", nargs="+")
-    for verb in (show, *asking):
+    for verb in (show, actions, *asking):
         verb.add_argument("name")
     for verb, word in zip(asking, ("pause", "resume", "restart", "keep-alive"), strict=True):
         verb.set_defaults(word=word)
-    jobs = ((create, _create), (ls, _list), (show, _show), (close, _close), *((verb, _ask) for verb in asking))
-    for verb, job in jobs:
+    jobs = ((create, _create), (ls, _list), (show, _show), (actions, _actions), (close, _close))
+    for verb, job in (*jobs, *((verb, _ask) for verb in asking)):
         add_connection(verb)
         verb.set_defaults(execute=client_command(job))
 
@@ -176,6 +177,22 @@ async def _show(client: Client, options: argparse.Namespace) -> int:
         for key, value in shown.items():
             printing.line(f"{key}: {_plain(value)}")
     return 0
+
+
+async def _actions(client: Client, options: argparse.Namespace) -> int:
+    session = await client.session(options.name, create=False)
+    if options.json:
+        async for each in session.open_actions():
+            printing.json_line(each)
+        return OK
+    rows = [_open_row(each) async for each in session.open_actions()]
+    printing.table([("ID", "LANE", "STATUS", "SINCE", "ACTION"), *rows])
+    return OK
+
+
+def _open_row(opened: ActionStatus) -> tuple[str, ...]:
+    action, status = opened.action, "needs input" if opened.needs_input else opened.status
+    return (action.id, action.lane, status, action.time[:19], printing.action_text(action))
 
 
 def _plain(value: Any) -> str:

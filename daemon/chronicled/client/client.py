@@ -216,7 +216,7 @@ async def _check_same(session: Session, asked: Mapping[str, Any], sandbox: Mappi
     if not wanted:
         return
     async with aclosing(session.events(follow=False, kinds=["session_created"])) as events:
-        created = msgspec.json.decode((await anext(events)).payload)
+        created = (await anext(events)).fields()
     has = created["sandbox"] | created
     for name, value in wanted.items():
         if has.get(name) != value:

@@ -23,11 +23,7 @@ class Ending(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, action: Event, observation: Event) -> Ending:
         """Read the observation's payload; nothing is there of one that nobody can read (`observation.opaque`)."""
-        try:
-            payload = msgspec.json.decode(observation.payload, type=dict[str, Any])
-        except msgspec.ValidationError:
-            payload = {}
-        return cls(action, observation, payload)
+        return cls(action, observation, observation.fields())
 
     @property
     def outcome(self) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
@@ -49,6 +49,15 @@ class ActionStatus(msgspec.Struct, frozen=True):
 
 
 _status = msgspec.json.Decoder(ActionStatus)
+
+
+class _Opened(msgspec.Struct):
+    actions: list[ActionStatus]
+    next: int
+    at_end: bool
+
+
+_opened = msgspec.json.Decoder(_Opened)
 
 
 class _Recorded(msgspec.Struct):
@@ -158,7 +167,13 @@ class Session(FileTransfers, SecretKeeping):
         return await self.wait(recorded.action.id)
 
     async def run(
-        self, command: str | Sequence[str], *, timeout_seconds: float | None = None, lane: str = "main", **options: Any
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout_seconds: float | None = None,
+        lane: str = "main",
+        id: str | None = None,
+        **options: Any,
     ) -> Ending:
         """Run a command line in the lane's shell, or a program without any shell, and wait for its end.
 
@@ -166,6 +181,7 @@ class Session(FileTransfers, SecretKeeping):
             command: What bash gets; a list is a program and its arguments, each as it is.
             timeout_seconds: Command deadline; None takes the daemon's default.
             lane: Which of the session's shells.
+            id: The action's id (a UUID): to run it again under the same id is to get its end, and no second run.
             options: Further fields of the `run` payload, e.g. `environment`, `tty`.
 
         Raises:
@@ -175,7 +191,17 @@ class Session(FileTransfers, SecretKeeping):
         if timeout_seconds is not None and not math.isfinite(timeout_seconds):
             raise InvalidRequest(f"timeout_seconds is a number of seconds, not {timeout_seconds}.")
         what = {"command": command} if isinstance(command, str) else {"argv": list(command)}
-        return await self.act("run", {**what, "timeout_seconds": timeout_seconds, **options}, lane=lane)
+        return await self.act("run", {**what, "timeout_seconds": timeout_seconds, **options}, lane=lane, id=id)
+
+    async def open_actions(self) -> AsyncIterator[ActionStatus]:
+        """Yield what runs in the session and what waits for its turn, in the log's order."""
+        after, at_end = 0, False
+        while not at_end:
+            answer = await self._transport.request("GET", f"{self._path}/actions", query={"after": str(after)})
+            page = _opened.decode(answer)
+            for status in page.actions:
+                yield status
+            after, at_end = page.next, page.at_end
 
     async def status(self, action: str) -> ActionStatus:
         """Return the action's status.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -61,6 +61,16 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     Only in what is shown."""
     opaque: str | None = None
     """Why the payload cannot be read here; it is then shown as it is stored. Only in what is shown."""
+
+    def fields(self) -> dict[str, Any]:
+        """Return the payload as plain JSON values; nothing where it is no JSON object.
+
+        Of large parts it holds the heads: `Session.payload` of the client brings them whole.
+        """
+        try:
+            return msgspec.json.decode(self.payload, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return {}
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):

@@ -190,6 +190,15 @@ class ActionView(View, frozen=True, kw_only=True):
     observation: Event | UnsetType = UNSET
 
 
+class ActionPage(View, frozen=True, kw_only=True):
+    """Open actions in the log's order."""
+
+    actions: tuple[ActionView, ...]
+    next: int
+    """Pass it as `after` for the next page."""
+    at_end: bool
+
+
 class RequestRecorded(View, frozen=True, kw_only=True):
     """What was asked about an action is in the log."""
 

@@ -13,6 +13,7 @@ from chronicled.daemon.http.event_routes import EventRoutes
 from chronicled.daemon.http.file_routes import FileRoutes
 from chronicled.daemon.http.follow import Follower
 from chronicled.daemon.http.health_routes import HealthRoutes
+from chronicled.daemon.http.open_action_routes import OpenActionRoutes
 from chronicled.daemon.http.openapi import document
 from chronicled.daemon.http.output_routes import LiveOutputs, OutputRoutes
 from chronicled.daemon.http.route import Route
@@ -88,6 +89,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
         limits.wait_seconds_max,
         limits.actions_per_request_max,
     )
+    opened = OpenActionRoutes(parts.projections, presentation)
     secrets = SecretRoutes(parts.registration)
     outputs = OutputRoutes(parts.submission, parts.store, parts.outputs, parts.blobs, parts.subscribers, seconds)
     events = EventRoutes(parts.store, Follower(parts.stream, parts.subscribers, presentation, seconds), presentation)
@@ -113,7 +115,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
     routes = (
         *(
             route
-            for resource in (sessions, secrets, actions, outputs, files, events, blobs)
+            for resource in (sessions, secrets, opened, actions, outputs, files, events, blobs)
             for route in resource.routes()
         ),
         *_images(parts),
