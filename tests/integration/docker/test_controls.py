@@ -97,8 +97,8 @@ async def test_the_kernel_keeps_what_the_engine_says(tmp_path: Path) -> None:
         ]
         result, _ = await worker.run("touch /x /etc/x /.chronicled/x /.chronicled/run/x")
         assert result.fields["exit_code"] == 1
-        result, _ = await worker.run("touch /workspace/x /tmp/x")
-        assert result.fields["exit_code"] == 0
+        result, _ = await worker.run("echo 'exit 7' >/tmp/x && chmod +x /tmp/x && touch /workspace/x && /tmp/x")
+        assert result.fields["exit_code"] == 7
         _, output = await worker.run("cat /proc/1/comm; ls /var/run/docker.sock /run/docker.sock 2>&1")
         assert output.startswith(b"docker-init\n")
         assert output.count(b"No such file") == 2
@@ -222,6 +222,27 @@ async def test_an_engine_that_limits_no_disk_says_so_with_its_driver(tmp_path: P
             pytest.skip("this engine's storage driver limits disks: an overlay2 on ext4 shows the refusal")
         with pytest.raises(SandboxStartFailed, match=facts.driver):
             await runtime.start(make_spec(tmp_path, request=SandboxRequest(disk_bytes=1 << 30)))
+
+
+@pytest.mark.parametrize(("device", "given"), [("/etc", False), ("elsewhere", False), ("within", True)])
+async def test_a_named_volume_is_no_other_name_of_a_path(
+    tmp_path: Path, request: pytest.FixtureRequest, device: str, given: bool
+) -> None:
+    """A volume that the engine binds from a path of the host is judged as that path, whatever its name."""
+    source = tmp_path / device
+    source.mkdir(exist_ok=True)
+    name = f"chronicled-test-{tmp_path.name}"
+    docker("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={source}", name)
+    request.addfinalizer(lambda: docker("volume", "rm", name))
+    runtime = runtime_of(volumes_allowed=(name, str(tmp_path / "within")), image=MUSL)
+    asked = SandboxRequest(volumes=[Volume(source=name, target="/mnt")])
+    async with running(runtime):
+        if given:
+            async with serving(runtime, tmp_path, asked) as (worker, *_):
+                assert await words(worker, "ls -A /mnt | wc -l") == ["0"]
+        else:
+            with pytest.raises(SandboxStartFailed, match=rf"volumes: {source} (leads to|would show)"):
+                await runtime.start(make_spec(tmp_path, request=asked))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from tests.integration.docker.host import docker
 from tests.integration.network.place import Commands, open_place
 
+from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.testing import make_spec
 
@@ -64,6 +65,22 @@ async def test_the_open_bridge_goes_with_the_last_sandbox(tmp_path: Path) -> Non
             assert len(docker("network", "ls", "-q", "-f", label).split()) == 1
         await place.runtime.sweep((), head=1 << 62)
         assert docker("network", "ls", "-q", "-f", label) == ""
+
+
+@pytest.mark.parametrize("of_ours", [True, False], ids=["joined up", "a stranger's"])
+async def test_a_bridge_that_is_not_as_it_was_made_is_not_used(tmp_path: Path, of_ours: bool) -> None:
+    """A network of that name over which sandboxes reach each other, or that somebody else has made, is refused."""
+    async with open_place(tmp_path) as place:
+        instance = place.runtime.instance
+        labels = [f"--label=chronicled.instance={instance}", "--label=chronicled.network=open"]
+        apart = ["--opt=com.docker.network.bridge.enable_icc=false"]
+        name = f"chronicled-open-{instance}"[:63]
+        docker("network", "create", *(labels if of_ours else apart), name)
+        try:
+            with pytest.raises(SandboxStartFailed, match=f"network: {name} is there, and not as it was made"):
+                await place.runtime.start(make_spec(tmp_path, request=SandboxRequest(network="open")))
+        finally:
+            docker("network", "rm", name)
 
 
 async def test_a_sweep_takes_the_bridge_from_nobody_who_comes(tmp_path: Path) -> None:
