@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["KEYBOARDS", "QUIET", "WAIT_IN_ANY_CASE"]
+__all__ = ["KEYBOARDS", "ON_DEBIAN", "QUIET", "WAIT_IN_ANY_CASE"]
 
 GIT: Final = (
     "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b;"
-    " rm -rf r; git init -q r;"
+    ' d=$(mktemp -d); cd "$d"; git init -q .;'
 )
+
+DEBCONF: Final = (
+    'd=$(mktemp -d); cd "$d"; export DEBCONF_SYSTEMRC=$d/own;'
+    " printf 'Config: c\\nTemplates: t\\n\\nName: c\\nDriver: File\\nFilename: %s/c\\n\\nName: t\\nDriver: File\\n"
+    'Filename: %s/t\\n\' "$d" "$d" >own;'
+    " printf 'Template: t/q\\nType: string\\nDescription: sure?\\n' >q.templates;"
+    " printf '#!/bin/sh\\n. /usr/share/debconf/confmodule\\ndb_input critical t/q\\ndb_go\\n' >q.config;"
+    " chmod +x q.config;"
+    " DEBIAN_FRONTEND=readline /usr/share/debconf/frontend ./q.config"
+)
+"""A question of debconf, with a database of its own: nobody need be root for it."""
 
 WAIT_IN_ANY_CASE: Final[dict[str, str]] = {
     "cat": "cat",
@@ -38,8 +49,8 @@ KEYBOARDS: Final[dict[str, str]] = {
     "vi": "vi -u NONE file",
     "vim": "vim -u NONE file",
     "nano": "nano file",
-    "less": "less /etc/services",
-    "more": "more /etc/services",
+    "less": "seq 500 >long; less long",
+    "more": "seq 500 >long; more long",
     "man": "man -P less bash",
     "top": "top",
     "ed": "ed",
@@ -55,9 +66,10 @@ KEYBOARDS: Final[dict[str, str]] = {
     "whiptail": "whiptail --yesno sure 8 40",
     "dialog": "dialog --yesno sure 8 40",
     "debconf": "dpkg-reconfigure -f readline debconf",
-    "git commit": GIT + " cd r; EDITOR=vi git commit --allow-empty",
-    "git rebase -i": GIT + " cd r; git commit -q --allow-empty -m 1; git -c core.editor=vi rebase -i --root",
-    "git add -p": GIT + " cd r; echo 1 >f; git add f; echo 2 >f; git add -p",
+    "debconf question": DEBCONF,
+    "git commit": GIT + " EDITOR=vi git commit --allow-empty",
+    "git rebase -i": GIT + " git commit -q --allow-empty -m 1; git -c core.editor=vi rebase -i --root",
+    "git add -p": GIT + " echo 1 >f; git add f; echo 2 >f; git add -p",
     "script": "script -q /dev/null",
     "ftp": "ftp",
     "telnet": "telnet",
@@ -70,6 +82,27 @@ KEYBOARDS: Final[dict[str, str]] = {
     "dd": "dd of=/dev/null",
 }
 """Each ends by itself or waits; a program that is not installed ends with 127."""
+
+ON_DEBIAN: Final = frozenset(
+    {
+        *WAIT_IN_ANY_CASE,
+        *(
+            "python3",
+            "python3 input",
+            "python3 getpass",
+            "python3 asyncio",
+            "perl",
+            "vi",
+            "nano",
+            "less",
+            "more",
+            "top",
+        ),
+        *("ed", "bc", "sqlite3", "su", "whiptail", "debconf question", "git commit", "git rebase -i", "git add -p"),
+        *("script", "mysql-like", "rm -i", "cp -i", "xargs -p", "tee", "sort", "dd"),
+    }
+)
+"""Those that wait in a terminal for certain, where Debian's programs are: over twenty."""
 
 QUIET: Final[dict[str, str]] = {
     "sleep": "sleep 2.5",

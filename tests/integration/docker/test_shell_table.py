@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 from tests.engine.fixture import DEBIAN, FILE, MUSL
 from tests.engine.own import OwnEngine
-from tests.integration.action_server.keyboards import KEYBOARDS, QUIET, WAIT_IN_ANY_CASE
+from tests.integration.action_server.keyboards import KEYBOARDS, ON_DEBIAN, QUIET, WAIT_IN_ANY_CASE
 from tests.integration.action_server.shell_cases import CASES, PLACES, PROGRAMS, needs, play
 from tests.integration.docker.host import isolated, running, runtime_of, serving
 
@@ -137,6 +137,9 @@ async def test_keyboard_programs_end_or_say_so(image: str, commands: dict[str, s
         must = WAIT_IN_ANY_CASE if commands else builtins
         assert {found[name] for name in must} == {"waits"}
         assert set(found.values()) <= {"waits", "ended ok", "ended failed"}
+        if commands and tty:
+            # Not one of them ends for want of something else than a keyboard.
+            assert {name: found[name] for name in ON_DEBIAN if found[name] != "waits"} == {}
         quiet = [name for name in QUIET if "python3" not in name and "sleep" not in QUIET[name]]
         names = quiet if not commands else ("sleep", "cat of a pipe", "a job that would read", "wait")
         told = await _each(names, lambda name: _stays_quiet(worker, name, tty=tty))
