@@ -1,10 +1,11 @@
 """The product's store in a process of its own, to be hit by faults: appends and says what was acked.
 
-    python -m tests.faults.appender LOG COUNT [broken|reserve]
+    python -m tests.faults.appender LOG COUNT [broken|reserve|reopen|copying]
 
 It writes each acked id as a line to its standard output before it goes on; it ends with 0 when all were acked, and with
 3 when the store has failed. `broken` says that a batch is written before it is: the negative control. `reserve` fills
-the disk (its quota) while actions run, and checks what can still be written.
+the disk (its quota) while actions run, and checks what can still be written. `reopen` opens a log without room for its
+reserve, and checks the same. `copying` has the write-ahead log copied into the database all the time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 from chronicled.events.errors import ChronicledError, StorageFull
 from chronicled.events.ids import SystemIds
 from chronicled.events.store import Append
+from chronicled.storage import sqlite_medium
 from chronicled.storage.medium import Batch
 from chronicled.storage.sqlite import SqliteStore
 from chronicled.storage.sqlite_medium import SqliteMedium
@@ -127,6 +129,9 @@ def main() -> int:
     path, count, *mode = sys.argv[1:]
     if mode == ["broken"]:
         break_it()
+    if mode == ["copying"]:
+        constants: Any = sqlite_medium
+        constants.WAL_PAGES_MAX = 20
     try:
         if mode == ["reopen"]:
             asyncio.run(reopen(Path(path)))

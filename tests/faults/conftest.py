@@ -41,6 +41,12 @@ class FaultyDisk:
         """Where the log is."""
         return self.directory / "data" / LOG_NAME
 
+    @property
+    def used(self) -> int:
+        """Bytes of the files on it, as the quota counts them."""
+        data = self.directory / "data"
+        return sum(file.stat().st_size for file in data.iterdir() if not file.name.endswith("-shm"))
+
     def start(self, count: int, *arguments: str, **faults: str) -> subprocess.Popen[str]:
         """Start the appender."""
         (self.directory / "data").mkdir(exist_ok=True)

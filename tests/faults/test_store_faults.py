@@ -79,11 +79,12 @@ def test_the_faults_would_find_a_store_that_acks_too_early(disk: FaultyDisk, ope
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_waited_out(disk: FaultyDisk) -> None:
-    """ENOSPC is refused, nothing of it is written, and once there is room everything goes on by itself."""
+@pytest.mark.parametrize("mode", [(), ("copying",)], ids=["appending", "copying"])
+def test_a_full_disk_is_waited_out(disk: FaultyDisk, mode: tuple[str, ...]) -> None:
+    """ENOSPC, also for what is copied from the write-ahead log: refused, and once there is room all goes on."""
     quota = disk.directory / "quota"
     quota.write_text("1500000")
-    process = disk.start(1000, quota=str(quota))
+    process = disk.start(1000, *mode, quota=str(quota))
     deadline = time.monotonic() + 30
     while not (disk.directory / "mark").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -108,12 +109,23 @@ def test_running_actions_can_end_on_a_full_disk(disk: FaultyDisk) -> None:
 def test_a_log_is_opened_on_a_full_disk_after_a_crash(disk: FaultyDisk) -> None:
     """What the crash left in the WAL need not be copied for a start: it is there, and lifecycle can be appended."""
     _, acks = killed(disk)
-    data = disk.directory / "data"
     quota = disk.directory / "quota"
-    quota.write_text(str(sum(file.stat().st_size for file in data.iterdir() if not file.name.endswith("-shm"))))
+    quota.write_text(str(disk.used))
     outcome = disk.run(0, "reopen", quota=str(quota))
     assert (outcome.code, outcome.injected, len(outcome.acked)) == (0, True, 1), outcome.errors
     assert disk.missing([*(id for _, id in acks), *outcome.acked]) == []
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_for_the_reserve_is_full(disk: FaultyDisk) -> None:
+    """What little there is at a start is left to what must be told: new actions are refused though they would fit."""
+    assert disk.run(20).code == 0
+    (disk.directory / "data" / "log.reserve").unlink()
+    quota = disk.directory / "quota"
+    quota.write_text(str(disk.used + 800_000))
+    outcome = disk.run(0, "reopen", quota=str(quota))
+    assert (outcome.code, len(outcome.acked)) == (0, 1), outcome.errors
+    assert disk.missing(outcome.acked) == []
 
 
 def killed(disk: FaultyDisk) -> tuple[Path, list[tuple[int, str]]]:

@@ -29,7 +29,8 @@ PAGE_BYTES_MAX: Final = 4 << 20
 """Payload bytes after which a page ends early."""
 NAMES_MAX: Final = 65_536
 """Sessions whose names are kept in memory, and labels."""
-FETCH_ROWS: Final = 64
+FETCH_ROWS: Final = 16
+"""Rows fetched at once: of the largest events, so many may be in memory beyond those of the page."""
 
 SESSION_NUMBER: Final = (
     "SELECT session.number FROM tenant JOIN session ON session.tenant = tenant.number"
@@ -165,8 +166,8 @@ class SqliteReader:
                 tenant, session = names.get(row[SESSION_COLUMN]) or self._name(connection, row[SESSION_COLUMN])
                 events.append(event_of(row, label, tenant, session))
                 size += len(row[PAYLOAD_COLUMN] or b"")
-            if size >= PAGE_BYTES_MAX:
-                return Page(tuple(events), events[-1].position, events[-1].position == head)
+                if size >= PAGE_BYTES_MAX:
+                    return Page(tuple(events), events[-1].position, events[-1].position == head)
         last = events[-1].position if len(events) == limit else reached()
         return Page(tuple(events), last, last == head)
 

@@ -141,7 +141,8 @@ class EventStoreContract:
         ended = make.action("s")
         await store.append(Append((ended, make.terminal("s", ended.id))))
         second_end = make.terminal("s", ended.id)
-        drafts = (known, second_end, replace(known, request=OTHER_REQUEST), make.action("s"))
+        # A new lane, so that more than rows of events is taken back.
+        drafts = (known, second_end, replace(known, request=OTHER_REQUEST), make.action("s", lane="new"))
         answers = await asyncio.gather(*(store.append(Append((draft,))) for draft in drafts), return_exceptions=True)
         again, end, other, new = answers
         assert isinstance(end, ActionEnded)

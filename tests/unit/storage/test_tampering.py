@@ -160,6 +160,18 @@ def test_the_triggers_stop_mistakes(clean: Path) -> None:
     connection.close()
 
 
+async def test_a_start_finds_what_is_missing_behind_the_last_checkpoint(log: Path, raw: sqlite3.Connection) -> None:
+    """A log whose newest events have a gap is not built upon: the start is refused, and nothing is written."""
+    raw.execute("DROP TRIGGER tree_checkpoint_delete")
+    raw.execute("DELETE FROM tree_checkpoint WHERE size = ?", (COUNT,))
+    raw.execute("DELETE FROM event WHERE position = ?", (COUNT - 10,))
+    with pytest.raises(LogCorrupt, match="should be there"):
+        await SqliteStore.open(log)
+    raw.execute("UPDATE tree_checkpoint SET frontier = x'00'")
+    with pytest.raises(LogCorrupt, match="checkpoint"):
+        await SqliteStore.open(log)
+
+
 def test_erasure_leaves_a_log_that_verifies(log: Path) -> None:
     """Payload and salt may go if their digest takes their place, once, and nothing else with them."""
     connection = sqlite3.connect(log, isolation_level=None)
