@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.integration.docs import page
 from tests.unit.imports.conversations import pairs, write_files
 
 from chronicled.storage.imports.discovery import FORMATS
 
-ROOT = Path(__file__).parents[3]
-DOCUMENT = (ROOT / "docs" / "imports.md").read_text()
-FIXTURES = ROOT / "tests" / "fixtures" / "openhands"
-SECONDS_MAX = 90
+DOCUMENT = page.text_of("docs/imports.md")
+FIXTURES = page.ROOT / "tests" / "fixtures" / "openhands"
 
 
 def test_every_block_of_the_imports_page_runs_as_written(tmp_path: Path) -> None:
@@ -26,23 +21,7 @@ def test_every_block_of_the_imports_page_runs_as_written(tmp_path: Path) -> None
     shutil.copy(FIXTURES / "resolver_output.jsonl", tmp_path / "output.jsonl")
     write_files(tmp_path / "file_store" / "sessions" / "one", pairs(40))
     write_files(tmp_path / "file_store" / "users" / "ann" / "conversations" / "two", pairs(20))
-    script = "\n".join(re.findall(r"^```sh\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL))
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_MAX,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    done = page.run("\n".join(page.blocks(DOCUMENT, "sh")), tmp_path)
     for said in (
         "first-steps: 4 records of openhands.v0 became 4 events, 0 opaque",
         "ok: 7 events verify",

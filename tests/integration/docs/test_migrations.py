@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.golden.logs import LOGS
+from tests.integration.docs import page
 
-ROOT = Path(__file__).parents[3]
-DOCUMENT = (ROOT / "docs" / "migrations.md").read_text()
+DOCUMENT = page.text_of("docs/migrations.md")
 BLOCK = re.compile(
     r"(?:`(?P<file>[^`\n]+\.py)`:\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-SECONDS_MAX = 90
 
 
 def test_every_block_of_the_migrations_page_runs_as_written(tmp_path: Path) -> None:
@@ -40,24 +36,7 @@ def test_every_block_of_the_migrations_page_runs_as_written(tmp_path: Path) -> N
             parts.append(f"cp {tmp_path}/spoilt {found['file']}")
             parts.append("! chronicled migrate lock --unit acme_note:UNIT --check")
             parts.append(f"cp {tmp_path}/block-{number} {found['file']}")
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "PYTHONPATH": str(tmp_path),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(parts)],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_MAX,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    done = page.run("\n".join(parts), tmp_path, environment=page.newcomer(tmp_path, PYTHONPATH=str(tmp_path)))
     for said in (
         "every payload can be read",
         "migrated to 2 on reading",

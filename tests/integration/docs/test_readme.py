@@ -2,76 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.docs import page
 
-ROOT = Path(__file__).parents[3]
-README = (ROOT / "README.md").read_text()
-SECONDS_MAX = 90
-
-
-def blocks(language: str) -> list[str]:
-    """Return the fenced blocks of one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+ROOT = page.ROOT
+README = page.text_of("README.md")
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Give a fresh home with a short path (a Unix socket's has at most 107 bytes)."""
-    path = Path(tempfile.mkdtemp(prefix="chronicled-readme-"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    """Give a fresh home."""
+    with page.fresh_home("readme") as path:
+        yield path
 
 
 def test_every_block_of_the_readme_runs_as_written(home: Path) -> None:
     """Serve, run, sessions, curl, the Python client and the verification work word by word on a fresh home."""
     example = home / "example.py"
-    example.write_text(blocks("python")[0])
-    shell = blocks("sh")
+    example.write_text(page.blocks(README, "python")[0])
+    shell = page.blocks(README, "sh")
     assert shell[0].strip() == "chronicled serve &"
-    ready = (
-        "DAEMON=$!\ntrap 'kill -TERM $DAEMON; wait $DAEMON' EXIT\n"
-        'for _ in $(seq 100); do curl -sf --unix-socket "$XDG_RUNTIME_DIR/chronicled/chronicled.sock" http://x/readyz'
-        " >/dev/null && break; sleep 0.1; done\n"
-    )
-    script = "\n".join(
-        ["set -euo pipefail", shell[0], ready, *shell[1:-1], f"{sys.executable} {example}", shell[-1], "echo ALL-RAN"]
-    )
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(home),
-        "XDG_RUNTIME_DIR": str(home / "run"),
-        "XDG_STATE_HOME": str(home / "state"),
-        "XDG_CONFIG_HOME": str(home / "config"),
-    }
-    (home / "run").mkdir(mode=0o700)
-    with subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=home,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            output, errors = process.communicate(timeout=SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    assert process.returncode == 0, f"{output}\n{errors}"
+    ready = f"DAEMON=$!\ntrap 'kill -TERM $DAEMON; wait $DAEMON' EXIT\n{page.READY}"
+    script = "\n".join([shell[0], ready, *shell[1:-1], f"{sys.executable} {example}", shell[-1], "echo ALL-RAN"])
+    done = page.run(script, home)
     for said in ("hello from ", "hello world from /tmp/work", '"output":"Linux\\n"', "ok 0 one\ntwo", "ALL-RAN"):
-        assert said in output, f"{said!r} is missing in:\n{output}\n{errors}"
+        assert said in done.stdout, f"{said!r} is missing in:\n{done.stdout}\n{done.stderr}"
 
 
 def test_the_named_make_targets_exist() -> None:

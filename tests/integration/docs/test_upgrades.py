@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.golden.databases import golden_databases, unpack
+from tests.integration.docs import page
 
-ROOT = Path(__file__).parents[3]
-DOCUMENT = (ROOT / "docs" / "upgrades.md").read_text()
-SECONDS_MAX = 90
+DOCUMENT = page.text_of("docs/upgrades.md")
 
 
 def test_every_block_of_the_upgrades_page_runs_as_written(tmp_path: Path) -> None:
@@ -20,22 +15,7 @@ def test_every_block_of_the_upgrades_page_runs_as_written(tmp_path: Path) -> Non
     data = tmp_path / "state" / "chronicled"
     data.mkdir(parents=True, mode=0o700)
     unpack(golden_databases()[0], data / "log.sqlite")
-    script = "\n".join(re.findall(r"^```sh\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL))
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_MAX,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    done = page.run("\n".join(page.blocks(DOCUMENT, "sh")), tmp_path)
     for said in (
         "step 1 of",
         "would be applied: log: ",
