@@ -17,7 +17,7 @@ from typing import Any, Final
 import pytest
 from tests.engine.fixture import DEBIAN, FILE, MUSL, REMEDY, Engine
 
-__all__ = ["OwnEngine", "gvisor", "own_engine"]
+__all__ = ["RUNSC", "OwnEngine", "gvisor", "own_engine"]
 
 RUNSC: Final = {
     "path": "/usr/bin/runsc",
