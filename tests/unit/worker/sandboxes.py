@@ -159,6 +159,7 @@ class Server:
     def _dispatch(self, frame: frames.Dispatch, descriptor: int | None) -> None:
         assert descriptor is not None
         assert not self.frozen, "nothing is sent to what stands still"
+        self.host.dispatched.append(frame.action)
         if frame.action in self.known and self.host.dedupes:
             os.close(descriptor)
             result = self.results.get(frame.action)
@@ -306,6 +307,8 @@ class Host(RuntimeDefaults):
         self.alive: dict[str, Server] = {}
         self.effects: Counter[str] = Counter()
         self.started: list[str] = []
+        self.dispatched: list[str] = []
+        """Also what a server has answered without running it."""
         self.deaf: set[str] = set()
         self.staying = asyncio.Event()
         self.fields: dict[str, dict[str, Any]] = {}

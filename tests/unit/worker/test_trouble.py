@@ -225,7 +225,13 @@ async def test_a_sweep_that_fails_ends_nobody(tmp_path: Path, monkeypatch: pytes
 
     async with World.open(tmp_path) as world:
         monkeypatch.setattr(world.host, "sweep", fail)
-        async with world.working(sweep_seconds=0.05):
+        async with world.working(sweep_seconds=0.5):
             await world.create()
-            assert (await world.ended(await world.submit("slow 200"))).outcome == "ok"
-            assert looks > 1
+            action = await world.submit("hang")
+
+            async def looked_again() -> bool:
+                return looks > 1
+
+            await world.until(looked_again)
+            await world.ask(action)
+            assert (await world.ended(action)).outcome == "cancelled"

@@ -224,6 +224,9 @@ class SessionWorker:
         flight.pump.stop()
         self.flights.pop(flight.event.id, None)
         flight.done.set()
+        if self.fold.find(flight.event.id) is not None:
+            # Its end is in the log, and not here yet: until then it must not be taken for one that was never sent.
+            self._ending.add(flight.event.id)
         if not heard:
             self.ended_unheard[flight.event.id] = flight.event.lane
 

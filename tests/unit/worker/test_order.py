@@ -1,0 +1,211 @@
+"""What comes before what between journal, sandbox, log and spool: an order that no crash may turn round."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.unit.worker.sandboxes import Server
+from tests.unit.worker.stream_log import StreamWorkerLog
+from tests.unit.worker.world import World, running
+
+from chronicled.events.envelope import Draft, Event
+from chronicled.events.errors import StorageFull
+from chronicled.events.kinds.lifecycle import InputSent
+from chronicled.events.store import Page
+from chronicled.events.worker_log import SessionKey
+from chronicled.storage.disk import SystemDisk
+
+
+class FullJournalDisk(SystemDisk):
+    """A disk on which the dispatch journal has no room for a while."""
+
+    full = False
+    refused = 0
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """Write, or refuse what is for the journal."""
+        if self.full and os.readlink(f"/proc/self/fd/{descriptor}").endswith("/dispatch"):
+            self.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().write(descriptor, data)
+
+
+async def test_nothing_is_sent_that_is_not_noted(tmp_path: Path) -> None:
+    """What the journal has no room for does not reach the sandbox, however often it is tried; then it runs, once."""
+    disk = FullJournalDisk()
+    async with World.open(tmp_path) as world, running(world.worker(disk=disk)):
+        await world.create()
+        await world.ended(await world.submit())
+        disk.full = True
+        action = await world.submit()
+
+        async def refused_twice() -> bool:
+            return disk.refused > 1
+
+        await world.until(refused_twice)
+        assert action.id not in world.host.effects
+        disk.full = False
+        assert (await world.ended(action)).outcome == "ok"
+        assert world.host.effects[action.id] == 1
+
+
+class PatientLog(StreamWorkerLog):
+    """A log that has no room for ends as long as it is `full`."""
+
+    full = True
+    refused = 0
+
+    async def publish(self, key: SessionKey, fence: int, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Publish, or refuse an end."""
+        if self.full and any(draft.terminal for draft in drafts):
+            self.refused += 1
+            raise StorageFull("No room.")
+        return await super().publish(key, fence, drafts)
+
+
+async def test_a_result_is_settled_and_its_spool_freed_only_once_it_is_in_the_log(tmp_path: Path) -> None:
+    """Until its observation is durable the server keeps the result, and the spool what was printed; then both go."""
+    async with World.open(tmp_path) as world:
+        log = PatientLog(world.store, world.stream, world.blobs, world.codec, "tester")
+        async with running(world.worker(log)):
+            await world.create()
+            action = await world.submit("say hello")
+
+            async def refused_twice() -> bool:
+                return log.refused > 1
+
+            def spools() -> list[Path]:
+                return list(Path(world.directories.spool).glob(f"*/{action.id}.out"))
+
+            await world.until(refused_twice)
+            (server,) = world.host.alive.values()
+            assert action.id not in server.settled
+            assert [path.read_bytes() for path in spools()] == [b"hello"]
+            log.full = False
+            assert (await world.ended(action)).output == "hello"
+
+            async def freed() -> bool:
+                return action.id in server.settled and not spools()
+
+            await world.until(freed)
+
+
+async def test_what_was_typed_before_a_crash_is_not_typed_again(tmp_path: Path) -> None:
+    """The worker after the one that passed on an input finds that noted: the command reads it once."""
+    async with World.open(tmp_path) as world:
+        async with world.working():
+            await world.create()
+            action = await world.submit("hang")
+            await world.ask(action, "input_sent", InputSent(data="yes\n"))
+
+            async def typed() -> bool:
+                return len(world.host.requests[action.id]) == 1
+
+            await world.until(typed)
+        async with world.working():
+            await world.ask(action, "input_sent", InputSent(data="no\n"))
+
+            async def typed_more() -> bool:
+                return len(world.host.requests[action.id]) > 1
+
+            await world.until(typed_more)
+            await world.ask(action)
+            assert (await world.ended(action)).outcome == "cancelled"
+        assert [request.data for request in world.host.requests[action.id]] == [b"yes\n", b"no\n"]
+
+
+async def test_a_cancel_is_sent_again_over_each_link(tmp_path: Path) -> None:
+    """A cancel that went down with its link reaches the server over the next one."""
+    async with World.open(tmp_path) as world, world.working():
+        await world.create()
+        action = await world.submit("deaf")
+
+        async def runs() -> bool:
+            return action.id in world.host.effects
+
+        await world.until(runs)
+        (server,) = world.host.alive.values()
+        before = server.link
+        assert before is not None
+
+        async def noted() -> bool:
+            return bool(await world.events("cancel_requested"))
+
+        await world.ask(action)
+        await world.until(noted)
+        # As if the server had never read it.
+        world.host.deaf.clear()
+        before.close()
+        assert (await world.ended(action)).outcome == "cancelled"
+        assert len(world.host.alive) == 1
+
+
+class HeldLog(StreamWorkerLog):
+    """A log of which the worker is told page by page, as a test lets them through."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.passes = asyncio.Semaphore(0)
+        self.holds = False
+
+    @asynccontextmanager
+    async def follow(self, after: int) -> AsyncGenerator[AsyncIterator[Page]]:
+        """Follow; each page waits for a pass while the log is held."""
+        async with super().follow(after) as pages:
+
+            async def one_by_one() -> AsyncIterator[Page]:
+                async for page in pages:
+                    for event in page.events:
+                        if self.holds:
+                            await self.passes.acquire()
+                        yield msgspec.structs.replace(page, events=(event,))
+
+            yield one_by_one()
+
+
+@pytest.mark.parametrize("command", ["slow 30", "die"])
+async def test_what_has_ended_is_not_sent_again_before_the_worker_hears_of_it(tmp_path: Path, command: str) -> None:
+    """Between the commit of an end and its fold nothing takes the action for one that was never sent.
+
+    Neither where its sandbox lives, nor where that died over it: the next one would run it a second time.
+    """
+    async with World.open(tmp_path) as world:
+        log = HeldLog(world.store, world.stream, world.blobs, world.codec, "tester")
+        async with running(world.worker(log)):
+            await world.create()
+            await world.ended(await world.submit())
+            log.holds = True
+            first = await world.submit(command, on_state_loss="run")
+            behind = await world.submit(on_state_loss="run")
+            log.passes.release()
+            await world.ended(first)
+            if command == "die":
+                await world.until(lambda: _there(world, "sandbox_removed"))
+            else:
+                server = next(iter(world.host.alive.values()))
+                await world.until(lambda: _settled(server, first.id))
+            # Now it hears of the one behind, and not yet of the end of the first.
+            log.passes.release()
+            await asyncio.sleep(0.02)
+            assert world.host.dispatched.count(first.id) == 1
+            log.holds = False
+            log.passes.release()
+            assert (await world.ended(behind)).outcome == "ok"
+            assert [world.host.dispatched.count(each.id) for each in (first, behind)] == [1, 1]
+            assert not await world.events("late_result")
+
+
+async def _there(world: World, kind: str) -> bool:
+    return bool(await world.events(kind))
+
+
+async def _settled(server: Server, action: str) -> bool:
+    return action in server.settled
