@@ -103,6 +103,8 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     """Uploads that may arrive at one time."""
     upload_seconds_max: Seconds = 3600.0
     """How long an upload may take to arrive."""
+    exports_max: Count = 8
+    """Sessions that may be taken out (`/export`) at one time."""
 
 
 class RuntimeSettings(Section, frozen=True, kw_only=True):
@@ -142,6 +144,8 @@ class UnitSettings(Section, frozen=True, kw_only=True):
     """Start without units that are broken, and end their actions `error`; otherwise the daemon does not start."""
     policy_seconds: Seconds = 5.0
     """How long a policy may take for an action; then it is rejected."""
+    stuck_seconds: Seconds = 10.0
+    """How long a step, a rule or a policy may hold up the whole daemon; then it is ended, and not called again."""
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
@@ -244,11 +248,11 @@ def _listed(name: str, value: Any) -> Any:
 def _refuse_one_underscore(name: str, rest: str) -> None:
     # Not everything with our prefix is a setting (CHRONICLED_SOCKET is the client's), but what names a section is meant
     # as one.
-    section, one, key = rest.partition("_")
-    if one and section in _sections():
+    section, _, key = rest.partition("_")
+    if section in _sections():
         raise ConfigurationError(
             f"The environment variable {name} is not a setting: between section and key stand two underscores, "
-            f"as in {ENVIRONMENT_PREFIX}{section.upper()}__{key.upper()}.",
+            f"as in {ENVIRONMENT_PREFIX}{section.upper()}__{key.upper() or 'KEY'}.",
             source=name,
         )
 

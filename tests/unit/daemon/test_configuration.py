@@ -52,6 +52,7 @@ def test_the_users_own_file_is_read_if_it_exists(tmp_path: Path) -> None:
         ("a = " + "[" * 20_000, {}, {}, "too deep"),
         ("", {"CHRONICLED_HTTP__SOKET": "x"}, {}, "CHRONICLED_HTTP__SOKET"),
         ("", {"CHRONICLED_LOG_LEVEL": "info"}, {}, "CHRONICLED_LOG__LEVEL"),
+        ("", {"CHRONICLED_DATA": "/x"}, {}, "CHRONICLED_DATA__KEY"),
         ("", {"CHRONICLED_HTTP__ALLOWED_UIDS": "1,x"}, {}, "http.allowed_uids"),
         ("", {}, {"log.level": "loud"}, "log.level"),
         ("", {}, {"log.levl": "info"}, "'log.level'"),
