@@ -46,6 +46,8 @@ class Registry:
         self._program = program
         self._auth = auth
         self._process: subprocess.Popen[bytes] | None = None
+        self.asked = b""
+        """What it was asked for through slow pipes."""
         self.port = free_port()
 
     @property
@@ -132,9 +134,11 @@ def archive(files: dict[str, bytes]) -> bytes:
 async def slow_pipe(registry: Registry, bytes_per_second: int) -> AsyncGenerator[str, None]:
     """Give a host that leads to the registry, with so many bytes a second in each answer's direction."""
 
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: int) -> None:
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: int, *, note: bool) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while data := await reader.read(max(1, rate // 20)):
+                if note:
+                    registry.asked += data
                 writer.write(data)
                 await writer.drain()
                 await asyncio.sleep(len(data) / rate)
@@ -147,7 +151,9 @@ async def slow_pipe(registry: Registry, bytes_per_second: int) -> AsyncGenerator
             writer.close()
             return
         await asyncio.gather(
-            copy(reader, far_writer, 100_000_000), copy(far_reader, writer, bytes_per_second), return_exceptions=True
+            copy(reader, far_writer, 100_000_000, note=True),
+            copy(far_reader, writer, bytes_per_second, note=False),
+            return_exceptions=True,
         )
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

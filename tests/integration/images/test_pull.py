@@ -107,6 +107,8 @@ async def test_many_wait_for_one_pull(docker: Any, registry: Registry, images: O
             for index in range(20):
                 tasks.start_soon(ask, index)
     assert (len(found), given_up, len({each.id for each in found})) == (10, 10, 1)
+    # The tag was asked for once, by HEAD and GET at most; the engine itself would share layers, but not that.
+    assert 1 <= registry.asked.count(b" /v2/shared/manifests/1 ") <= 2
     for index in range(0, 20, 2):
         taken, times = reports[index].taken, reports[index].times
         assert taken[-1].status == "done"
