@@ -22,8 +22,8 @@ def test_the_agent_runs_as_written_and_survives_kills(home: Path) -> None:
     """Run twice it gives the same ends and runs nothing twice; killed together with the daemon, it goes on."""
     (home / "agent.py").write_text(page.blocks(DOCUMENT, "python")[0])
     script = ["set -m", "trap 'kill -TERM $(jobs -p); wait' EXIT"]
-    for block in page.blocks(DOCUMENT, "sh"):
-        script.append(block.replace("chronicled serve &\n", "chronicled serve &\n" + page.READY))
+    serve = "chronicled serve &\n"
+    script += [block.replace(serve, serve + page.READY) for block in page.blocks(DOCUMENT, "sh")]
     done = page.run("\n".join(script), home)
     said = done.stdout.splitlines()
     assert said.count("+    return a + b") == 3, f"{done.stdout}\n{done.stderr}"
