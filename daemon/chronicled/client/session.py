@@ -6,7 +6,7 @@ import asyncio
 import base64
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -15,6 +15,7 @@ import anyio
 import msgspec
 
 from chronicled.client.ending import Ending
+from chronicled.client.exports import SessionExport, open_export
 from chronicled.client.feed import follow, read
 from chronicled.client.file_transfers import FileTransfers
 from chronicled.client.recorded import WAIT_SECONDS, Recorded, decode
@@ -319,6 +320,34 @@ class Session(FileTransfers, SecretKeeping):
             CursorGone: the cursor is of another incarnation of the log.
         """
         return events(self._transport, f"{self._path}/events", after, follow, kinds)
+
+    def export(
+        self,
+        format: str,
+        variant: str | None = None,
+        *,
+        after: int = 0,
+        lane: str | None = None,
+        idle_limit: float | None = None,
+    ) -> AbstractAsyncContextManager[SessionExport]:
+        """Take the session out in another system's format, as it stands at one position: `async with` it.
+
+        Args:
+            format: `jsonl`, `cloudevents`, `openhands`, `atif` or `asciicast`.
+            variant: Which form of it; None takes the format's first.
+            after: Only events behind this position.
+            lane: asciicast: only this lane.
+            idle_limit: asciicast: longest silence when played, in seconds.
+
+        Raises, when it is entered:
+            InvalidRequest: there is no such format or variant, or an option is for another one.
+            Overloaded: the daemon makes as many exports as it may.
+            SecretsUnavailable: the session's secrets cannot be read, so nothing of it is shown.
+            NotReachable: no daemon answers.
+        """
+        given = {"format": format, "variant": variant, "after": after or None, "lane": lane, "idle_limit": idle_limit}
+        query = {name: str(value) for name, value in given.items() if value is not None}
+        return open_export(self._transport, f"{self._path}/export", query)
 
     async def payload(self, event: Event) -> dict[str, Any]:
         """Return the payload of an event of the session as plain JSON values, its large parts read from their blobs.

@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from chronicled.daemon.configuration import Configuration
 from chronicled.daemon.containers import engine_is_here, open_containers
+from chronicled.daemon.exports import Exports
 from chronicled.daemon.fail_stop import EXIT_FAILED, arm_fault_point, exit_code, stop_now
 from chronicled.daemon.guarded_store import GuardedStore
 from chronicled.daemon.http.identity import PeerIdentity, TokenIdentity
@@ -126,8 +127,15 @@ class Application:
         self._codec.told = self._metrics.unreadable
         self._waits = Waits(self._registry, settings.limits.waits_max)
         self._subscribers = Subscribers(settings.limits.subscribers_max)
+        self._exports = Exports(
+            Path(settings.data.directory), self._units.vocabulary, self._units.rules, settings.limits.exports_max
+        )
         self._images: ImageJobs | None = None
         self._news = News()
+        self._watch = self._units.watch()
+        if self._watch is not None:
+            self._watch.start()
+            stack.callback(self._watch.stop)
 
     async def open(self) -> None:
         """Open everything; when it returns, the daemon can serve.
@@ -334,6 +342,7 @@ class Application:
         metrics.gauge("sandbox_starts_waiting", "Sandboxes that wait for their turn.", lambda: worker.waiting_to_start)
         metrics.gauge("sandboxes_warm", "Started sandboxes that wait for a session.", lambda: worker.warm)
         metrics.gauge("waits", "Requests that wait for an action's end.", lambda: self._waits.count)
+        metrics.gauge("exports", "Sessions that are taken out.", lambda: self._exports.count)
         metrics.gauge("subscribers", "Event streams and outputs that are followed.", lambda: self._subscribers.count)
 
     def _make_api(self) -> Api:
@@ -343,6 +352,7 @@ class Application:
             projections=self._projections,
             blobs=self._blobs,
             outputs=self._worker.outputs,
+            exports=self._exports,
             codec=self._codec,
             submission=self._submission,
             registration=Registration(self._vault, self._store, self._codec, self._ids),

@@ -34,13 +34,16 @@ def home() -> Iterator[Path]:
 
 def test_every_block_of_the_exports_page_runs_as_written(home: Path) -> None:
     """Each format is written beside a daemon and is valid, and a stranger's script verifies the lines."""
-    (home / "verify.py").write_text(page.blocks(DOCUMENT, "python")[0])
+    (home / "verify.py").write_text(page.blocks(DOCUMENT, "python")[1])
     done = page.run("\n".join(page.blocks(DOCUMENT, "sh")), home)
     assert "verified up to leaf" in done.stdout
     v0_schema.check(json.loads((home / "demo.openhands.json").read_bytes()))
     atif_schema.check(json.loads((home / "demo.atif.json").read_bytes()))
     assert "number 3" in (home / "demo.cast").read_text()
     assert json.loads((home / "summary.json").read_bytes())["format"] == "openhands"
+    (home / "take_out.py").write_text(page.blocks(DOCUMENT, "python")[0])
+    copied = page.run(f"{sys.executable} take_out.py", home)
+    assert json.loads(copied.stdout) == json.loads((home / "demo.openhands.json").read_bytes())
     changed = (home / "demo.jsonl").read_text().replace("number", "numbeR", 1)
     (home / "changed.jsonl").write_text(changed)
     refused = subprocess.run([sys.executable, "verify.py", "changed.jsonl"], cwd=home, capture_output=True, check=False)

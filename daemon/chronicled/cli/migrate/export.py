@@ -1,33 +1,30 @@
-"""`chronicled migrate export`: one session in another system's format, beside a running daemon or without one."""
+"""`chronicled migrate export`: one session in another system's format, from its files or from a running daemon."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from chronicled.cli import printing
+from chronicled.cli.connection import add_connection, with_client
 from chronicled.cli.exit_code import OK
 from chronicled.cli.units import add_units, chosen_units
+from chronicled.client import Client
 from chronicled.events.errors import InvalidRequest
+from chronicled.migrations.formats.choice import FORMATS, writer_of
 
 if TYPE_CHECKING:
-    from chronicled.migrations.formats.chronicle import Tally, Writer
+    from chronicled.client.exports import SessionExport
+    from chronicled.migrations.formats.chronicle import Tally
 
 __all__ = ["configure"]
-
-FORMATS: Final = {
-    "jsonl": ("events", "with-blobs"),
-    "cloudevents": ("lines", "batch"),
-    "atif": ("trajectory",),
-    "openhands": ("trajectory",),
-    "asciicast": ("v3", "v2"),
-}
-"""The variants of each format; the first is the default."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: standard output)")
     add_units(parser)
     parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
-    parser.add_argument("--json", action="store_true", help="sum up as JSON, on standard error")
+    parser.add_argument("--live", action="store_true", help="ask the running daemon, and read no file of its own")
+    add_connection(parser)
     parser.set_defaults(execute=export)
 
 
@@ -62,7 +60,14 @@ def export(options: argparse.Namespace) -> int:
 
     if options.after < 0:
         raise InvalidRequest("--after is a position: 0 or more.")
-    write = _writer(options)
+    if options.idle_limit is not None and not 0 < options.idle_limit < math.inf:
+        raise InvalidRequest("--idle-limit is a number of seconds above 0.")
+    for name, value in (("--lane", options.lane), ("--idle-limit", options.idle_limit)):
+        if value is not None and options.format != "asciicast":
+            raise InvalidRequest(f"{name} is for asciicast; {options.format} always has the whole session.")
+    write, _ = writer_of(options.format, options.variant, lane=options.lane, idle_seconds=options.idle_limit)
+    if options.live or options.socket is not None:
+        return _ask(options)
     units = chosen_units(options, strict=True)
     words = vocabulary(units)
     rules = RuleRedaction(rule for unit in units for rule in unit.redaction)
@@ -84,30 +89,54 @@ def export(options: argparse.Namespace) -> int:
     return OK
 
 
-def _writer(options: argparse.Namespace) -> Writer:
-    variant = options.variant or FORMATS[options.format][0]
-    if variant not in FORMATS[options.format]:
-        known = ", ".join(FORMATS[options.format])
-        raise InvalidRequest(f"{options.format} has no variant {variant!r}; it has {known}.")
-    from chronicled.migrations.formats import atif, cloud_events, json_lines, openhands_v0
-    from chronicled.migrations.formats.asciicast import asciicast
+def _ask(options: argparse.Namespace) -> int:
+    """Have the daemon make the export: whoever may call it needs no right to its files."""
+    given = [name for name in ("data", "unit", "no_units", "config") if getattr(options, name)]
+    given += ["tenant"] if options.tenant != "default" else []
+    if given:
+        raise InvalidRequest(f"--{given[0].replace('_', '-')} is for reading the files; a daemon answers with its own.")
 
-    if options.idle_limit is not None and not 0 < options.idle_limit < math.inf:
-        raise InvalidRequest("--idle-limit is a number of seconds above 0.")
-    if options.format == "asciicast":
-        return asciicast(int(variant[1:]), lane=options.lane, idle_seconds=options.idle_limit)
-    for name, value in (("--lane", options.lane), ("--idle-limit", options.idle_limit)):
-        if value is not None:
-            raise InvalidRequest(f"{name} is for asciicast; {options.format} always has the whole session.")
-    writers: dict[tuple[str, str], Writer] = {
-        ("atif", "trajectory"): atif.write,
-        ("openhands", "trajectory"): openhands_v0.write,
-        ("jsonl", "events"): json_lines.write,
-        ("jsonl", "with-blobs"): json_lines.write_with_blobs,
-        ("cloudevents", "lines"): cloud_events.write_lines,
-        ("cloudevents", "batch"): cloud_events.write_batch,
-    }
-    return writers[options.format, variant]
+    async def job(client: Client) -> int:
+        session = await client.session(options.session, create=False)
+        asked = {"after": options.after, "lane": options.lane, "idle_limit": options.idle_limit}
+        async with session.export(options.format, options.variant, **asked) as export:
+            size = await _keep(export, options.output)
+        summary = {"format": options.format, "session": session.name, "head": export.head, "bytes": size}
+        if options.json:
+            sys.stderr.write(json.dumps(summary) + "\n")
+        else:
+            where = "" if options.output is None else f" to {options.output}"
+            printing.note(f"{size} bytes up to position {export.head}{where}")
+        return OK
+
+    return with_client(options, job)
+
+
+async def _keep(export: SessionExport, output: str | None) -> int:
+    """Write what comes to the file, which is whole or not there, or to standard output; return how much it was."""
+    from anyio import from_thread, to_thread
+
+    from chronicled.storage.exports.target import batches, write_file
+
+    async with aclosing(export.pieces()) as coming:
+
+        async def following() -> bytes | None:
+            return await anext(coming, None)
+
+        def pieces() -> Iterator[bytes]:
+            while (piece := from_thread.run(following)) is not None:
+                yield piece
+
+        def write() -> int:
+            if output is not None:
+                return write_file(Path(output), pieces(), lambda size: printing.progress(f"{size} bytes"))
+            size = 0
+            for batch in batches(pieces()):
+                size += sys.stdout.buffer.write(batch)
+            sys.stdout.buffer.flush()
+            return size
+
+        return await to_thread.run_sync(write)
 
 
 def _sum_up(tally: Tally, options: argparse.Namespace) -> None:

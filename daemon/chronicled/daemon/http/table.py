@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronicled.daemon.configuration import LimitSettings
+from chronicled.daemon.exports import Exports
 from chronicled.daemon.http.action_routes import ActionRoutes
 from chronicled.daemon.http.blob_routes import BlobRoutes
 from chronicled.daemon.http.event_routes import EventRoutes
+from chronicled.daemon.http.export_routes import ExportRoutes
 from chronicled.daemon.http.file_routes import FileRoutes
 from chronicled.daemon.http.follow import Follower
 from chronicled.daemon.http.health_routes import HealthRoutes
@@ -47,6 +49,7 @@ class Parts:
     projections: Projections
     blobs: BlobStore
     outputs: LiveOutputs
+    exports: Exports
     codec: Codec
     submission: Submission
     registration: Registration
@@ -94,6 +97,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
     outputs = OutputRoutes(parts.submission, parts.store, parts.outputs, parts.blobs, parts.subscribers, seconds)
     events = EventRoutes(parts.store, Follower(parts.stream, parts.subscribers, presentation, seconds), presentation)
     blobs = BlobRoutes(parts.store, parts.blobs, seconds)
+    exports = ExportRoutes(parts.exports, seconds)
     files = FileRoutes(
         parts.submission,
         parts.store,
@@ -115,7 +119,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
     routes = (
         *(
             route
-            for resource in (sessions, secrets, opened, actions, outputs, files, events, blobs)
+            for resource in (sessions, secrets, opened, actions, outputs, files, events, blobs, exports)
             for route in resource.routes()
         ),
         *_images(parts),
