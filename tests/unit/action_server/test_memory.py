@@ -24,6 +24,9 @@ def test_ten_thousand_settled_actions_take_little() -> None:
     assert settled.entries == 10_010
     assert all(settled.knows(f"b{number}", "lane", 0) for number in range(10_000))
     assert not settled.knows("c", "lane", 0)
+    assert settled.knows("a9991", "lane-1", 9992), (
+        "the last of its lane, long after its place in the spool is forgotten"
+    )
 
 
 @given(st.lists(st.tuples(st.booleans(), st.text(max_size=3))))

@@ -99,6 +99,21 @@ def test_missing_other_boot_and_damage_prove_nothing(tmp_path: Path) -> None:
     assert not opened(tmp_path).vouches(generation), "what the damage hid must not look whole after one more restart"
 
 
+@pytest.mark.parametrize("record", [0, 1, 2])
+def test_damage_to_any_record_takes_the_word_of_all(tmp_path: Path, record: int) -> None:
+    """A journal of which one dispatch cannot be read would make "never sent" of it: it vouches for nobody."""
+    generation = IDS.new()
+    journal = opened(tmp_path)
+    journal.vouch(generation, 1)
+    journal.note_dispatch(generation, IDS.new(), 1)
+    journal.note_dispatch(generation, IDS.new(), 1)
+    data = bytearray((tmp_path / "dispatch").read_bytes())
+    # In the action's id; of the first record, in the generation's own.
+    data[HEADER.size + record * RECORD_BYTES + 20] ^= 1
+    (tmp_path / "dispatch").write_bytes(data)
+    assert not opened(tmp_path).vouches(generation)
+
+
 def test_compaction_keeps_what_is_wanted(tmp_path: Path) -> None:
     """After `keep` the file holds the wanted generations' records and nothing else."""
     kept, dropped = IDS.new(), IDS.new()

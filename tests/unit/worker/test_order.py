@@ -16,11 +16,16 @@ from tests.unit.worker.sandboxes import Server
 from tests.unit.worker.stream_log import StreamWorkerLog
 from tests.unit.worker.world import World, running
 
-from chronicled.events.envelope import Draft, Event
+from chronicled.events.envelope import OBSERVATION, Draft, Event
 from chronicled.events.errors import StorageFull
 from chronicled.events.kinds.lifecycle import InputSent
-from chronicled.events.store import Page
+from chronicled.events.kinds.observations import RunObservation
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.events.store import Append, Page
 from chronicled.events.worker_log import SessionKey
+from chronicled.runtimes.action_server.frames import Result
+from chronicled.runtimes.action_server.spool import ResultSpool
+from chronicled.runtimes.worker.spool import spooled_results
 from chronicled.storage.disk import SystemDisk
 
 
@@ -209,3 +214,102 @@ async def _there(world: World, kind: str) -> bool:
 
 async def _settled(server: Server, action: str) -> bool:
     return action in server.settled
+
+
+class LateBirthLog(StreamWorkerLog):
+    """A log that has no room for the start of a generation as long as it is `full`."""
+
+    full = True
+    refused = 0
+
+    async def publish(self, key: SessionKey, fence: int, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Publish, or refuse a start."""
+        if self.full and any(draft.kind == "generation_started" for draft in drafts):
+            self.refused += 1
+            raise StorageFull("No room.")
+        return await super().publish(key, fence, drafts)
+
+
+async def test_nothing_is_sent_to_a_generation_that_is_not_in_the_log(tmp_path: Path) -> None:
+    """Though its server has said hello: after a crash nobody would look for what ran in it."""
+    async with World.open(tmp_path) as world:
+        log = LateBirthLog(world.store, world.stream, world.blobs, world.codec, "tester")
+        async with running(world.worker(log)):
+            await world.create()
+            action = await world.submit()
+
+            async def refused_twice() -> bool:
+                return log.refused > 1
+
+            await world.until(refused_twice)
+            # Whatever else makes the worker look at its lanes.
+            beside = await world.submit(lane="b")
+            await world.until(refused_twice)
+            assert not world.host.dispatched
+            log.full = False
+            assert [(await world.ended(each)).outcome for each in (action, beside)] == ["ok", "ok"]
+
+
+async def test_what_somebody_else_ends_does_not_go_on_and_its_result_is_late(tmp_path: Path) -> None:
+    """Its command is cancelled, what comes of it is recorded as late, and the log has the one end."""
+    async with World.open(tmp_path) as world, world.working():
+        await world.create()
+        action = await world.submit("hang")
+        await world.until(lambda: _runs(world, action))
+        end = RunObservation(outcome=Outcome.UNKNOWN, effects=Effects.POSSIBLE)
+        await world.store.append(
+            Append(
+                (
+                    world.codec.draft(
+                        OBSERVATION,
+                        "run",
+                        end,
+                        tenant=action.tenant,
+                        session=action.session,
+                        id=world.ids.new(),
+                        cause=action.id,
+                    ),
+                )
+            )
+        )
+        await world.until(lambda: _there(world, "late_result"))
+        (late,) = await world.events("late_result")
+        assert (late.cause, world.codec.decode(late).outcome) == (action.id, "cancelled")
+        assert (await world.ended(action)).outcome == "unknown"
+        assert (await world.ended(await world.submit())).outcome == "ok"
+
+
+async def test_a_drain_publishes_the_results_that_are_here(tmp_path: Path) -> None:
+    """What has come from a sandbox when the drain begins is in the log before the session is given back."""
+    async with World.open(tmp_path) as world:
+        log = PatientLog(world.store, world.stream, world.blobs, world.codec, "tester")
+        worker = world.worker(log)
+        async with running(worker):
+            await world.create()
+            action = await world.submit("say hello")
+
+            async def refused() -> bool:
+                return log.refused > 0
+
+            await world.until(refused)
+            worker.drain()
+            log.full = False
+            await world.until(lambda: _there(world, "session_released"))
+        end = await world.store.terminal(action.tenant, action.id)
+        released = (await world.events("session_released"))[-1]
+        assert end is not None
+        assert end.position < released.position
+
+
+async def _runs(world: World, action: Event) -> bool:
+    return action.id in world.host.effects
+
+
+def test_the_first_result_of_an_action_counts(tmp_path: Path) -> None:
+    """What is in a spool a second time, after it may have been told, changes nothing."""
+    path = tmp_path / "results"
+    spool = ResultSpool(os.open(path, os.O_RDWR | os.O_CREAT))
+    for outcome in (Outcome.OK, Outcome.FAILED):
+        spool.append(Result(action="a", outcome=outcome, effects=Effects.COMPLETE))
+    spool.close()
+    assert {action: result.outcome for action, result in spooled_results(str(path)).items()} == {"a": Outcome.OK}
