@@ -60,6 +60,7 @@ def after_settling(ledger: Ledger, log: Log) -> list[str]:
         *_ended_once(ledger, events),
         *_honest(ledger),
         *_in_order(ledger, events),
+        *_state_kept(ledger, events),
         *_dead(ledger),
     ]
 
@@ -146,6 +147,21 @@ def _in_order(ledger: Ledger, events: list[Seen]) -> Iterator[str]:
         if known.ended.position < newest.get(lane, 0):
             yield f"overtaken in its lane {lane}: {known.id}"
         newest[lane] = known.ended.position
+
+
+def _state_kept(ledger: Ledger, events: list[Seen]) -> Iterator[str]:
+    """Check that what was accepted before its generation was lost did not run in the next, unless it was asked to."""
+    losses: dict[str, list[int]] = {}
+    for event in events:
+        if event.kind == "generation_ended":
+            losses.setdefault(event.session, []).append(event.position)
+    accepted = {event.id: event.position for event in events if event.category == "action"}
+    for known in ledger.submissions.values():
+        if known.on_state_loss == "run" or known.ended is None or known.ended.payload["outcome"] not in RAN:
+            continue
+        began = ledger.generations[known.ended.payload["generation"]].position
+        if any(accepted[known.id] < lost < began for lost in losses.get(known.session, ())):
+            yield f"ran in a fresh generation: {known.id} of {known.session}/{known.lane} ({known.shape.name})"
 
 
 def _dead(ledger: Ledger) -> Iterator[str]:

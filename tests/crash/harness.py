@@ -36,6 +36,8 @@ VICTIMS = ("daemon", "server", "reaper", "both", "starting", "none")
 WEIGHTS = (4, 3, 1, 3, 2, 1)
 ARRIVALS_MAX = {"before_append": 25, "commit_to_ack": 25}
 """Points that every commit passes are passed far more often than those of one action."""
+SERVER_POINTS = {"dispatch_to_start", "mid_output", "result_to_spool"}
+"""Points that an action server passes; `mid_output` is one of the daemon's too, all others are the daemon's alone."""
 SERVER_ARRIVALS_MAX = 4
 HIT_SECONDS_MAX = 4.0
 CYCLE_SECONDS_MAX = 6.0
@@ -182,11 +184,22 @@ class Harness(Course):
                 self.daemon.up.clear()
                 self._hit(point, "daemon", in_flight)
                 return True
-            if self.servers.fallen:
+            if self._fell_at(point):
                 self._hit(point, "server", in_flight)
                 await asyncio.sleep(self.chance.uniform(0, 0.3))
                 return True
             await asyncio.sleep(0.005)
+        return False
+
+    def _fell_at(self, point: str) -> bool:
+        """Tell whether an action server has ended at the point: not with its session, as those that are replaced do."""
+        while self.servers.fallen:
+            generation = self.ledger.generations[self.servers.fallen.pop()]
+            if generation.session not in self.fleet.names:
+                continue
+            if point in SERVER_POINTS:
+                return True
+            self.report.violations.append(f"armed for {point}, and a server ended by itself: {generation}")
         return False
 
     def _hit(self, name: str, who: str, in_flight: int) -> None:

@@ -32,8 +32,8 @@ LINES = b"".join(b"line %d\n" % number for number in range(1, 7))
 SHAPES = (
     Shape("quick", "{count}", 6),
     Shape("talks", "{count}; for i in 1 2 3 4 5 6; do echo line $i; sleep 0.03; done", 5, LINES),
-    # Longer than a daemon needs to come back, so that a worker finds it running.
-    Shape("outlives a start", "{count}; for i in 1 2 3 4 5 6; do sleep 0.3; echo line $i; done", 3, LINES),
+    # Longer than a daemon needs to come back, also on a busy machine, so that a worker finds it running.
+    Shape("outlives a start", "{count}; for i in 1 2 3 4 5 6; do sleep 0.5; echo line $i; done", 3, LINES),
     Shape("late", "echo begin; sleep 0.1; {count}; echo end", 3, b"begin\nend\n"),
     Shape("loud", "{count}; head -c 200000 /dev/zero | tr '\\0' x", 2, b"x" * 200_000),
     Shape("fails", "{count}; (exit 3)", 1),

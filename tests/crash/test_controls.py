@@ -17,6 +17,8 @@ CONTROLS = {
     "ack_before_commit": ("acked event", [Plan("point", "before_append"), Plan("daemon")]),
     # With daemon and server dead at once, nothing tells what was sent from what was not.
     "journal_off": ("dishonest outcome|run twice", [Plan("both"), Plan("both"), Plan("both")]),
+    # What was accepted before its home was lost runs in another one.
+    "state_loss_ignored": ("ran in a fresh generation", [Plan("server"), Plan("both"), Plan("reaper")]),
 }
 
 pytestmark = pytest.mark.crash

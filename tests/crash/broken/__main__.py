@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from chronicled import cli
+from chronicled.events.lanes import SessionFold
 from chronicled.runtimes import process
 from chronicled.runtimes.worker.journal import Journal
 from chronicled.storage.sqlite_medium import SqliteMedium
@@ -58,10 +59,21 @@ def journal_off() -> None:
     broken.note_dispatch = note_nothing
 
 
+def state_loss_ignored() -> None:
+    """Whatever waited when a generation was lost runs in the next one, in a fresh home, whether it may or not."""
+    broken: Any = SessionFold
+
+    def nothing_lost(*_: object) -> bool:
+        return False
+
+    broken.state_lost = nothing_lost
+
+
 CONTROLS: dict[str, Callable[[], None]] = {
     "dedupe_off": dedupe_off,
     "ack_before_commit": ack_before_commit,
     "journal_off": journal_off,
+    "state_loss_ignored": state_loss_ignored,
 }
 
 
