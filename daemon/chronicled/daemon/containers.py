@@ -13,6 +13,7 @@ from chronicled.daemon.configuration import Configuration
 from chronicled.events.clock import Clock
 from chronicled.events.errors import ConfigurationError, InvalidRequest
 from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes.docker import engine_tls
 from chronicled.runtimes.docker.engine import Engine, address
 from chronicled.runtimes.news import News
 
@@ -137,7 +138,7 @@ def _check_images(settings: Configuration) -> None:
 def _check_defaults(settings: Configuration, runtime: DockerRuntime) -> None:
     """Refuse now what every session that leaves it to the configuration would be refused for."""
     for reason in runtime.refuses(SandboxRequest(), settings.docker.image or "any"):
-        if reason.partition(":")[0] in {"network", "isolation", "user"}:
+        if reason.partition(":")[0] in {"network", "isolation", "user", "read_only", "ulimits"}:
             raise ConfigurationError(f"docker.{reason}.")
 
 
@@ -149,7 +150,8 @@ def _protected(settings: Configuration, environment: Mapping[str, str]) -> tuple
         os.path.dirname(settings.http.socket),
         settings.http.token_file,
         settings.images.credentials_file,
-        settings.docker.tls_directory or environment.get("DOCKER_CERT_PATH"),
+        engine_tls.files_of(settings.docker.tls_directory, environment),
+        environment.get("DOCKER_CERT_PATH"),
         environment.get("CREDENTIALS_DIRECTORY"),
     )
     return tuple(os.path.abspath(path) for path in paths if path)

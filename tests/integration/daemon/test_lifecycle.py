@@ -321,6 +321,7 @@ async def test_tcp_needs_the_token_and_consent(launch: Launch, tmp_path: Path) -
         "docker.network=nowhere",
         "docker.isolation=nothing",
         "docker.user=0:0",
+        'docker.ulimits={"nofile": 600, "no_such": 1}',
         'images.prefetch=["NO NAME"]',
         'runtime.warm=[{"image": "NO NAME"}]',
     ],

@@ -13,19 +13,23 @@ from chronicled.events.clock import SystemClock
 from chronicled.events.errors import SandboxStartFailed
 from chronicled.events.sandbox import Volume
 from chronicled.runtimes.docker import volumes
+from chronicled.runtimes.docker.engine_tls import files_of
 from chronicled.runtimes.news import News
 
 
 async def test_no_sandbox_sees_what_proves_who_the_daemon_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Token, credentials, keys and the data itself cannot be mounted, nor what is above them, though it is allowed."""
     home = tmp_path / "home"
-    places = {name: home / name for name in ("data", "run", "sockets", "token", "registry", "tls", "keys", "plain")}
+    places = {
+        name: home / name for name in ("data", "run", "sockets", "token", "registry", "tls", "former", "keys", "plain")
+    }
     for name in ("token", "registry"):
         (places[name] / "inner").mkdir(parents=True)
         (places[name] / "inner" / "file").touch()
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(places["keys"]))
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(places["former"]))
     settings = load(
         environment={},
         flags={
@@ -48,3 +52,14 @@ async def test_no_sandbox_sees_what_proves_who_the_daemon_is(tmp_path: Path, mon
                 continue
             with pytest.raises(SandboxStartFailed, match="no sandbox may see"):
                 await looking
+
+
+def test_files_of_tls_are_found_as_docker_finds_them() -> None:
+    """The setting first, then Docker's variables; without the word that asks for TLS they say nothing."""
+    certificates = {"DOCKER_CERT_PATH": "/certificates"}
+    asks = {"DOCKER_TLS_VERIFY": "1", "HOME": "/home/me"}
+    assert files_of("/set", certificates | asks) == "/set"
+    assert files_of("", certificates | asks) == "/certificates"
+    assert files_of("", asks | {"DOCKER_CONFIG": "/docker"}) == "/docker"
+    assert files_of("", asks) == "/home/me/.docker"
+    assert files_of("", certificates) == ""
