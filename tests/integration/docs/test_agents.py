@@ -27,7 +27,7 @@ def test_the_agent_runs_as_written_and_survives_kills(home: Path) -> None:
     done = page.run("\n".join(script), home)
     said = done.stdout.splitlines()
     assert said.count("+    return a + b") == 3, f"{done.stdout}\n{done.stderr}"
-    assert said.count("tests: ok effects: complete") == 3
+    assert said.count("tests: ok effects: complete") == 3, f"{done.stdout}\n{done.stderr}"
     assert said.count("ended: cancelled") == 3
     assert "tests:" not in (home / "killed.txt").read_text(), "both were killed while the command ran"
     events = [line for line in said if line.startswith("events: ")]
