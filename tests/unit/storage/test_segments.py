@@ -6,6 +6,7 @@ import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +14,7 @@ from tests.golden.databases import golden_databases, take_back, unpack, write
 
 from chronicled.events.envelope import Event
 from chronicled.events.store import Append, Filter
-from chronicled.storage import wanted
+from chronicled.storage import sqlite_reader, wanted
 from chronicled.storage.census import count_kinds
 from chronicled.storage.connection import open_reader
 from chronicled.storage.log_schema import LOG_STEPS
@@ -25,6 +26,9 @@ from chronicled.storage.testing_drafts import DraftMaker
 from chronicled.storage.verification import verify_file
 
 FILTERS = (
+    Filter(),
+    Filter(tenant="default", session="s"),
+    Filter(tenant="default", session="t"),
     Filter(kinds=frozenset({"session_created"})),
     Filter(kinds=frozenset({"session_claimed", "session_closed"})),
     Filter(kinds=frozenset({"run"}), categories=frozenset({"observation"})),
@@ -122,19 +126,26 @@ async def test_a_log_taken_back_is_what_the_former_program_wrote(tmp_path: Path)
     assert schemas[0] == schemas[1]
 
 
-@pytest.mark.parametrize("looked_at_max", [wanted.SCAN_EVENTS_MAX, 700, 90])
+@pytest.mark.parametrize(
+    ("looked_at_max", "segments_max"), [(wanted.SCAN_EVENTS_MAX, wanted.SEGMENTS_MAX), (700, 2), (90, 1)]
+)
 async def test_a_filter_finds_by_the_counts_what_it_admits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at_max: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at_max: int, segments_max: int
 ) -> None:
     """Page by page, of any size and from anywhere, what comes is exactly what the filter admits, in order."""
     monkeypatch.setattr(wanted, "SCAN_EVENTS_MAX", looked_at_max)
+    monkeypatch.setattr(wanted, "SEGMENTS_MAX", segments_max)
+    # What is remembered of sessions and labels is bounded too, and what was forgotten is looked up.
+    monkeypatch.setattr(sqlite_reader, "NAMES_MAX", 2)
     path = tmp_path / LOG_NAME
     everything = await fill(path)
     async with await SqliteStore.open(path) as store:
         for where in FILTERS:
-            for limit, after in ((1000, 0), (7, store.head - 300), (100, 5000), (3, SEGMENT_EVENTS * 2 - 3)):
+            for limit, after in ((1000, 0), (7, store.head - 300), (100, 5000), (17, SEGMENT_EVENTS * 2 - 3)):
                 found, _ = await read_all(store, where, limit, after)
                 assert found == [event for event in everything if event.position > after and where.admits(event)]
+        reader: Any = store._reader  # pyright: ignore[reportPrivateUsage] - there is no other view of what it keeps
+        assert max(len(reader._names), len(reader._labels)) <= 2
 
 
 @pytest.mark.parametrize("looked_at_max", [wanted.SCAN_EVENTS_MAX, 300])
@@ -189,8 +200,12 @@ async def test_what_is_rare_is_one_page_away(tmp_path: Path, monkeypatch: pytest
         def none(_connection: sqlite3.Connection) -> int:
             return 0
 
-        monkeypatch.setattr(wanted, "segments_counted", none)
-        assert (await read_all(store, where, 10))[1] == 5
+        with monkeypatch.context() as patch:
+            patch.setattr(wanted, "segments_counted", none)
+            assert (await read_all(store, where, 10))[1] == 5
+        # 45,002 events are ten whole segments and a tail.
+        monkeypatch.setattr(wanted, "SEGMENTS_MAX", 4)
+        assert (await read_all(store, where, 10))[1] == 3
 
 
 async def test_what_is_rare_in_a_session_is_one_page_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
