@@ -174,7 +174,8 @@ def check_engine() -> Finding:
         word
         for word, there in (
             ("seccomp (no sandbox starts without it)", facts.seccomp),
-            ("a limit of swap (docker.swap_unlimited_allowed)", facts.swap_limit),
+            ("limits of memory, processors and processes (docker.limits_unkept_allowed)", not facts.unkept),
+            ("a limit of swap (docker.swap_unlimited_allowed)", facts.swap_limit or bool(facts.unkept)),
             ("limits of disk space", facts.limits_disk),
             ("gVisor (runsc)", "runsc" in facts.runtimes),
         )
@@ -182,7 +183,9 @@ def check_engine() -> Finding:
     ]
     found = f"answers at {engine.address}, {facts.architecture}, storage {facts.storage}"
     found += f"; it lacks {', '.join(lacks)}" if lacks else ""
-    return Finding("engine", "bad" if not facts.seccomp else "note" if not facts.swap_limit else "ok", found)
+    return Finding(
+        "engine", "bad" if not facts.seccomp else "note" if facts.unkept or not facts.swap_limit else "ok", found
+    )
 
 
 def check_carrier(directory: Path) -> Finding:

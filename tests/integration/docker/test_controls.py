@@ -250,6 +250,7 @@ async def test_a_named_volume_is_no_other_name_of_a_path(
     [
         ({"seccomp": False}, {}, "seccomp: the engine runs without it"),
         ({"swap_limit": False}, {}, "memory_bytes: the engine's kernel cannot limit swap"),
+        ({"unkept": ("processes_max",)}, {}, "processes_max: the engine cannot limit it"),
         ({"runtimes": ("runc",)}, {"isolation": "gvisor"}, "isolation: the engine has no runtime 'runsc', only runc"),
         ({"cpus": 1}, {}, "cpus: 2 are asked for, the engine has 1"),
         ({"podman": True}, {"isolation": "gvisor"}, "isolation: Podman does not tell"),

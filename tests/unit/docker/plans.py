@@ -25,6 +25,7 @@ FACTS = EngineFacts(
     rootless=False,
     remapped=False,
     swap_limit=True,
+    unkept=(),
     cpus=2,
     memory_bytes=8 << 30,
     root_directory="/var/lib/docker",

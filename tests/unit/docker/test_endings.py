@@ -91,3 +91,22 @@ def test_podmans_changing_id_is_not_taken() -> None:
 def test_seccomp_is_read_from_the_engine(options: list[str] | None, seccomp: bool) -> None:
     """Whether the engine confines system calls is known before anything is started."""
     assert facts_of({"ID": "1", "SecurityOptions": options}, {}).seccomp is seccomp
+
+
+KEEPS = {"MemoryLimit": True, "CpuCfsPeriod": True, "CpuCfsQuota": True, "PidsLimit": True}
+
+
+@pytest.mark.parametrize(
+    ("info", "unkept"),
+    [
+        (KEEPS, ()),
+        ({**KEEPS, "MemoryLimit": False}, ("memory_bytes",)),
+        ({**KEEPS, "CpuCfsQuota": False}, ("cpus",)),
+        ({**KEEPS, "CpuCfsPeriod": False}, ("cpus",)),
+        ({**KEEPS, "PidsLimit": False}, ("processes_max",)),
+        ({}, ("memory_bytes", "cpus", "processes_max")),
+    ],
+)
+def test_what_an_engine_does_not_keep_is_known(info: dict[str, bool], unkept: tuple[str, ...]) -> None:
+    """Limits that an engine would only repeat are those that it does not say it has."""
+    assert facts_of({"ID": "1", **info}, {}).unkept == unkept

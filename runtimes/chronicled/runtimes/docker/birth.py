@@ -138,7 +138,10 @@ class Birth:
         reasons: list[str] = []
         if not facts.seccomp:
             reasons.append("seccomp: the engine runs without it, and no sandbox does")
-        if not facts.swap_limit and not settings.swap_unlimited_allowed:
+        if not settings.limits_unkept_allowed:
+            told = "the engine cannot limit it, whatever its inspection says (docker.limits_unkept_allowed)"
+            reasons += [f"{name}: {told}" for name in facts.unkept]
+        if not facts.swap_limit and "memory_bytes" not in facts.unkept and not settings.swap_unlimited_allowed:
             reasons.append("memory_bytes: the engine's kernel cannot limit swap (docker.swap_unlimited_allowed)")
         if (request.disk_bytes or settings.disk_bytes) and not facts.limits_disk:
             reasons.append(_no_disk_limit(facts))

@@ -8,6 +8,12 @@ import msgspec
 
 __all__ = ["EngineFacts", "facts_of"]
 
+_LIMITS: Final = {
+    "memory_bytes": ("MemoryLimit",),
+    "cpus": ("CpuCfsPeriod", "CpuCfsQuota"),
+    "processes_max": ("PidsLimit",),
+}
+"""What the engine says when it can keep a limit."""
 _QUOTA_DRIVERS: Final = frozenset({"btrfs", "zfs", "devicemapper", "windowsfilter"})
 
 
@@ -28,6 +34,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     remapped: bool
     """User ids in containers are others on the host."""
     swap_limit: bool
+    unkept: tuple[str, ...]
+    """Limits that it takes, repeats in its inspection, and does not keep: a rootless engine without control groups."""
     cpus: int
     memory_bytes: int
     root_directory: str
@@ -67,6 +75,7 @@ def facts_of(info: dict[str, Any], version: dict[str, Any]) -> EngineFacts:
         rootless="rootless" in names,
         remapped="userns" in names or "rootless" in names,
         swap_limit=bool(info.get("SwapLimit")),
+        unkept=tuple(name for name, words in _LIMITS.items() if not all(info.get(word) for word in words)),
         cpus=int(info.get("NCPU") or 0),
         memory_bytes=int(info.get("MemTotal") or 0),
         root_directory=root,

@@ -96,4 +96,5 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cgroup_shown_allowed: bool = False
     """Accept a Podman that gives no cgroup namespace, as on cgroup v1: sandboxes see the name of their own cgroup."""
     limits_unkept_allowed: bool = False
-    """Accept an isolation that leaves sandboxes out of their cgroup (runsc with `--ignore-cgroups`): no limit holds."""
+    """Accept that no limit of memory, processors and processes holds: under an isolation that leaves sandboxes out of
+    their cgroup (runsc with `--ignore-cgroups`), or on an engine without control groups (rootless on cgroup v1)."""
