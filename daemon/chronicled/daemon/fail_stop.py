@@ -19,7 +19,7 @@ from chronicled.events.errors import (
     UnitBroken,
 )
 
-__all__ = ["EXIT_FAILED", "arm_fault_point", "exit_code", "stop_now"]
+__all__ = ["EXIT_FAILED", "arm_fault_point", "exit_code", "stop_now", "stop_stuck"]
 
 EXIT_FAILED: Final = 70
 """EX_SOFTWARE: the log failed or does not verify. Supervisors restart; the start then makes durable what there is."""
@@ -32,6 +32,13 @@ log: Any = structlog.get_logger("chronicled")
 def stop_now(error: BaseException) -> NoReturn:
     """End the process without another write: no clean-up can be trusted, and sandboxes live on."""
     log.critical("the log failed; stopping at once", error=str(error))
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)
+
+
+def stop_stuck(error: BaseException) -> NoReturn:
+    """End the process: code of a unit holds it up and cannot be interrupted. Sandboxes live on."""
+    log.critical("a unit does not end; stopping at once", error=str(error))
     sys.stderr.flush()
     os._exit(EXIT_FAILED)
 

@@ -121,7 +121,7 @@ class FormerRequests:
             former: msgspec.Struct = msgspec.convert(value, spec.payload, str_keys=True)
             _, _, again = chain.upcast(draft.category, kind, version, msgspec.to_builtins(former, str_keys=True))
             return former if msgspec.convert(again, type(payload), str_keys=True) == payload else None
-        except Exception:  # a step of anybody's may raise anything: then it is another request
+        except (Exception, SystemExit):  # a step of anybody's may raise anything: then it is another request
             return None
 
     @staticmethod

@@ -17,6 +17,7 @@ from chronicled.events.parts import BLOBS, blobs_of, split
 from chronicled.events.redaction import IdentityRedaction, Redaction
 from chronicled.events.registry import Registry
 from chronicled.events.rule_redaction import RuleRedaction
+from chronicled.events.unit_stuck import UnitStuck
 
 __all__ = ["Codec", "Opaque", "UpcasterChain", "attachment_of", "canonical_request", "encode_json"]
 
@@ -27,6 +28,7 @@ encode_json: Callable[[Any], bytes] = _encoder.encode
 
 
 REASON_CHARACTERS_MAX: Final = 1000
+STUCK: Final = "a step of its unit did not end; it is not called again until the next start"
 
 
 class UpcasterChain(Protocol):
@@ -92,6 +94,7 @@ class Codec:
         self.redaction = redaction or IdentityRedaction()
         self._decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
         self._readers: dict[tuple[Category, str, int], Callable[[msgspec.Raw], Any]] = {}
+        self._stuck: set[tuple[Category, str, int]] = set()
 
     def validate(self, spec: KindSpec, payload: bytes) -> msgspec.Struct:
         """Return the payload that came from outside as its struct.
@@ -261,6 +264,15 @@ class Codec:
                 return self._opaque(event, error)
         return spec, payload
 
+    def give_up(self, event: Event) -> None:
+        """Read payloads of the event's kind and version no more: what reads them does not end."""
+        self._stuck.add(_key(event))
+        self._readers[_key(event)] = _unreadable("upcaster_failed", STUCK)
+
+    def gave_up(self, event: Event) -> bool:
+        """Tell whether payloads of the event's kind and version are read no more."""
+        return _key(event) in self._stuck
+
     def unknown(self, category: Category, kind: str, version: int) -> tuple[Why, str] | None:
         """Return why no payload of that kind and version can be read here, in a word and in words; None if they can."""
         spec, current = self.registry.find(category, kind, version), self.registry.find_current(category, kind, version)
@@ -307,6 +319,8 @@ class Codec:
 
     def _opaque(self, event: Event, error: BaseException) -> Opaque:
         raw = bytes(event.payload)
+        if isinstance(error, UnitStuck):
+            self.give_up(event)
         current = self.registry.find_current(event.category, event.kind, event.version)
         why: Why
         if isinstance(error, _UnreadableError):

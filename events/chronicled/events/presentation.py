@@ -12,6 +12,7 @@ from chronicled.events.codec import Codec, encode_json
 from chronicled.events.envelope import Category, Event, Stored
 from chronicled.events.errors import VersionUnavailable
 from chronicled.events.opaque import Opaque
+from chronicled.events.unit_stuck import UnitStuck
 from chronicled.events.versions import CURRENT, Versions
 
 __all__ = ["Presentation"]
@@ -39,6 +40,8 @@ class Presentation:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self._as_they_are: dict[Versions, frozenset[Key]] = {}
+        self._stuck: set[tuple[str, int]] = set()
+        """Kinds and versions whose way back did not end."""
 
     def check(self, versions: Versions, position: int) -> None:
         """Check that every event of the kinds that a reader declares can be shown to it, whatever the log holds.
@@ -103,7 +106,7 @@ class Presentation:
         try:
             newest = dict(versions.newest)
             known = self.codec.registry.find(event.category, event.kind, event.version) is not None
-            if known and self._declared(event.kind, newest):
+            if known and self._declared(event.kind, newest) and not self.codec.gave_up(event):
                 return self._show_declared(event, newest)
             return self._show_current(event)
         except VersionUnavailable as error:
@@ -143,11 +146,13 @@ class Presentation:
             read = self.codec.decode(event)
             return _opaque(event, read.reason if isinstance(read, Opaque) else f"could not be migrated: {error}")
         while not _understood(kind, version, newest):
-            if chain is None or chain.before(category, kind, version) is None:
+            if chain is None or chain.before(category, kind, version) is None or (kind, version) in self._stuck:
                 raise _unavailable(kind, version, newest, event.position, "there is no way back")
             try:
                 kind, version, value = chain.downcast(category, kind, version, value)
             except (Exception, SystemExit) as error:  # as above
+                if isinstance(error, UnitStuck):
+                    self._stuck.add((kind, version))
                 raise _unavailable(kind, version, newest, event.position, str(error)) from None
         try:
             return self._fitting(event, kind, version, value)

@@ -11,6 +11,7 @@ import msgspec
 from chronicled.events.kind import TerminalPayload
 from chronicled.events.redaction import StreamRedactor
 from chronicled.events.redaction_rule import RedactionRule
+from chronicled.events.unit_stuck import UnitStuck
 
 __all__ = ["RuleRedaction", "RuleStream"]
 
@@ -38,7 +39,8 @@ class RuleRedaction:
     def payload(self, kind: str, data: bytes) -> bytes:
         """Return the encoded payload with what the rules find replaced, in keys and values; itself if that is nothing.
 
-        Doing it again changes nothing.
+        Doing it again changes nothing. A rule that does not come to an end counts as one that finds everything: all
+        texts of its unit's kinds are replaced from then on.
         """
         if not self.covers(kind):
             return data
@@ -53,8 +55,24 @@ class RuleRedaction:
         if self.covers(kind):
             for rule in self._rules[kind.partition(".")[0]]:
                 if rule.pattern is not None:
-                    inner = RuleStream(rule.pattern, rule.placeholder, rule.length_max, inner, keep_length=keep_length)
+                    state, bytes_max = rule.state, rule.length_max
+                    inner = RuleStream(
+                        rule.pattern, rule.placeholder, bytes_max, inner, keep_length=keep_length, state=state
+                    )
         return inner
+
+
+class RuleState:
+    """What is known of a rule at run time.
+
+    Attributes:
+        name: The rule's.
+        stuck: It did not come to an end once: it is not applied again, and no text passes it.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.stuck = False
 
 
 class RuleStream:
@@ -69,6 +87,7 @@ class RuleStream:
         length_max: Longest match that is found for sure; a match that goes on beyond is replaced as far as it was seen.
         inner: Has the bytes first.
         keep_length: Put `*` over each byte instead.
+        state: Of the rule, shared by all that apply it. From a stuck rule on, one placeholder stands for the rest.
     """
 
     def __init__(
@@ -79,7 +98,10 @@ class RuleStream:
         inner: StreamRedactor,
         *,
         keep_length: bool = False,
+        state: RuleState | None = None,
     ) -> None:
+        self.state = state or RuleState()
+        self._hidden = False
         self._pattern = pattern
         self._placeholder = placeholder
         self._length_max = length_max
@@ -101,6 +123,18 @@ class RuleStream:
         return self._passed(held, len(held), ended=True)
 
     def _passed(self, held: bytes, safe: int, *, ended: bool = False) -> bytes:
+        if not self.state.stuck:
+            try:
+                return self._judged(held, safe, ended=ended)
+            except UnitStuck:
+                self.state.stuck = True
+        self._held = b""
+        if self._keep_length:
+            return b"*" * len(held)
+        told, self._hidden = self._hidden, self._hidden or bool(held)
+        return self._placeholder if held and not told else b""
+
+    def _judged(self, held: bytes, safe: int, *, ended: bool) -> bytes:
         parts: list[bytes] = []
         done = 0
         seen = len(self._before)
@@ -126,6 +160,7 @@ class RuleStream:
 
 class _Compiled:
     def __init__(self, rule: RedactionRule) -> None:
+        self.state = RuleState(rule.name)
         self.pattern = re.compile(rule.pattern.encode()) if rule.pattern else None
         self.placeholder = f"<secret:{rule.name}>".encode()
         self.length_max = rule.length_max
@@ -133,6 +168,17 @@ class _Compiled:
         self._text = self.placeholder.decode()
 
     def payload(self, payload: dict[str, Any]) -> dict[str, Any]:
+        if not self.state.stuck:
+            try:
+                return self._judged(payload)
+            except UnitStuck:
+                self.state.stuck = True
+        # Nobody knows what may be published.
+        return {
+            name: value if name in _OUTCOME_FIELDS else _mapped(value, self._hidden) for name, value in payload.items()
+        }
+
+    def _judged(self, payload: dict[str, Any]) -> dict[str, Any]:
         changed: dict[str, Any] = {}
         for name, value in payload.items():
             if name in self._fields:

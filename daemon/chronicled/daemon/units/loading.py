@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -15,7 +17,7 @@ from chronicled.migrations.vocabulary import vocabulary
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
-__all__ = ["Broken", "Loaded", "LoadedUnits", "entry_points", "load_unit", "load_units", "resolve"]
+__all__ = ["Broken", "Loaded", "LoadedUnits", "entry_points", "load_unit", "load_units", "packages_of", "resolve"]
 
 REASON_CHARACTERS = 500
 
@@ -144,6 +146,17 @@ def resolve(reference: str, what: str) -> Any:
     except (Exception, SystemExit) as error:
         words = f"{type(error).__name__}: {error}"[:REASON_CHARACTERS]
         raise UnitBroken(f"{what} cannot be imported from {reference}: {words}.") from error
+
+
+def packages_of(loaded: Loaded) -> set[str]:
+    """Return the top-level packages in which code of the unit is that runs in the daemon."""
+    unit = loaded.unit
+    references = (loaded.reference, unit.package, unit.policy, *unit.runtimes.values())
+    steps = (each.upgrade for each in unit.upcasters), (each.downgrade for each in unit.downcasters)
+    functions = chain(*steps, (spec.payload for spec in unit.kinds))
+    modules = (*references, *(str(getattr(each, "__module__", "")) for each in functions))
+    found = {module.partition(":")[0].partition(".")[0] for module in modules}
+    return found - {"", "chronicled"} - sys.stdlib_module_names
 
 
 def _owner(point: EntryPoint) -> str:

@@ -10,8 +10,9 @@ import structlog
 from anyio import to_thread
 
 from chronicled.daemon.configuration import UnitSettings
+from chronicled.daemon.fail_stop import stop_stuck
 from chronicled.daemon.locations import make_private
-from chronicled.daemon.units.loading import Loaded, LoadedUnits, load_units, resolve
+from chronicled.daemon.units.loading import Loaded, LoadedUnits, load_units, packages_of, resolve
 from chronicled.daemon.units.memory import KindMemory
 from chronicled.daemon.units.policy import OwnedPolicy, Policies
 from chronicled.events.errors import ConfigurationError, UnitBroken
@@ -20,6 +21,7 @@ from chronicled.migrations.vocabulary import Vocabulary, vocabulary
 from chronicled.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
+    from chronicled.daemon.units.stuck_watch import StuckWatch
     from chronicled.runtimes.delivery.delivery import Delivery, UnitParcel
 
 __all__ = ["UnitParts", "judge_delivery", "parcel_of"]
@@ -87,6 +89,16 @@ class UnitParts:
     def rules(self) -> RuleRedaction:
         """What the units have replaced in payloads and outputs of their kinds."""
         return RuleRedaction(rule for unit in self.found.units for rule in unit.redaction)
+
+    def watch(self) -> StuckWatch | None:
+        """Return what ends code of the units that holds up the daemon; None when there are none."""
+        if not self.found.loaded:
+            return None
+        # A daemon without units does not pay for it.
+        from chronicled.daemon.units.stuck_watch import StuckWatch
+
+        owners = {package: each.unit.name for each in self.found.loaded for package in packages_of(each)}
+        return StuckWatch(owners, self._settings.stuck_seconds, stop_stuck)
 
     def policies(self) -> Policies:
         """Return the units' policies, in the order of loading.

@@ -14,6 +14,7 @@ import structlog
 from anyio import CapacityLimiter, to_thread
 
 from chronicled.events.policy import Decision, Policy, PolicyRequest
+from chronicled.events.unit_stuck import UnitStuck
 
 __all__ = ["OwnedPolicy", "Policies", "PolicyRefusal"]
 
@@ -52,6 +53,7 @@ class Policies:
         self._policies = tuple(policies)
         self._seconds = seconds
         self._limiter = CapacityLimiter(THREADS_MAX)
+        self._stuck: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._policies)
@@ -69,6 +71,8 @@ class Policies:
         return None
 
     async def _ask(self, owned: OwnedPolicy, request: PolicyRequest) -> PolicyRefusal | None:
+        if owned.owner in self._stuck:
+            return self._failed(owned, request, "held up the daemon, and is not asked again until the next start")
         decision: object = None
         scope = anyio.move_on_after(self._seconds)
         try:
@@ -78,6 +82,9 @@ class Policies:
             if _is_cancelled():
                 raise
             return self._failed(owned, request, "was cancelled from within")
+        except UnitStuck:
+            self._stuck.add(owned.owner)
+            return self._failed(owned, request, "held up the daemon")
         except (Exception, SystemExit) as error:
             # Not what it says: that may hold what it was shown.
             return self._failed(owned, request, f"raised {type(error).__name__}")

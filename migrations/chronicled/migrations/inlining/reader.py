@@ -59,6 +59,7 @@ def inlined(
         gc=False,
     )
     scope |= path.names.scope | {"decode": msgspec.json.Decoder(stored).decode, "called": called}
+    scope["__name__"] = f"chronicled.steps.{getattr(steps[-1], '__module__', '')}"
     # Nothing but the text of the steps, and names of ours, is put into it.
     exec(_compiled(["old = decode(raw)", *taken], path.body, lines), scope)  # noqa: S102
     found: Callable[[msgspec.Raw], Any] = scope["read"]

@@ -48,6 +48,8 @@ class Executor:
 
     def _done(self, what: str, text: str) -> str:
         match what:
+            case "repeat":
+                return text * 30
             case "exit":
                 sys.exit(3)
             case "raise":
