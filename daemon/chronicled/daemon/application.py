@@ -136,10 +136,6 @@ class Application:
         if self._watch is not None:
             self._watch.start()
             stack.callback(self._watch.stop)
-        self._watch = self._units.watch()
-        if self._watch is not None:
-            self._watch.start()
-            stack.callback(self._watch.stop)
 
     async def open(self) -> None:
         """Open everything; when it returns, the daemon can serve.

@@ -146,8 +146,6 @@ class UnitSettings(Section, frozen=True, kw_only=True):
     """How long a policy may take for an action; then it is rejected."""
     stuck_seconds: Seconds = 10.0
     """How long a step, a rule or a policy may hold up the whole daemon; then it is ended, and not called again."""
-    stuck_seconds: Seconds = 10.0
-    """How long a step, a rule or a policy may hold up the whole daemon; then it is ended, and not called again."""
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
