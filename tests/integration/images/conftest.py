@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import fcntl
 import subprocess
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -12,13 +15,15 @@ from typing import Any
 import pytest
 from aiodocker import Docker, DockerError
 from tests.engine.fixture import Engine
-from tests.integration.images.registry import ROOT, Registry
+from tests.integration.images.registry import HOSTS, ROOT, Registry
 
 from chronicled.events.clock import SystemClock
 from chronicled.runtimes.docker.images import Images, open_images
 from chronicled.runtimes.docker.images_settings import ImageSettings
 
 OpenImages = Callable[..., AbstractAsyncContextManager[Images]]
+
+TURN_SECONDS_MAX = 60.0
 
 
 @pytest.fixture(scope="session")
@@ -30,17 +35,32 @@ def registry_program() -> str:
     return found.stdout.strip()
 
 
+@contextlib.asynccontextmanager
+async def _alone() -> AsyncGenerator[None]:
+    """Wait until no test of another process uses built images: their names lie in one place, whoever builds them."""
+    with await asyncio.to_thread(open, Path(tempfile.gettempdir()) / "chronicled-test-images.lock", "wb") as lock:
+        async with asyncio.timeout(TURN_SECONDS_MAX):
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(0.1)
+        yield
+
+
 @pytest.fixture
 async def docker(engine: Engine) -> AsyncIterator[Any]:
-    """The engine's client; images from loopback registries and built ones are removed with the test."""
-    async with Docker() as client:
+    """The engine's client; images from the test's registries and built ones are removed with the test."""
+    async with _alone(), Docker() as client:
         images: Any = client.images
         before = {each["Id"] for each in await images.list(all=True)}
         yield client
+        ours = (*(f"{host}/" for host in HOSTS), "chronicled.invalid/")
         for each in await images.list():
             names: list[str] = [*(each["RepoTags"] or []), *(each["RepoDigests"] or [])]
             for name in names:
-                if name.startswith(("127.0.0.1:", "chronicled.invalid/")) and each["Id"] not in before:
+                if name.startswith(ours) and "/cli/" not in name and each["Id"] not in before:
                     # With its last tag an image's digests went already.
                     with contextlib.suppress(DockerError):
                         await images.delete(name, force=True)

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[3]
 USER, PASSWORD = "somebody", "p4ss-of-the-registry"
 # bcrypt of PASSWORD, as `htpasswd -nbB` makes it.
 HTPASSWD = f"{USER}:$2y$05$dXTpR7.lPlvTuQL5bJ/JceOUX4ETcayHG5WCkGAi2HjingABZvsDm\n"
+HOSTS: set[str] = set()
+"""What names of images of this process's registries begin with."""
 CONFIG = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
@@ -49,6 +51,7 @@ class Registry:
         self.asked = b""
         """What it was asked for through slow pipes."""
         self.port = free_port()
+        HOSTS.add(self.host)
 
     @property
     def host(self) -> str:
@@ -158,4 +161,6 @@ async def slow_pipe(registry: Registry, bytes_per_second: int) -> AsyncGenerator
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        HOSTS.add(host)
+        yield host

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from aiohttp import web
 from tests.engine.fixture import MUSL
 from tests.integration.images.conftest import OpenImages
 from tests.integration.images.registry import PASSWORD, USER, Registry, push, slow_pipe
@@ -177,6 +178,43 @@ async def test_only_named_registries_are_asked(
             await store.resolve(MUSL, "always")
     async with images() as store:
         assert (await store.resolve(refused)).digest, "the negative control: without the list it is there to be had"
+
+
+async def test_a_registry_that_repeats_credentials(docker: Any, images: OpenImages, tmp_path: Path) -> None:
+    """What a registry was told of us and says again, as it came or decoded, is in no error."""
+
+    async def answer(request: web.Request) -> web.Response:
+        said = request.headers.get("Authorization", "")
+        if not said:
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        if request.path == "/v2/":
+            return web.Response()
+        told.append(said)
+        plain = base64.b64decode(said.removeprefix("Basic ")).decode()
+        words = f"not for you, {plain} that is {said}, {PASSWORD.encode().hex()}"
+        return web.json_response({"errors": [{"code": "DENIED", "message": words}]}, status=403)
+
+    told: list[str] = []
+    application = web.Application()
+    application.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await (site := web.TCPSite(runner, "127.0.0.1", 0)).start()
+        host = f"127.0.0.1:{runner.addresses[0][1]}"
+        encoded = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps({"auths": {host: {"auth": encoded}}}))
+        async with images(credentials_file=str(path), pull_attempts=1) as store:
+            with pytest.raises(ImageUnauthorized, match="not for you") as refused:
+                await store.resolve(f"{host}/any:1")
+        await site.stop()
+    finally:
+        await runner.cleanup()
+    assert set(told) == {f"Basic {encoded}"}
+    assert PASSWORD not in refused.value.detail
+    assert encoded not in refused.value.detail
+    assert PASSWORD.encode().hex() not in refused.value.detail
 
 
 async def test_what_is_wrong_is_told_by_name(docker: Any, registry: Registry, images: OpenImages) -> None:

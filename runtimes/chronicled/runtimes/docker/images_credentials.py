@@ -9,13 +9,17 @@ from typing import Any, Final, cast
 import msgspec
 from anyio import to_thread
 
-from chronicled.events.errors import ImageUnauthorized
+from chronicled.events.errors import ImageUnauthorized, SecretRefused
+from chronicled.events.secret_forms import check_value
+from chronicled.events.secret_redaction import SecretRedaction, placeholder
 
 __all__ = ["Credentials", "load_credentials"]
 
 FILE_BYTES_MAX: Final = 1 << 20
 _HUB: Final = {"index.docker.io", "registry-1.docker.io", "docker.io"}
 _HIDDEN_LENGTH_MIN: Final = 4
+HIDDEN: Final = "***"
+"""Stands where a credential stood."""
 
 
 class Credentials:
@@ -41,12 +45,31 @@ class Credentials:
         return _encoded(named)
 
     def hide(self, text: str) -> str:
-        """Return the text without any of the credentials: engines quote what they were told."""
-        values = {value for each in self._by_registry.values() for value in each.values()}
+        """Return the text without any of the credentials, as they are or as they travel: registries and engines quote.
+
+        Scans for as long as the text is long: it is a message, and not an output.
+        """
+        entries = self._by_registry.values()
+        # As the header of a request holds them.
+        packed = [f"{each['username']}:{each['password']}" for each in entries if "password" in each]
+        values = {value for each in entries for value in each.values()}
+        values |= {base64.b64encode(each.encode()).decode() for each in packed}
         for value in sorted(values, key=len, reverse=True):
             if len(value) >= _HIDDEN_LENGTH_MIN:
-                text = text.replace(value, "***")
-        return text
+                text = text.replace(value, HIDDEN)
+        # In whatever other shape they come; a short one has none that could be told from innocent text.
+        secrets = [each.get("password") or each.get("identitytoken") or "" for each in entries]
+        redaction = SecretRedaction()
+        redaction.register("", "", {HIDDEN: [each for each in secrets if _is_searchable(each)]})
+        return redaction.text("", "", text).replace(placeholder(HIDDEN), HIDDEN)
+
+
+def _is_searchable(value: str) -> bool:
+    try:
+        check_value("", value)
+    except SecretRefused:
+        return False
+    return True
 
 
 async def load_credentials(path: str | None) -> Credentials:
