@@ -20,12 +20,10 @@ from pathlib import Path
 from tests.chaos.containers import BLOWS, Containers
 from tests.chaos.inventory import Inventory
 from tests.chaos.report import Report, plans
-from tests.crash.checks import after_settling, read_log, verified
 from tests.crash.course import SETTLE_SECONDS_MAX, Course
 from tests.crash.ledger import Ledger, Seen
-from tests.crash.load import Clients, Fleet, Follower, insist
+from tests.crash.load import insist
 from tests.crash.served import PRODUCT, Daemon
-from tests.crash.wire import Api
 from tests.engine.fixture import MUSL, Engine
 from tests.engine.own import OwnEngine, own_engine
 
@@ -86,27 +84,15 @@ class Harness(Course):
         begin = time.monotonic()
         await self._start()
         try:
-            async with Api(self.daemon.socket) as self.api, Api(self.daemon.socket) as stream:
-                volume = {"source": str(self.ledger.counters), "target": COUNTERS, "read_only": False}
-                asked = {"runtime": "docker", "image": MUSL, "sandbox": {"volumes": [volume]}}
-                self.fleet = Fleet(self.daemon, self.api, self.ledger, SESSIONS, asked)
-                self.clients = Clients(self.daemon, self.api, self.ledger, self.fleet, self.chance)
-                follower = Follower(self.daemon, stream, self.ledger, self._notice)
-                async with asyncio.TaskGroup() as group:
-                    self.group = group
-                    following = group.create_task(follower.run())
-                    await self.fleet.fill()
-                    submitting = group.create_task(self.clients.run())
-                    if await self._victim() is not None:
-                        await self.inventory.plant()
-                    yield
-                    await self.settle(submitting)
-                    await self._compare()
-                    await self._close_all()
-                    following.cancel()
-                    self.report.violations += after_settling(self.ledger, await read_log(self.api))
-            await self.daemon.stop()
-            self.report.violations += await asyncio.to_thread(verified, self.daemon.data)
+            volume = {"source": str(self.ledger.counters), "target": COUNTERS, "read_only": False}
+            asked = {"runtime": "docker", "image": MUSL, "sandbox": {"volumes": [volume]}}
+            async with self.driven(SESSIONS, self._notice, asked) as submitting:
+                if await self._victim() is not None:
+                    await self.inventory.plant()
+                yield
+                await self.settle(submitting)
+                await self._compare()
+                await self._close_all()
         finally:
             await self.stop()
             self.report.seconds = time.monotonic() - begin

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, Protocol
 
+from tests.crash.checks import after_settling, read_log, verified
 from tests.crash.ledger import Ledger, Seen
-from tests.crash.load import Clients, Fleet
+from tests.crash.load import Clients, Fleet, Follower
 from tests.crash.served import Daemon
 from tests.crash.victims import processes_of
+from tests.crash.wire import Api
 
 __all__ = ["SETTLE_SECONDS_MAX", "Course", "Totals"]
 
@@ -43,6 +46,7 @@ class Course:
     fleet: Fleet
     clients: Clients
     group: asyncio.TaskGroup
+    api: Api
 
     def __init__(self, daemon: Daemon, ledger: Ledger, report: Totals, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -66,6 +70,31 @@ class Course:
         if event.kind == "generation_ended" or event.payload.get("outcome") == "sandbox_lost":
             for pid, what in processes_of({event.payload["generation"]}).items():
                 self._totals.violations.append(f"{event.kind} at {event.position}, and process {pid} lives: {what}")
+
+    @contextlib.asynccontextmanager
+    async def driven(
+        self, sessions: int, notice: Callable[[Seen], None], asked: Mapping[str, Any] | None = None
+    ) -> AsyncGenerator[asyncio.Task[None]]:
+        """Have clients submit and the log followed; when the block has let them finish, stop the daemon and check all.
+
+        Args:
+            sessions: How many there are at a time.
+            notice: Takes each event as it comes.
+            asked: What they are created with.
+        """
+        async with Api(self.daemon.socket) as self.api, Api(self.daemon.socket) as stream:
+            self.fleet = Fleet(self.daemon, self.api, self.ledger, sessions, asked)
+            self.clients = Clients(self.daemon, self.api, self.ledger, self.fleet, self.chance)
+            follower = Follower(self.daemon, stream, self.ledger, notice)
+            async with asyncio.TaskGroup() as group:
+                self.group = group
+                following = group.create_task(follower.run())
+                await self.fleet.fill()
+                yield group.create_task(self.clients.run())
+                following.cancel()
+                self._totals.violations += after_settling(self.ledger, await read_log(self.api))
+        await self.daemon.stop()
+        self._totals.violations += await asyncio.to_thread(verified, self.daemon.data)
 
     async def settle(self, submitting: asyncio.Task[None]) -> None:
         """Let clients finish, and wait until the log is quiet."""

@@ -19,13 +19,10 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.crash.checks import after_settling, read_log, verified
 from tests.crash.course import SETTLE_SECONDS_MAX, Course
 from tests.crash.ledger import Ledger, Seen
-from tests.crash.load import Clients, Fleet, Follower
 from tests.crash.served import PRODUCT, Daemon
 from tests.crash.victims import Servers, processes_of
-from tests.crash.wire import Api
 
 from chronicled.events.faultpoint import ACTION_POINTS
 
@@ -121,21 +118,9 @@ class Harness(Course):
         begin = time.monotonic()
         await self._start(None)
         try:
-            async with Api(self.daemon.socket) as self.api, Api(self.daemon.socket) as stream:
-                self.fleet = Fleet(self.daemon, self.api, self.ledger, SESSIONS)
-                self.clients = Clients(self.daemon, self.api, self.ledger, self.fleet, self.chance)
-                follower = Follower(self.daemon, stream, self.ledger, self._notice)
-                async with asyncio.TaskGroup() as group:
-                    self.group = group
-                    following = group.create_task(follower.run())
-                    await self.fleet.fill()
-                    submitting = group.create_task(self.clients.run())
-                    yield
-                    await self._settle(submitting)
-                    following.cancel()
-                    self.report.violations += after_settling(self.ledger, await read_log(self.api))
-            await self.daemon.stop()
-            self.report.violations += await asyncio.to_thread(verified, self.daemon.data)
+            async with self.driven(SESSIONS, self._notice) as submitting:
+                yield
+                await self._settle(submitting)
         finally:
             await self._clean()
             self.report.seconds = time.monotonic() - begin
