@@ -6,7 +6,7 @@ import asyncio
 import io
 import os
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import IO, Any, Final
 
@@ -122,16 +122,26 @@ class Transport:
             NotReachable: no connection, or it was lost, for longer than `retry_seconds`.
             ChronicledError: the problem that the daemon answered with, by its code.
         """
-        pauses = _Pauses(self.retry_seconds if retry_seconds is None else retry_seconds)
         data = None if body is None else _encoded(body)
+
+        async def attempt() -> bytes:
+            async with asyncio.timeout(self._answer_seconds + wait_seconds):
+                return await self._once(method, path, data, dict(headers or {}), dict(query or {}))
+
+        pauses = _Pauses(self.retry_seconds if retry_seconds is None else retry_seconds)
+        return await self._answered(attempt, pauses, on_loss if repeatable else None)
+
+    async def _answered(
+        self, attempt: Callable[[], Awaitable[bytes]], pauses: _Pauses, on_loss: Callable[[], None] | None
+    ) -> bytes:
+        """Try until there is an answer, as long as there are pauses; without `on_loss` never twice after a loss."""
         while True:
             try:
-                async with asyncio.timeout(self._answer_seconds + wait_seconds):
-                    return await self._once(method, path, data, dict(headers or {}), dict(query or {}))
+                return await attempt()
             except aiohttp.ClientConnectorError as error:
                 lost: Exception = error
             except LOST as error:
-                if not repeatable:
+                if on_loss is None:
                     raise self._unreachable(error) from None
                 on_loss()
                 lost = error
@@ -163,19 +173,12 @@ class Transport:
             NotReachable: no connection, or it was lost, for longer than `retry_seconds`.
             ChronicledError: the problem that the daemon answered with, by its code.
         """
-        pauses, seconds = self.pauses(), self._answer_seconds + wait_seconds
-        while True:
-            try:
-                return await self._once(method, path, _Whole(body), dict(headers), dict(query), seconds)
-            except LOST as error:
-                lost: Exception = error
-            except ChronicledError as error:
-                if not error.retryable:
-                    raise
-                lost = error
-            if (pause := next(pauses, None)) is None:
-                raise lost if isinstance(lost, ChronicledError) else self._unreachable(lost) from None
-            await asyncio.sleep(pause)
+        seconds = self._answer_seconds + wait_seconds
+
+        async def attempt() -> bytes:
+            return await self._once(method, path, _Whole(body), dict(headers), dict(query), seconds)
+
+        return await self._answered(attempt, self.pauses(), lambda: None)
 
     async def _once(
         self,

@@ -17,12 +17,13 @@ import structlog
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
+from chronicled.daemon.apart import apart
 from chronicled.daemon.image_stream import ImageStream
 from chronicled.daemon.lifecycle import SYSTEM_TENANT
 from chronicled.daemon.locations import make_private
 from chronicled.daemon.submission import Submitter
 from chronicled.events.envelope import Event
-from chronicled.events.errors import ChronicledError, Overloaded, StorageFull, Unavailable
+from chronicled.events.errors import ChronicledError, Overloaded, StorageFull
 from chronicled.events.ids import IdSource, id_of_key
 from chronicled.events.kinds.lifecycle import ImageProgress
 from chronicled.runtimes.docker.images import Images
@@ -221,27 +222,7 @@ class ImageJobs:
 
     async def _apart(self, begin: Callable[[], Awaitable[ImageJob]]) -> ImageJob:
         """Begin a job in a task of our own: what is in the log is done though whoever asked for it has gone away."""
-        if self._tasks is None:
-            return await begin()
-        done = anyio.Event()
-        begun: list[ImageJob] = []
-        errors: list[Exception] = []
-
-        async def run() -> None:
-            try:
-                begun.append(await begin())
-            except Exception as error:
-                errors.append(error)
-            finally:
-                done.set()
-
-        self._tasks.start_soon(run)
-        await done.wait()
-        if errors:
-            raise errors[0]
-        if not begun:
-            raise Unavailable("The daemon is stopping; ask again when it is back.")
-        return begun[0]
+        return await apart(self._tasks, begin)
 
     @contextlib.contextmanager
     def _place(self) -> Generator[None]:

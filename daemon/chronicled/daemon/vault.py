@@ -13,11 +13,12 @@ import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
 from anyio.abc import TaskGroup
 
+from chronicled.daemon.apart import apart
 from chronicled.daemon.core_dumps import forbid_core_dumps
 from chronicled.events import faultpoint
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import LIFECYCLE, OBSERVATION, Draft, Event
-from chronicled.events.errors import ChronicledError, SessionClosed, StoreFailed, Unavailable
+from chronicled.events.errors import ChronicledError, SessionClosed, StoreFailed
 from chronicled.events.ids import IdSource
 from chronicled.events.kinds.lifecycle import SecretsDestroyed
 from chronicled.events.secret_redaction import SecretRedaction
@@ -153,27 +154,7 @@ class Vault:
 
         Else the record could be taken back while the log, which cannot be asked to forget, says that it holds.
         """
-        if self._tasks is None:
-            return await work()
-        done = anyio.Event()
-        results: list[T] = []
-        errors: list[Exception] = []
-
-        async def run() -> None:
-            try:
-                results.append(await work())
-            except Exception as error:
-                errors.append(error)
-            finally:
-                done.set()
-
-        self._tasks.start_soon(run)
-        await done.wait()
-        if errors:
-            raise errors[0]
-        if not results:
-            raise Unavailable("The daemon is stopping; ask again when it is back.")
-        return results[0]
+        return await apart(self._tasks, work)
 
     async def _tidy_for_ever(self) -> None:
         while True:

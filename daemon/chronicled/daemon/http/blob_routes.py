@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from typing import Annotated, Final
@@ -10,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import web
 
-from chronicled.daemon.http.call import Call
+from chronicled.daemon.http.call import Call, write
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.events.blobs import BlobStore
 from chronicled.events.errors import BlobNotFound, InvalidName, InvalidRequest, RangeNotSatisfiable, SessionNotFound
@@ -100,15 +99,8 @@ class BlobRoutes:
         await response.prepare(call.request)
         if not call.head_only:
             async for chunk in self._blobs.read(digest, first, last - first + 1):
-                await self._write(response, chunk)
+                await write(response, chunk, self._write_seconds_max)
         return response
-
-    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._write_seconds_max):
-                await response.write(data)
-        except TimeoutError:
-            raise ConnectionResetError("the reader takes nothing") from None
 
 
 def parse_range(text: str, size: int) -> tuple[int, int] | None:

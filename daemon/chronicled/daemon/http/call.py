@@ -14,7 +14,7 @@ from chronicled.daemon.http.percent import decode_percent
 from chronicled.events.codec import encode_json
 from chronicled.events.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedMedia
 
-__all__ = ["Call", "json_response"]
+__all__ = ["Call", "json_response", "write"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -217,3 +217,16 @@ def _cut(pair: str) -> tuple[str, str, str]:
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return `body` (a struct or plain values) as a JSON answer."""
     return web.Response(status=status, body=encode_json(body), content_type=JSON, headers=headers)
+
+
+async def write(response: web.StreamResponse, data: bytes, seconds: float) -> None:
+    """Write to a reader who takes it in time.
+
+    Raises:
+        ConnectionResetError: he took nothing for so long, or is gone.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await response.write(data)
+    except TimeoutError:
+        raise ConnectionResetError("the reader takes nothing") from None

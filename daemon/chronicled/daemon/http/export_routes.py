@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from chronicled.daemon.exports import Exports
 from chronicled.daemon.http.bodies import NAME_PATTERN
-from chronicled.daemon.http.call import Call
+from chronicled.daemon.http.call import Call, write
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.events.errors import InvalidCursor, InvalidName, SecretsUnavailable, SessionNotFound
 from chronicled.events.ids import check_name
@@ -20,6 +21,8 @@ from chronicled.migrations.formats.choice import MEDIA, writer_of
 __all__ = ["ExportRoutes"]
 
 HEAD_HEADER: Final = "X-Export-Head"
+
+log: Any = structlog.get_logger("chronicled.http")
 
 
 class ExportQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,22 +76,31 @@ class ExportRoutes:
         """Stream an export."""
         query = call.query(ExportQuery)
         session = check_name(call.path["session"], "session name")
-        write, media = writer_of(query.format, query.variant, lane=query.lane, idle_seconds=query.idle_limit)
-        async with self._exports.open(call.caller.tenant, session, query.after, query.format, write) as export:
+        render, media = writer_of(query.format, query.variant, lane=query.lane, idle_seconds=query.idle_limit)
+        async with self._exports.open(call.caller.tenant, session, query.after, query.format, render) as export:
             headers = {"Content-Type": media, "Cache-Control": "no-store", HEAD_HEADER: str(export.head)}
             response = web.StreamResponse(headers=headers)
-            await response.prepare(call.request)
-            if call.head_only:
-                return response
             async with aclosing(export.batches()) as batches:
-                async for batch in batches:
-                    await self._write(response, batch)
-            await response.write_eof()
+                # What cannot be made at all is a problem. Once the answer has begun, another would stand in its middle.
+                first = await anext(batches, b"")
+                await response.prepare(call.request)
+                if not call.head_only:
+                    await self._send(response, first, batches)
         return response
 
-    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+    async def _send(self, response: web.StreamResponse, first: bytes, batches: AsyncGenerator[bytes]) -> None:
+        """Write all of it.
+
+        Raises:
+            ConnectionResetError: the reader is gone, or it cannot be made any further: the answer breaks off.
+        """
+        await write(response, first, self._write_seconds_max)
         try:
-            async with asyncio.timeout(self._write_seconds_max):
-                await response.write(data)
-        except TimeoutError:
-            raise ConnectionResetError("the reader takes nothing") from None
+            async for batch in batches:
+                await write(response, batch, self._write_seconds_max)
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("export broke off")
+            raise ConnectionResetError("the export cannot go on") from None
+        await response.write_eof()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from typing import Annotated, Final, Protocol
@@ -10,7 +9,7 @@ from typing import Annotated, Final, Protocol
 import msgspec
 from aiohttp import web
 
-from chronicled.daemon.http.call import Call
+from chronicled.daemon.http.call import Call, write
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.daemon.http.subscribers import Subscribers
 from chronicled.daemon.submission import Submission
@@ -145,7 +144,7 @@ class OutputRoutes:
                 return response
             if left != 0:
                 async for data in follower.read(query.offset):
-                    await self._write(response, data if left is None else data[:left])
+                    await write(response, data if left is None else data[:left], self._write_seconds_max)
                     if left is not None:
                         left -= min(left, len(data))
                         if not left:
@@ -173,15 +172,8 @@ class OutputRoutes:
         await response.prepare(call.request)
         if not call.head_only:
             async for chunk in self._blobs.read(digest, offset):
-                await self._write(response, chunk)
+                await write(response, chunk, self._write_seconds_max)
         return response
-
-    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._write_seconds_max):
-                await response.write(data)
-        except TimeoutError:
-            raise ConnectionResetError("the reader takes nothing") from None
 
 
 def _read(end: Event) -> Kept:
