@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, TypedDict, Unpack
+from urllib.parse import quote
 
 import msgspec
 
@@ -13,12 +14,34 @@ from chronicled.client.images import ImageClient
 from chronicled.client.session import Session, events
 from chronicled.client.transport import Transport
 from chronicled.events.envelope import Event
-from chronicled.events.errors import ChronicledError, InvalidRequest, SessionExists
+from chronicled.events.errors import ChronicledError, InvalidRequest, NotFound, SessionExists
 from chronicled.events.ids import SystemIds, check_name
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.events.versions import CURRENT, Versions
 
-__all__ = ["Client", "connect"]
+__all__ = ["Client", "SessionSettings", "connect"]
+
+
+class SessionSettings(TypedDict, total=False):
+    """What a session is made with. What is left out, or None, is the daemon's to choose."""
+
+    runtime: str | None
+    """Provider of its sandbox."""
+    image: str | None
+    """Image of its sandbox, where the runtime has images."""
+    labels: Mapping[str, str] | None
+    """What the caller wants to find it by."""
+    environment: Mapping[str, str] | None
+    """Variables of every command in it."""
+    life_seconds: float | None
+    """When it closes by itself."""
+    idle_seconds: float | None
+    """It closes by itself when nothing was asked of it for so long, and nothing runs."""
+    sandbox: Mapping[str, Any] | SandboxRequest | None
+    """What its sandboxes should be given, as `SandboxRequest` has it."""
+    secrets: Mapping[str, str] | None
+    """Values by name that are kept out of everything that is stored and shown; commands have them in variables of these
+    names."""
 
 
 class Client:
@@ -39,38 +62,20 @@ class Client:
         return ImageClient(self._transport, self._ids)
 
     async def session(
-        self,
-        name: str | None = None,
-        *,
-        runtime: str | None = None,
-        image: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        environment: Mapping[str, str] | None = None,
-        life_seconds: float | None = None,
-        idle_seconds: float | None = None,
-        sandbox: Mapping[str, Any] | SandboxRequest | None = None,
-        secrets: Mapping[str, str] | None = None,
-        create: bool = True,
+        self, name: str | None = None, *, create: bool = True, **wanted: Unpack[SessionSettings]
     ) -> Session:
         """Return the session of that name, created if there is none; without a name, a new one.
 
         Args:
             name: Its name; None has the daemon make one.
-            runtime: Provider of its sandbox; None takes the daemon's default.
-            image: Image of its sandbox, where the runtime has images.
-            labels: What the caller wants to find it by.
-            environment: Variables of every command in it.
-            life_seconds: When it closes by itself.
-            idle_seconds: It closes by itself when nothing was asked of it for so long, and nothing runs.
-            sandbox: What its sandboxes should be given, as `SandboxRequest` has it.
-            secrets: Values by name that are kept out of everything that is stored and shown; its commands have them in
-                variables of these names. A session that exists gets them too.
             create: False takes only a session that exists.
+            wanted: What it is made with, see `SessionSettings`. A session that exists gets the secrets too.
 
         Raises:
             SessionNotFound: there is none, and `create` is False.
             SessionExists: there is one, with another runtime, image or sandbox than asked for.
             InvalidName, InvalidRequest, SecretRefused: what it should be made with is not valid.
+            TypeError: there is no such setting.
         """
         if not create:
             if name is None:
@@ -79,58 +84,35 @@ class Client:
             await session.show()
             return session
         try:
-            return await self.create_session(
-                name,
-                runtime=runtime,
-                image=image,
-                labels=labels,
-                environment=environment,
-                life_seconds=life_seconds,
-                idle_seconds=idle_seconds,
-                sandbox=sandbox,
-                secrets=secrets,
-            )
+            return await self.create_session(name, **wanted)
         except SessionExists:
             assert name is not None, "a name that the daemon makes is new"
             session = Session(self._transport, name, self._ids)
-            await _check_same(session, {"runtime": runtime, "image": image}, _given(sandbox))
-            if secrets:
+            same = {"runtime": wanted.get("runtime"), "image": wanted.get("image")}
+            await _check_same(session, same, _given(wanted.get("sandbox")))
+            if secrets := wanted.get("secrets"):
                 await session.set_environment(secrets=secrets)
             return session
 
-    async def create_session(
-        self,
-        name: str | None = None,
-        *,
-        runtime: str | None = None,
-        image: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        environment: Mapping[str, str] | None = None,
-        life_seconds: float | None = None,
-        idle_seconds: float | None = None,
-        sandbox: Mapping[str, Any] | SandboxRequest | None = None,
-        secrets: Mapping[str, str] | None = None,
-    ) -> Session:
+    async def create_session(self, name: str | None = None, **wanted: Unpack[SessionSettings]) -> Session:
         """Create a session, once, however often it had to be asked for; see `session`.
 
         Raises:
             SessionExists: there is one of that name already.
             InvalidName, InvalidRequest, SecretRefused: what it should be made with is not valid.
+            TypeError: there is no such setting.
         """
+        if unknown := wanted.keys() - SessionSettings.__annotations__.keys():
+            raise TypeError(f"a session has no setting {sorted(unknown)[0]!r}")
         if name is not None:
             check_name(name, "session name")
-        wanted = {
-            "session": name,
-            "runtime": runtime,
-            "image": image,
-            "labels": dict(labels or {}) or None,
-            "environment": dict(environment or {}) or None,
-            "life_seconds": life_seconds,
-            "idle_seconds": idle_seconds,
-            "sandbox": _given(sandbox),
-            "secrets": dict(secrets or {}) or None,
-        }
-        body = {key: value for key, value in wanted.items() if value is not None}
+        body: dict[str, Any] = {setting: value for setting, value in wanted.items() if value is not None}
+        for setting in ("labels", "environment", "secrets"):
+            if setting in body:
+                body[setting] = dict(body[setting])
+        body |= {"session": name} if name is not None else {}
+        body["sandbox"] = _given(wanted.get("sandbox"))
+        body = {setting: value for setting, value in body.items() if value not in (None, {})}
         # The key makes a retry after a lost answer the same creation.
         headers = {"Idempotency-Key": self._ids.new()}
         answer = await self._transport.request("POST", "/v1/sessions", body, headers=headers)
@@ -154,6 +136,41 @@ class Client:
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of all sessions that the caller may see; see `Session.events`."""
         return events(self._transport, "/v1/events", after, follow, kinds)
+
+    async def cursor(self, name: str) -> str:
+        """Return the cursor that was saved under the name, `0` where there is none: for `events(after=...)`.
+
+        Raises:
+            InvalidName: the name has another form.
+        """
+        try:
+            answer = await self._transport.request("GET", f"/v1/cursors/{quote(name, safe='')}")
+        except NotFound:
+            return "0"
+        return str(msgspec.json.decode(answer)["cursor"])
+
+    async def save_cursor(self, name: str, cursor: int | str) -> None:
+        """Have the daemon remember, durably, that everything up to the cursor was taken.
+
+        Args:
+            name: Of the consumer, as session names are.
+            cursor: Position of the last event that was taken, or `POSITION@INCARNATION`.
+
+        Raises:
+            InvalidName: the name has another form.
+            InvalidCursor: the log has not been there.
+            CursorGone: it is of another incarnation of the log.
+            Refused: there are 1000 names already.
+        """
+        await self._transport.request("PUT", f"/v1/cursors/{quote(name, safe='')}", {"cursor": str(cursor)})
+
+    async def delete_cursor(self, name: str) -> None:
+        """Forget the cursor of that name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        await self._transport.request("DELETE", f"/v1/cursors/{quote(name, safe='')}")
 
     async def ready(self, seconds: float = 0.0) -> bool:
         """Tell whether the daemon is ready, asking for at most so many seconds until it is.

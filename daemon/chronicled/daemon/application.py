@@ -53,6 +53,7 @@ from chronicled.runtimes.runtime import Runtime
 from chronicled.runtimes.worker.settings import Directories, WorkerSettings
 from chronicled.runtimes.worker.worker import Worker
 from chronicled.storage.blobs import FileBlobStore
+from chronicled.storage.cursors import CURSORS_NAME, CursorStore
 from chronicled.storage.disk import SystemDisk
 from chronicled.storage.formats import bring_formats
 from chronicled.storage.lock import DirectoryLock
@@ -351,6 +352,7 @@ class Application:
             stream=self._stream,
             projections=self._projections,
             blobs=self._blobs,
+            cursors=CursorStore(Path(self._settings.data.directory, CURSORS_NAME), self._disk),
             outputs=self._worker.outputs,
             exports=self._exports,
             codec=self._codec,

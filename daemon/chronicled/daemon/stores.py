@@ -19,6 +19,7 @@ STORES: Final[Mapping[str, Sequence[FormatStep]]] = {
     "blobs": _FIRST,  # blobs/: a file a digest
     "carriers": _FIRST,  # carriers/: what goes into containers, named by content
     "contexts": _FIRST,  # contexts/: what images are built from
+    "cursors": _FIRST,  # cursors/: how far consumers are who have it remembered
     "images": _FIRST,  # images.json: which images are ours
     "instance": _FIRST,  # instance.json: the directory's identity
     "journal": _FIRST,  # journal/: what was sent to sandboxes
@@ -36,6 +37,7 @@ CARRIED_NAMES: Final = (
     "secrets",
     "http.token",
     "images.json",
+    "cursors",
     "units.json",
     FORMATS_NAME,
 )

@@ -10,26 +10,30 @@ from aiohttp import web
 from chronicled.daemon.http.bodies import EventPage
 from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.follow import Follower
-from chronicled.daemon.http.parameters import AcceptVersion, versions
+from chronicled.daemon.http.parameters import AcceptVersion, CursorName, CursorText, versions
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Category
-from chronicled.events.errors import CursorGone, InvalidCursor, InvalidName, SessionNotFound, VersionUnavailable
+from chronicled.events.errors import (
+    CursorGone,
+    InvalidCursor,
+    InvalidName,
+    InvalidRequest,
+    SessionNotFound,
+    VersionUnavailable,
+)
 from chronicled.events.ids import check_name
 from chronicled.events.limits import PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX
 from chronicled.events.presentation import Presentation
 from chronicled.events.store import EventStore, Filter
 from chronicled.events.versions import Versions
+from chronicled.storage.cursors import CursorStore
 
 __all__ = ["EventRoutes"]
 
 EMPTY_READS_MAX: Final = 16
 
 KindName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=128)]
-# Described here and checked by `Cursor`, whose error has a code of its own.
-CursorText = Annotated[
-    str, msgspec.Meta(extra_json_schema={"pattern": r"^(0|[1-9][0-9]{0,17})(@[A-Za-z0-9-]{1,64})?$"})
-]
 
 
 class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +41,8 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     after: CursorText = "0"
     """Cursor, exclusive: `POSITION` or `POSITION@INCARNATION`."""
+    cursor: CursorName | None = None
+    """Begin behind the named cursor, at the start where nothing was saved under the name yet; instead of `after`."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_EVENTS_MAX)] = PAGE_EVENTS_DEFAULT
     """Most events of a page; a page of large events may hold fewer. A stream has no end."""
     kind: tuple[KindName, ...] = ()
@@ -49,7 +55,7 @@ class EventHeaders(msgspec.Struct, frozen=True):
     """Headers of a read."""
 
     last_event_id: CursorText | None = None
-    """Cursor of a stream that is taken up again; it wins over `after`."""
+    """Cursor of a stream that is taken up again; it wins over `after` and `cursor`."""
     accept_version: AcceptVersion | None = None
 
 
@@ -60,9 +66,11 @@ class EventRoutes:
         store: The log.
         follower: Follows it as server-sent events.
         presentation: Shows events in the versions that a reader understands.
+        cursors: Remembers how far consumers are.
     """
 
-    def __init__(self, store: EventStore, follower: Follower, presentation: Presentation) -> None:
+    def __init__(self, store: EventStore, follower: Follower, presentation: Presentation, cursors: CursorStore) -> None:
+        self._cursors = cursors
         self._store = store
         self._presentation = presentation
         self._follower = follower
@@ -97,7 +105,7 @@ class EventRoutes:
                 query=EventQuery,
                 headers=EventHeaders,
                 answers=answers,
-                problems=(InvalidCursor, CursorGone, VersionUnavailable),
+                problems=(InvalidName, InvalidCursor, CursorGone, VersionUnavailable),
             ),
         )
 
@@ -114,7 +122,7 @@ class EventRoutes:
 
     async def _read(self, call: Call, tenant: str | None, session: str | None) -> web.StreamResponse:
         query, shown = call.query(EventQuery), versions(call)
-        after, kinds = self._after(call, query), frozenset(query.kind)
+        after, kinds = await self._after(call, query), frozenset(query.kind)
         where = Filter(
             tenant=tenant,
             session=session,
@@ -126,8 +134,13 @@ class EventRoutes:
             return await self._follower.follow(call, after, where, shown, kinds)
         return await self._page(call, after, query.limit, where, shown, kinds)
 
-    def _after(self, call: Call, query: EventQuery) -> int:
+    async def _after(self, call: Call, query: EventQuery) -> int:
         cursor = Cursor.parse(query.after)
+        if query.cursor is not None:
+            if cursor.position:
+                raise InvalidRequest("A read begins at `after` or at `cursor`, not at both.", parameter="cursor")
+            saved = await self._cursors.find(call.caller.tenant, query.cursor)
+            cursor = cursor if saved is None else saved.cursor
         text = call.header("Last-Event-ID")
         return (cursor if text is None else Cursor.parse(text)).resolve(self._store.incarnation, self._store.head)
 

@@ -15,6 +15,8 @@ from chronicled.events.versions import CURRENT, VERSIONS_PATTERN, Versions
 __all__ = [
     "KEY_PATTERN",
     "AcceptVersion",
+    "CursorName",
+    "CursorText",
     "VersionHeaders",
     "idempotency_key",
     "submitter",
@@ -31,6 +33,12 @@ AcceptVersion = Annotated[
         "current versions), or `stored`: everything as it stands in the log.",
     ),
 ]
+
+# Described here and checked by `Cursor`, whose error has a code of its own.
+CursorText = Annotated[
+    str, msgspec.Meta(extra_json_schema={"pattern": r"^(0|[1-9][0-9]{0,17})(@[A-Za-z0-9-]{1,64})?$"})
+]
+CursorName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^[A-Za-z0-9._-]{1,128}$"})]
 
 
 class VersionHeaders(msgspec.Struct, frozen=True):

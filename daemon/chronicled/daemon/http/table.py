@@ -10,6 +10,7 @@ from chronicled.daemon.configuration import LimitSettings
 from chronicled.daemon.exports import Exports
 from chronicled.daemon.http.action_routes import ActionRoutes
 from chronicled.daemon.http.blob_routes import BlobRoutes
+from chronicled.daemon.http.cursor_routes import CursorRoutes
 from chronicled.daemon.http.event_routes import EventRoutes
 from chronicled.daemon.http.export_routes import ExportRoutes
 from chronicled.daemon.http.file_routes import FileRoutes
@@ -32,6 +33,7 @@ from chronicled.events.presentation import Presentation
 from chronicled.events.store import EventStore
 from chronicled.events.stream import EventStream
 from chronicled.runtimes.runtime import Runtime
+from chronicled.storage.cursors import CursorStore
 from chronicled.storage.projections import Projections
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Parts:
     stream: EventStream
     projections: Projections
     blobs: BlobStore
+    cursors: CursorStore
     outputs: LiveOutputs
     exports: Exports
     codec: Codec
@@ -95,7 +98,9 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
     opened = OpenActionRoutes(parts.projections, presentation)
     secrets = SecretRoutes(parts.registration)
     outputs = OutputRoutes(parts.submission, parts.store, parts.outputs, parts.blobs, parts.subscribers, seconds)
-    events = EventRoutes(parts.store, Follower(parts.stream, parts.subscribers, presentation, seconds), presentation)
+    follower = Follower(parts.stream, parts.subscribers, presentation, seconds)
+    events = EventRoutes(parts.store, follower, presentation, parts.cursors)
+    cursors = CursorRoutes(parts.store, parts.cursors)
     blobs = BlobRoutes(parts.store, parts.blobs, seconds)
     exports = ExportRoutes(parts.exports, seconds)
     files = FileRoutes(
@@ -119,7 +124,7 @@ def route_table(parts: Parts) -> tuple[Route, ...]:
     routes = (
         *(
             route
-            for resource in (sessions, secrets, opened, actions, outputs, files, events, blobs, exports)
+            for resource in (sessions, secrets, opened, actions, outputs, files, events, cursors, blobs, exports)
             for route in resource.routes()
         ),
         *_images(parts),
