@@ -14,8 +14,9 @@ from typing import Final
 
 import pytest
 from tests.engine.fixture import REMEDY, Engine
+from tests.engine.users import as_account
 
-__all__ = ["Podman", "own_podman"]
+__all__ = ["Podman", "RootlessPodman", "own_podman"]
 
 _UP_SECONDS: Final = 20.0
 _DOWN_SECONDS: Final = 10.0
@@ -42,7 +43,7 @@ class Podman(Engine):
         options += [f"--{name}={way}" for name, way in ways.items()]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--net", "podman", *options, "system", "service", "--time=0", self.host],
+                self.command(["podman", *options, "system", "service", "--time=0", self.host]),
                 # Its monitors leave a file `oom` where they were started from.
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
@@ -54,6 +55,10 @@ class Podman(Engine):
             assert self.process.poll() is None, (self.directory / "log").read_text()
             assert time.monotonic() < deadline, f"podman is not up: {(self.directory / 'log').read_text()}"
             time.sleep(0.05)
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """Return the words that start it."""
+        return ["unshare", "--net", *words]
 
     def stop(self) -> None:
         """End the service; containers live on. Idempotent."""
@@ -75,8 +80,16 @@ class Podman(Engine):
             subprocess.run(["umount", "--lazy", point], check=False)
 
 
+class RootlessPodman(Podman):
+    """Podman that runs as an ordinary user, in that user's own namespaces."""
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """Return the words that start it, as that user."""
+        return as_account(self.directory, {"HOME": "root", "XDG_RUNTIME_DIR": "run"}, words, ("tmp",))
+
+
 @contextlib.contextmanager
-def own_podman(source: Engine, images: Sequence[str]) -> Generator[Podman]:
+def own_podman(source: Engine, images: Sequence[str], kind: type[Podman] = Podman) -> Generator[Podman]:
     """Run a Podman of one's own with images of another engine; at the end nothing of it is left.
 
     Skips the test where this is not allowed: it takes root.
@@ -85,7 +98,7 @@ def own_podman(source: Engine, images: Sequence[str]) -> Generator[Podman]:
         remedy = REMEDY.replace("start ", "start podman catatonit ")
         pytest.skip(f"a Podman of its own needs root, podman and catatonit; {remedy}")
     directory = Path(tempfile.mkdtemp(prefix="chronicled-podman-"))
-    podman = Podman(directory, source.architecture)
+    podman = kind(directory, source.architecture)
     try:
         podman.start()
         archive = directory / "images.tar"

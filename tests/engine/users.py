@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from tests.engine.own import OwnEngine
 
-__all__ = ["ACCOUNT", "FIRST_SUBORDINATE", "RemappedEngine", "RootlessEngine"]
+__all__ = ["ACCOUNT", "FIRST_SUBORDINATE", "RemappedEngine", "RootlessEngine", "as_account"]
 
 ACCOUNT: Final = "chronicled-test"
 FIRST_SUBORDINATE: Final = 1_000_000
@@ -38,6 +38,26 @@ def _covered(directory: Path, arguments: Sequence[str]) -> list[str]:
     return [*namespaces, "env", f"DIRECTORY={directory}", "sh", "-c", _COVER, "sh", *arguments]
 
 
+def as_account(
+    directory: Path, places: Mapping[str, str], words: Sequence[str], further: Sequence[str] = ()
+) -> list[str]:
+    """Return the words that start a program as the account, which has nothing but folders of its own.
+
+    Args:
+        directory: Below it the folders are made.
+        places: Variables that name a folder.
+        words: The program.
+        further: Folders besides.
+    """
+    for name in (*places.values(), *further):
+        (directory / name).mkdir(mode=0o700, exist_ok=True)
+        os.chown(directory / name, _UID, _UID)
+    directory.chmod(0o777)
+    variables = [f"{name}={directory / place}" for name, place in places.items()]
+    user = ["setpriv", f"--reuid={_UID}", f"--regid={_UID}", "--clear-groups", "--inh-caps=-all", "env", "-i"]
+    return _covered(directory, [*user, f"PATH={os.environ['PATH']}", *variables, *words])
+
+
 class RemappedEngine(OwnEngine):
     """An engine of root's that gives containers a user namespace; configure `userns-remap` with the account."""
 
@@ -53,14 +73,7 @@ class RootlessEngine(OwnEngine):
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return the words that start it, as that user."""
-        for name in ("home", "runtime", "data", "exec"):
-            (self.directory / name).mkdir(mode=0o700, exist_ok=True)
-            os.chown(self.directory / name, _UID, _UID)
-        self.directory.chmod(0o777)
         (self.directory / "daemon.json").chmod(0o644)
-        places = {"HOME": "home", "XDG_RUNTIME_DIR": "runtime"}
-        variables = [f"{name}={self.directory / place}" for name, place in places.items()]
-        user = ["setpriv", f"--reuid={_UID}", f"--regid={_UID}", "--clear-groups", "--inh-caps=-all", "env", "-i"]
         # Without a network of its own: it has the empty namespace, and no right over it.
         kit = [
             "rootlesskit",
@@ -71,18 +84,8 @@ class RootlessEngine(OwnEngine):
         ]
         forget = 'rm -f /run/docker /run/containerd /run/xtables.lock; exec "$@"'
         engine = ["dockerd", *arguments, "--iptables=false", "--bridge=none"]
-        words = [
-            *user,
-            f"PATH={os.environ['PATH']}",
-            *variables,
-            *kit,
-            "--propagation=rslave",
-            "sh",
-            "-c",
-            forget,
-            "sh",
-        ]
-        return _covered(self.directory, [*words, *engine])
+        words = [*kit, "--propagation=rslave", "sh", "-c", forget, "sh", *engine]
+        return as_account(self.directory, {"HOME": "home", "XDG_RUNTIME_DIR": "runtime"}, words, ("data", "exec"))
 
     @staticmethod
     def missing() -> list[str]:

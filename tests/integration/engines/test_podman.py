@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
-from tests.engine.fixture import MUSL, Engine
-from tests.engine.podman import Podman, own_podman
+from tests.engine.fixture import MUSL, REMEDY, Engine
+from tests.engine.podman import Podman, RootlessPodman, own_podman
+from tests.engine.users import RootlessEngine
 from tests.integration.daemon.process import until
 from tests.integration.docker.host import running, runtime_of
 from tests.integration.engines.served import Served, closed, open_daemon, play_all
@@ -102,3 +103,29 @@ async def test_what_podman_cannot_show_is_refused_by_name(podman: Podman, tmp_pa
         with pytest.raises(SandboxStartFailed, match=r"isolation: .*runsc|isolation: Podman does not tell"):
             await runtime.start(make_spec(tmp_path, request=SandboxRequest(isolation="gvisor")))
         assert podman("ps", "--all", "--quiet") == ""
+
+
+@pytest.fixture
+def rootless(engine: Engine) -> Generator[Podman]:
+    """A Podman of an ordinary user."""
+    if missing := RootlessEngine.missing():
+        remedy = REMEDY.replace("start ", "start podman catatonit uidmap:newuidmap ")
+        pytest.skip(f"a Podman without root needs {', '.join(missing)}; {remedy}")
+    with own_podman(engine, [MUSL], RootlessPodman) as own:
+        yield own
+
+
+async def test_one_without_root_that_keeps_no_limits_is_refused_by_name(rootless: Podman, tmp_path: Path) -> None:
+    """It says that it can limit, and where its user cannot it does not: no sandbox starts, and it is said why."""
+    settings = {"transport": "stdio", "carrier": "volume", "workspace": "layer", "cgroup_shown_allowed": "true"}
+    async with open_daemon(tmp_path / "d", rootless.host, **settings) as served:
+        session = await served.session(IMAGE)
+        found = await session.run("echo here")
+        if CGROUP_V2 and found["outcome"] == "ok":
+            assert found["output"] == "here\n"
+            return
+        assert (found["outcome"], found["effects"]) == ("error", "none")
+        for control in ("memory_bytes", "swap", "cpus", "processes_max"):
+            assert f"{control}: 0 instead of" in found["message"]
+        await closed(served, session)
+        assert rootless("ps", "--all", "--quiet") == ""

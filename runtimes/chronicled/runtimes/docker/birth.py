@@ -303,14 +303,15 @@ class Birth:
             ours = self._engine.local and plan.runtime is None and is_of(Peer(found.state.pid, 0, 0), found.id)
             seen = found.state.pid if ours else None
             reasons = await anyio.to_thread.run_sync(_misled, plan.mounts, seen)
-        if not reasons and plan.runtime is not None:
-            reasons = await self._unkept(plan.runtime, found)
+        if not reasons and (plan.runtime is not None or facts.podman):
+            reasons = await self._unkept(plan.runtime or "Podman", found)
         if reasons:
             listed = "; ".join(reasons[:DIFFERENCES_MAX])
             raise SandboxStartFailed(f"The container is not as it was ordered, and was ended: {listed}")
 
     async def _unkept(self, runtime: str, found: Container) -> list[str]:
-        # An engine tells the limits that it was told; another runtime than its own may not have kept them.
+        # An engine tells the limits that it was told; another runtime than its own may not have kept them, and Podman
+        # says that it can where the user that it runs as cannot.
         if self._settings.limits_unkept_allowed or not self._engine.local:
             return []
         if await anyio.to_thread.run_sync(kernel_view.kept_in, found.state.pid, found.id):

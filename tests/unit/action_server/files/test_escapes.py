@@ -17,6 +17,7 @@ import pytest
 from tests.unit.action_server.files.acting import Actor
 
 from chronicled.events.outcome import Outcome
+from chronicled.runtimes.action_server.files import extraction
 from chronicled.runtimes.action_server.files.archive_rules import DEPTH_MAX, ENTRIES_MAX
 
 Entry = tuple[str, bytes, Any]
@@ -229,18 +230,37 @@ async def test_an_odd_archive_stays_inside(ground: Ground, name: str) -> None:
         ({"d": "../outside/inner"}, folder("d/")),
         ({"a/d": "../../outside"}, file("a/d/inner/x")),
         ({"d": "."}, file("d/x")),
+        ({"in/sub/k": "x", "d": "in"}, file("d/sub/x")),
     ],
 )
 async def test_a_link_that_waits_is_in_the_way(ground: Ground, traps: dict[str, str], entry: Entry) -> None:
     """A link that stands where a folder should be stops the upload there; nothing is written through it."""
     (ground.root / "f").write_bytes(b"mine")
     for name, target in traps.items():
-        (ground.root / name).parent.mkdir(exist_ok=True)
+        (ground.root / name).parent.mkdir(exist_ok=True, parents=True)
         (ground.root / name).symlink_to(target)
     ended = await Actor(ground.root).upload(archive(file("before"), entry, file("after")))
     assert (ended.outcome, ended.reason) == (Outcome.FAILED, "not_a_directory"), ended
     assert (ended.fields["stopped_at"], ended.fields["entries"]) == (entry[0].strip("/"), 1)
     assert ((ground.root / "before").exists(), (ground.root / "after").exists()) == (True, False)
+    assert ground.snapshot() == ground.before
+
+
+@pytest.mark.parametrize("entry", [folder("d/x"), file("d/x"), file("a/d/x/y")])
+async def test_a_link_that_came_meanwhile_is_in_the_way(
+    ground: Ground, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that was not there when it was looked for, and is a link when it is to be made, is not gone through."""
+
+    def not_yet(root: int, path: bytes) -> int:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(extraction, "opener", lambda: not_yet)
+    (ground.root / "a").mkdir()
+    for name in ("d", "a/d"):
+        (ground.root / name).symlink_to(ground.outside)
+    ended = await Actor(ground.root).upload(archive(entry))
+    assert (ended.outcome, ended.reason) == (Outcome.FAILED, "not_a_directory"), ended
     assert ground.snapshot() == ground.before
 
 
