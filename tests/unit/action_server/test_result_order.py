@@ -12,6 +12,7 @@ import pytest
 
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.runtimes.action_server import frames, known
+from chronicled.runtimes.action_server import server as action_server
 from chronicled.runtimes.action_server.backlog import SpillRoom
 from chronicled.runtimes.action_server.channel import ConnectionLost
 from chronicled.runtimes.action_server.executor import Context, Ended, ExecutorTable, Request
@@ -27,10 +28,12 @@ class Counting:
 
     def __init__(self) -> None:
         self.executed: list[str] = []
+        self.given: list[bytes | int] = []
 
     async def execute(self, request: Request, context: Context) -> Ended:
-        """Count."""
+        """Count, and take what is typed."""
         context.begin()
+        context.listen(self.given.append)
         self.executed.append(request.action)
         return Ended(outcome=Outcome.OK, effects=Effects.COMPLETE)
 
@@ -71,8 +74,8 @@ class Worker:
         """Note it."""
         self.closed = True
 
-    async def dispatch(self, action: str) -> tuple[frames.Result, list[str]]:
-        """Send an action and return what comes of it."""
+    async def dispatch(self, action: str, *following: frames.ToServer) -> tuple[frames.Result, list[str]]:
+        """Send an action, and other frames right behind it; return what comes of it."""
         output = os.open(self.directory / f"{action}.out", os.O_WRONLY | os.O_CREAT)
         dispatch = frames.Dispatch(
             action=action,
@@ -85,6 +88,8 @@ class Worker:
             output_bytes_max=100,
         )
         self.frames.put_nowait((dispatch, [output]))
+        for frame in following:
+            self.frames.put_nowait((frame, []))
         async with asyncio.timeout(10):
             return await self.results.get()
 
@@ -149,4 +154,35 @@ async def test_a_newer_worker_ends_the_older_unread(tmp_path: Path) -> None:
     with pytest.raises(ConnectionLost):
         await serving
     assert executor.executed == ["a"]
+    await server.close()
+
+
+async def test_what_is_typed_before_its_turn_is_kept_for_it(tmp_path: Path) -> None:
+    """Input and signals that come right behind a dispatch reach the action, in order."""
+    server, worker, executor = adopted(tmp_path)
+    serving = await served(server, worker)
+    await worker.dispatch(
+        "a",
+        frames.Input(action="a", data=b"one"),
+        frames.Interrupt(action="a", signal=2),
+        frames.Input(action="a", data=b"two"),
+    )
+    assert executor.given == [b"one", 2, b"two"]
+    serving.cancel()
+    await server.close()
+
+
+async def test_a_spool_is_emptied_once_all_of_it_is_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generation that runs for long does not fill the disk; what is not settled yet is never thrown away."""
+    server, worker, _ = adopted(tmp_path)
+    serving = await served(server, worker)
+    monkeypatch.setattr(action_server, "SPOOL_BYTES_MAX", 1)
+    assert (await worker.dispatch("a"))[1] == ["a"]
+    assert (await worker.dispatch("b"))[1] == ["a", "b"]
+    worker.frames.put_nowait((frames.Settle(action="a"), []))
+    assert (await worker.dispatch("c"))[1] == ["a", "b", "c"]
+    for action in "bc":
+        worker.frames.put_nowait((frames.Settle(action=action), []))
+    assert (await worker.dispatch("d"))[1] == ["d"]
+    serving.cancel()
     await server.close()

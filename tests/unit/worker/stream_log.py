@@ -27,6 +27,7 @@ class StreamWorkerLog:
     """Claims are the fold as it stood at the claim's own commit, taken by a listener of the store."""
 
     def __init__(self, store: EventStore, stream: EventStream, blobs: BlobStore, codec: Codec, name: str) -> None:
+        self.events = store
         self.stream = stream
         self.blobs = blobs
         self.codec = codec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,8 +24,9 @@ from chronicled.events.kinds.observations import RunObservation
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.events.store import Append, Page
 from chronicled.events.worker_log import SessionKey
-from chronicled.runtimes.action_server.frames import Result
+from chronicled.runtimes.action_server.frames import Cancel, Result
 from chronicled.runtimes.action_server.spool import ResultSpool
+from chronicled.runtimes.worker import journal
 from chronicled.runtimes.worker.spool import spooled_results
 from chronicled.storage.disk import SystemDisk
 
@@ -131,46 +133,54 @@ async def test_a_cancel_is_sent_again_over_each_link(tmp_path: Path) -> None:
     """A cancel that went down with its link reaches the server over the next one."""
     async with World.open(tmp_path) as world, world.working():
         await world.create()
-        action = await world.submit("deaf")
-
-        async def runs() -> bool:
-            return action.id in world.host.effects
-
-        await world.until(runs)
+        action = await world.submit("hang")
+        await world.until(lambda: _runs(world, action))
         (server,) = world.host.alive.values()
         before = server.link
         assert before is not None
+        assert before.other is not None
+        lost: list[Any] = []
 
-        async def noted() -> bool:
-            return bool(await world.events("cancel_requested"))
+        def lose(frame: Any) -> bool:
+            lost.append(frame)
+            return False
 
+        before.other.on_send = lose
         await world.ask(action)
-        await world.until(noted)
-        # As if the server had never read it.
-        world.host.deaf.clear()
+
+        async def sent() -> bool:
+            return Cancel(action=action.id) in lost
+
+        await world.until(sent)
         before.close()
         assert (await world.ended(action)).outcome == "cancelled"
         assert len(world.host.alive) == 1
 
 
 class HeldLog(StreamWorkerLog):
-    """A log of which the worker is told page by page, as a test lets them through."""
+    """A log of which the worker is told event by event, up to the position to which a test lets it hear."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.passes = asyncio.Semaphore(0)
-        self.holds = False
+        self._heard = sys.maxsize
+        self._moved = asyncio.Event()
+
+    def hear(self, position: int) -> None:
+        """Tell the worker of all up to that position."""
+        self._heard = position
+        self._moved.set()
 
     @asynccontextmanager
     async def follow(self, after: int) -> AsyncGenerator[AsyncIterator[Page]]:
-        """Follow; each page waits for a pass while the log is held."""
+        """Follow; what is beyond waits."""
         async with super().follow(after) as pages:
 
             async def one_by_one() -> AsyncIterator[Page]:
                 async for page in pages:
                     for event in page.events:
-                        if self.holds:
-                            await self.passes.acquire()
+                        while event.position > self._heard:
+                            self._moved.clear()
+                            await self._moved.wait()
                         yield msgspec.structs.replace(page, events=(event,))
 
             yield one_by_one()
@@ -187,33 +197,29 @@ async def test_what_has_ended_is_not_sent_again_before_the_worker_hears_of_it(tm
         async with running(world.worker(log)):
             await world.create()
             await world.ended(await world.submit())
-            log.holds = True
+            log.hear(world.store.head)
             first = await world.submit(command, on_state_loss="run")
             behind = await world.submit(on_state_loss="run")
-            log.passes.release()
+            (server,) = world.host.alive.values()
+            log.hear(first.position)
             await world.ended(first)
-            if command == "die":
-                await world.until(lambda: _there(world, "sandbox_removed"))
-            else:
-                server = next(iter(world.host.alive.values()))
-                await world.until(lambda: _settled(server, first.id))
+            await world.until(lambda: _over(world, server, first))
             # Now it hears of the one behind, and not yet of the end of the first.
-            log.passes.release()
+            log.hear(behind.position)
             await asyncio.sleep(0.02)
             assert world.host.dispatched.count(first.id) == 1
-            log.holds = False
-            log.passes.release()
+            log.hear(sys.maxsize)
             assert (await world.ended(behind)).outcome == "ok"
             assert [world.host.dispatched.count(each.id) for each in (first, behind)] == [1, 1]
             assert not await world.events("late_result")
 
 
+async def _over(world: World, server: Server, action: Event) -> bool:
+    return action.id in server.settled or await _there(world, "sandbox_removed")
+
+
 async def _there(world: World, kind: str) -> bool:
     return bool(await world.events(kind))
-
-
-async def _settled(server: Server, action: str) -> bool:
-    return action in server.settled
 
 
 class LateBirthLog(StreamWorkerLog):
@@ -279,6 +285,32 @@ async def test_what_somebody_else_ends_does_not_go_on_and_its_result_is_late(tmp
         assert (await world.ended(await world.submit())).outcome == "ok"
 
 
+class OvertakenLog(StreamWorkerLog):
+    """A log in which somebody else ends an action just before its worker does."""
+
+    async def publish(self, key: SessionKey, fence: int, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Publish, after the other has."""
+        for draft in drafts:
+            if draft.terminal and await self.events.terminal(key.tenant, draft.cause or "") is None:
+                await super().publish(key, fence, [msgspec.structs.replace(draft, id=self.ids.new())])
+        return await super().publish(key, fence, drafts)
+
+
+async def test_a_result_that_was_overtaken_is_late(tmp_path: Path) -> None:
+    """Where the log has an end by the time that the result is made into one, the result is kept as late."""
+    async with World.open(tmp_path) as world:
+        log = OvertakenLog(world.store, world.stream, world.blobs, world.codec, "tester")
+        async with running(world.worker(log)):
+            await world.create()
+            action = await world.submit("fail")
+            await world.until(lambda: _there(world, "late_result"))
+            (late,) = await world.events("late_result")
+            assert (late.cause, world.codec.decode(late).outcome) == (action.id, "failed")
+            assert len([event for event in await world.events("run") if event.cause == action.id]) == 1
+            (server,) = world.host.alive.values()
+            await world.until(lambda: _over(world, server, action))
+
+
 async def test_a_drain_publishes_the_results_that_are_here(tmp_path: Path) -> None:
     """What has come from a sandbox when the drain begins is in the log before the session is given back."""
     async with World.open(tmp_path) as world:
@@ -313,3 +345,13 @@ def test_the_first_result_of_an_action_counts(tmp_path: Path) -> None:
         spool.append(Result(action="a", outcome=outcome, effects=Effects.COMPLETE))
     spool.close()
     assert {action: result.outcome for action, result in spooled_results(str(path)).items()} == {"a": Outcome.OK}
+
+
+async def test_the_journal_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended is forgotten: the journal of a generation holds what is under way, however much it has run."""
+    monkeypatch.setattr(journal, "BYTES_MAX", 400)
+    async with World.open(tmp_path) as world, world.working():
+        await world.create()
+        for _ in range(40):
+            await world.ended(await world.submit())
+        assert os.stat(f"{world.directories.journal}/dispatch").st_size < 600

@@ -284,6 +284,40 @@ async def test_what_has_the_name_is_replaced_and_not_written_through(ground: Gro
     assert [each[:2] for each in ground.snapshot()] == [each[:2] for each in ground.before]
 
 
+async def test_a_link_that_waits_is_not_linked_to(ground: Ground) -> None:
+    """A hard link to what is a link in the folder is refused: it would bring a link to the outside under a new name."""
+    (ground.root / "waits").symlink_to("../outside/secret")
+    ended = await Actor(ground.root).upload(archive(hard("x", "waits")))
+    assert (ended.outcome, ended.reason) == (Outcome.FAILED, "not_regular"), ended
+    assert sorted(path.name for path in ground.root.iterdir()) == ["waits"]
+
+
+async def test_an_archive_that_changes_meanwhile_is_judged_again(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was checked and is another when it is written goes no way that the check would have closed."""
+    data = archive(link("d", "inside."), file("d/x"))
+    innocent = archive(folder("d"), file("d/x"))
+    descriptor = os.memfd_create("content")
+    os.write(descriptor, innocent)
+    run = extraction._Extraction.run
+
+    def swapped(self: Any) -> None:
+        os.pwrite(descriptor, data, 0)
+        run(self)
+
+    monkeypatch.setattr(extraction._Extraction, "run", swapped)
+    (ground.root / "inside.").mkdir()
+    try:
+        ended = await Actor(ground.root).act(
+            "upload", attached=descriptor, path=".", form="tree", content="0" * 64, content_bytes=len(innocent)
+        )
+    finally:
+        os.close(descriptor)
+    assert (ended.outcome, ended.reason) == (Outcome.FAILED, "archive_refused"), ended
+    assert list((ground.root / "inside.").iterdir()) == []
+
+
 def naive(data: bytes, root: Path) -> None:
     """Extract as many do: join, make the folder, open, write; links as they come."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
