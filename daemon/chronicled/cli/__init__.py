@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "carrier": "make and check what goes into containers",
     "plugins": "list what third parties add: installed, loaded, broken",
     "doctor": "check whether this machine is fit",
+    "completion": "print what a shell needs to complete commands, sessions and ids",
     "version": "print the version",
 }
 EPILOG: Final = """\
