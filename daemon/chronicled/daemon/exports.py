@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio
 from anyio import to_thread
 
 from chronicled.events.errors import Overloaded
@@ -15,32 +15,58 @@ from chronicled.events.rule_redaction import RuleRedaction
 from chronicled.migrations.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from chronicled.migrations.formats.chronicle import Tally, Writer
+    from chronicled.migrations.formats.chronicle import Writer
     from chronicled.storage.exports.log_chronicle import LogChronicle
 
 __all__ = ["Export", "Exports"]
 
 
+class _Held:
+    """What an export holds, in one thread at a time: it may have to be let go of while a batch is still made."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._chronicle: LogChronicle | None = None
+        self._batches: Iterator[bytes] = iter(())
+        self._closed = False
+
+    def take(self, chronicle: LogChronicle, batches: Iterator[bytes]) -> None:
+        """Hold these, unless it is over already."""
+        with self._lock:
+            if self._closed:
+                chronicle.__exit__(None, None, None)
+            else:
+                self._chronicle, self._batches = chronicle, batches
+
+    def following(self) -> bytes | None:
+        """Return the next batch, None behind the last."""
+        with self._lock:
+            return None if self._closed else next(self._batches, None)
+
+    def close(self) -> None:
+        """Let go of all of it, once what is under way has ended."""
+        with self._lock:
+            self._closed = True
+            if self._chronicle is not None:
+                self._chronicle.__exit__(None, None, None)
+
+
 class Export:
     """One export that is under way: it ends at the head of the log when it was opened."""
 
-    def __init__(self, chronicle: LogChronicle, tally: Tally, batches: Iterator[bytes]) -> None:
-        self._chronicle = chronicle
-        self._tally = tally
-        self._batches = batches
-
-    @property
-    def head(self) -> int:
+    def __init__(self, head: int, held: _Held) -> None:
+        self.head = head
         """Position up to which it goes."""
-        return self._chronicle.head
+        self._held = held
 
     async def batches(self) -> AsyncGenerator[bytes]:
         """Yield what it consists of, some 256 KiB at a time; each is made when it is asked for, in a thread.
 
         Raises:
-            LogCorrupt, StoreFailed: the file cannot be read any more.
+            LogCorrupt: the file cannot be read any more.
+            InvalidRequest: the session has not what was asked for; before the first one.
         """
-        while (batch := await to_thread.run_sync(next, self._batches, None)) is not None:
+        while (batch := await to_thread.run_sync(self._held.following)) is not None:
             yield batch
 
 
@@ -81,22 +107,22 @@ class Exports:
         if self._count >= self._exports_max:
             raise Overloaded(f"{self._exports_max} exports are under way already; retry in a moment.")
         self._count += 1
-        stack = ExitStack()
+        held = _Held()
         try:
-            yield await to_thread.run_sync(self._begin, stack, tenant, session, after, format, write)
+            yield await to_thread.run_sync(self._begin, held, tenant, session, after, format, write)
         finally:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(stack.close)
-            self._count -= 1
+            # A handler whose client is gone is cancelled, here too: what was begun in a thread ends there by itself.
+            try:
+                await to_thread.run_sync(held.close)
+            finally:
+                self._count -= 1
 
-    def _begin(self, stack: ExitStack, tenant: str, session: str, after: int, format: str, write: Writer) -> Export:
+    def _begin(self, held: _Held, tenant: str, session: str, after: int, format: str, write: Writer) -> Export:
         from chronicled.migrations.formats.chronicle import Tally
         from chronicled.storage.exports.log_chronicle import LogChronicle
         from chronicled.storage.exports.target import batches
 
         words = self._vocabulary
-        chronicle = stack.enter_context(
-            LogChronicle(self._data, tenant, session, words.registry, words.chain, after, self._rules)
-        )
-        tally = Tally(format, session, chronicle.head)
-        return Export(chronicle, tally, batches(write(chronicle, tally)))
+        chronicle = LogChronicle(self._data, tenant, session, words.registry, words.chain, after, self._rules)
+        held.take(chronicle, batches(write(chronicle, Tally(format, session, chronicle.head))))
+        return Export(chronicle.head, held)

@@ -20,6 +20,8 @@ from chronicled.events.errors import NotReachable
 
 EXPORT = "/v1/sessions/s/export"
 VALUE = "hunter2-correct-horse"
+OWN_FILES = 12
+"""What the daemon's own readers may come to hold open of the log; a tenth of what a hundred exports would leave."""
 MEDIA = {
     "format=jsonl": "application/x-ndjson",
     "format=jsonl&variant=with-blobs": "application/x-ndjson",
@@ -68,6 +70,7 @@ async def test_it_is_what_the_command_writes(daemon: DaemonProcess, session: str
         (f"{EXPORT}?format=jsonl&variant=v3", 400, "invalid-request"),
         (f"{EXPORT}?format=jsonl&lane=main", 400, "invalid-request"),
         (f"{EXPORT}?format=asciicast&idle_limit=0", 400, "invalid-request"),
+        (f"{EXPORT}?format=asciicast&lane=nobody", 400, "invalid-request"),
         (f"{EXPORT}?format=jsonl&after=999999", 400, "invalid-cursor"),
         ("/v1/sessions/nobody/export?format=jsonl", 404, "session-not-found"),
         ("/v1/sessions/.%20./export?format=jsonl", 400, "invalid-name"),
@@ -123,6 +126,36 @@ async def test_no_more_than_so_many_at_one_time(launch: Launch) -> None:
     assert (await daemon.get(f"{EXPORT}?format=atif")).status == 200
     with pytest.raises(aiohttp.ClientPayloadError):
         await stuck.content.read()
+    stuck.close()
+
+
+async def test_who_leaves_at_any_moment_leaves_nothing_behind(daemon: DaemonProcess, session: str) -> None:
+    """Clients that are gone before, during and after an answer cost no place, no file and no connection."""
+    await daemon.post(ACTIONS, run("head -c 3000000 /dev/zero | tr '\\0' x"), headers=WAIT)
+
+    def opened() -> int:
+        return sum("log.sqlite" in str(path.readlink()) for path in Path(f"/proc/{daemon.pid}/fd").iterdir())
+
+    async def leave(number: int) -> None:
+        method = "HEAD" if number % 4 == 0 else "GET"
+        reader, writer = await asyncio.open_unix_connection(str(daemon.socket))
+        query = f"{EXPORT}?format=jsonl&variant=with-blobs"
+        writer.write(f"{method} {query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await writer.drain()
+        if number % 2:
+            await reader.read(1 + number * 1000)
+        await asyncio.sleep(number % 7 / 500)  # not for luck: whenever it is, nothing may be left
+        writer.close()
+
+    async def free() -> bool:
+        return await daemon.metric("exports") == 0 and opened() <= before + OWN_FILES
+
+    before = opened()
+    for _ in range(12):
+        await asyncio.gather(*(leave(number) for number in range(8)))
+        await until(free)
+    assert (await daemon.get(f"{EXPORT}?format=atif")).status == 200
+    assert "broke off" not in daemon.log_text()
 
 
 async def test_a_large_session_goes_out_in_bounded_memory(daemon: DaemonProcess, session: str) -> None:

@@ -14,9 +14,10 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from tests.integration.daemon.process import DaemonProcess
 
+from chronicled.migrations.formats.choice import FORMATS
 from chronicled.runtimes.docker.images_reference import REFERENCE
 
-OPERATIONS = 23
+OPERATIONS = 24
 EXAMPLES = 60
 HARMLESS = "true"
 SECRET = "a-value-that-nobody-else-has-4711"
@@ -188,6 +189,13 @@ def load(served: Served, mode: schemathesis.GenerationMode) -> Any:
         for name in ("after", "Last-Event-ID", "Last-Event-Id"):
             if values and name in values and mode == schemathesis.GenerationMode.POSITIVE:
                 values[name] = "1"
+        # Which variants a format has, and whose options are whose, no schema of single parameters can say.
+        if values and "format" in values and mode == schemathesis.GenerationMode.POSITIVE:
+            if values.get("variant") not in FORMATS.get(values["format"], ()):
+                values.pop("variant", None)
+            if values["format"] != "asciicast":
+                values.pop("lane", None)
+                values.pop("idle_limit", None)
         # Any preference is admitted, but a `wait` must have its seconds.
         if values and "Prefer" in values and mode == schemathesis.GenerationMode.POSITIVE:
             values["Prefer"] = "wait=1"
