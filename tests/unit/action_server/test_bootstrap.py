@@ -53,3 +53,23 @@ def test_what_is_no_settings_ends_the_start_with_a_sentence(data: bytes, words: 
 def test_the_options_are_what_the_module_says() -> None:
     """The words on the command line are part of the interface between worker and carrier."""
     assert (bootstrap.SETTINGS_OPTION, bootstrap.STDIO_OPTION) == ("--settings", "--stdio")
+
+
+BEGIN = """
+import ctypes, os, sys
+from chronicled.runtimes.action_server import kernel, reaper, settings
+# In the place of what forks the server: it gets from its parent what is asked for here.
+reaper.Reaper.run = lambda self: 40 + ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+if sys.argv[1:]:
+    kernel.forbid_inspection = lambda: None
+reaper.main(settings.Settings(), *os.pipe())
+"""
+DUMPABLE = 41
+
+
+@pytest.mark.parametrize("control", [False, True], ids=["reaper", "negative control"])
+def test_nobody_of_the_same_user_looks_into_the_server(control: bool) -> None:
+    """The reaper, and so all that it forks, gives its memory and descriptors to no process without special rights."""
+    done = subprocess.run([sys.executable, "-c", BEGIN, *["without"] * control], timeout=30, check=False)
+    assert (done.returncode == DUMPABLE) is control
+    assert control or done.returncode == DUMPABLE - 1
