@@ -10,7 +10,10 @@ from tests.golden.examples import KINDS
 
 from chronicled.events.envelope import Category, Event
 
-__all__ = ["mutated", "originals"]
+__all__ = ["Known", "mutated", "originals"]
+
+Known = tuple[Category, str, int, bytes]
+"""Category, kind, version and stored bytes of a valid event."""
 
 ODD: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 2**63, 2**200, 1.5, 1e308, "", "x", "\x00", "\ud7ff", "é" * 9, [], {}, [[]], {"": None},
@@ -18,16 +21,16 @@ ODD: Final[tuple[Any, ...]] = (
 )  # fmt: skip
 
 
-def originals() -> list[tuple[Category, str, int, bytes]]:
+def originals() -> list[Known]:
     """Return category, kind, version and stored bytes of every golden event."""
-    found: list[tuple[Category, str, int, bytes]] = []
+    found: list[Known] = []
     for path in sorted(KINDS.glob("*.json")):
         category, kind, version = path.stem.split(".")
         found.append((category, kind, int(version), path.read_bytes()))  # type: ignore[arg-type]  # it is one by its name
     return found
 
 
-def mutated(seed: int, known: list[tuple[Category, str, int, bytes]], position: int = 1) -> Event:
+def mutated(seed: int, known: list[Known], position: int = 1) -> Event:
     """Return a valid event after the change of that seed: to its bytes, to a value in them, or to its label."""
     chance = random.Random(seed)
     category, kind, version, payload = chance.choice(known)

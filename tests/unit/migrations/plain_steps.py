@@ -106,6 +106,12 @@ def shared(payload: dict[str, Any]) -> dict[str, Any]:
     return payload
 
 
+def appended(payload: dict[str, Any]) -> dict[str, Any]:
+    payload["title"] = payload["name"]
+    payload["title"] += "!"
+    return payload
+
+
 def doubled(payload: dict[str, Any]) -> dict[str, Any]:
     payload["title"] = payload["name"]
     if "title" in payload:
@@ -117,7 +123,7 @@ def doubled(payload: dict[str, Any]) -> dict[str, Any]:
 
 def failing(payload: dict[str, Any]) -> dict[str, Any]:
     payload["share"] = 1 / (payload["number"] - 3)
-    payload["flag"] = payload["name"] < payload["share"] if payload["number"] > 5 else True
+    payload["flag"] = payload["name"] < payload["share"] if payload["number"] == 5 else True
     return payload
 
 
@@ -127,7 +133,7 @@ def wrong(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 FOLLOWED: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
-    moved, changed, removed, named, branched, early, displayed, renewed, shared, doubled, failing, wrong,
+    moved, changed, removed, named, branched, early, displayed, renewed, shared, appended, doubled, failing, wrong,
     Fields(added={"title": "x"}, changed={"number": abs}, removed=("inner",), renamed={"note": "name", "name": "note"}),
 )  # fmt: skip
 
@@ -156,6 +162,12 @@ def choosing(payload: dict[str, Any]) -> dict[str, Any]:
 
 def updating(payload: dict[str, Any]) -> dict[str, Any]:
     payload.update(title="x", number=len(payload))
+    return payload
+
+
+def shadowing(payload: dict[str, Any]) -> dict[str, Any]:
+    word = payload["name"]
+    payload["tags"] = [word for word in payload["tags"] if word] + [word]
     return payload
 
 
@@ -213,6 +225,6 @@ PARTLY: Callable[[dict[str, Any]], dict[str, Any]] = functools.partial(with_more
 DISPLAY: Callable[[dict[str, Any]], dict[str, Any]] = lambda payload: {**payload, "title": "x"}  # noqa: E731 - it has to be one
 
 CALLED: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
-    looping, handing, sometimes, choosing, updating, framed, rebound, unset, unknown, absent, guarded,
+    looping, handing, sometimes, choosing, updating, shadowing, framed, rebound, unset, unknown, absent, guarded,
     _closed("word"), PARTLY, with_more, DISPLAY,
 )  # fmt: skip
