@@ -94,8 +94,13 @@ async def test_a_list_is_one_commit_in_order(daemon: DaemonProcess, session: str
 
 
 async def test_a_retry_is_the_same_action(daemon: DaemonProcess, session: str) -> None:
-    """The same id (or key) and request is the earlier action: 202 while it is open, 200 with its end afterwards."""
-    for options in ({"json": run("echo x", id=ID)}, {"json": run("echo x"), "headers": {"Idempotency-Key": "k"}}):
+    """The same id (or key) and request is the earlier action: 202 while it is open, 200 with its end afterwards.
+
+    Who prefers to wait has that at once, too.
+    """
+    retries: list[dict[str, Any]]
+    retries = [{"json": run("echo x", id=ID)}, {"json": run("echo x"), "headers": {"Idempotency-Key": "k"}}]
+    for options in retries:
         first = await daemon.call("POST", ACTIONS, **options)
         again = await daemon.call("POST", ACTIONS, **options)
         assert first.status == 202
@@ -105,6 +110,9 @@ async def test_a_retry_is_the_same_action(daemon: DaemonProcess, session: str) -
         assert ended.status == 200
         assert ended.json["action"] == first.json["action"]
         assert ended.json["observation"]["payload"]["output"] == "x\n"
+        options["headers"] = options.get("headers", {}) | WAIT
+        waited = await daemon.call("POST", ACTIONS, **options)
+        assert (waited.status, waited.json) == (200, ended.json)
     kinds = [event["category"] for event in await daemon.events(session + "/events", "kind=run")]
     assert sorted(kinds) == ["action", "action", "observation", "observation"]
 
