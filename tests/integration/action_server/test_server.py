@@ -17,6 +17,7 @@ from chronicled.runtimes.action_server import frames
 from chronicled.runtimes.action_server.connection import encode
 from chronicled.runtimes.action_server.files.reading import READ_BYTES_MAX
 from chronicled.runtimes.process import ProcessRuntime, ProcessSandbox
+from chronicled.runtimes.runtime import SandboxSpec
 from chronicled.runtimes.testing import FrameWorker, eventually, make_spec
 
 
@@ -228,14 +229,16 @@ async def test_a_sandbox_that_cannot_start_leaves_nothing(tmp_path: Path) -> Non
         await ProcessRuntime(str(tmp_path / "file")).start(make_spec(tmp_path))
 
 
-async def test_a_sandbox_of_another_boot_is_dead(sandbox: ProcessSandbox, tmp_path: Path) -> None:
+async def test_a_sandbox_of_another_boot_is_dead(sandbox: ProcessSandbox, spec: SandboxSpec, tmp_path: Path) -> None:
     """A handle of another boot, or of a pid that is somebody else by now, is dead; nobody living is hit."""
     runtime = ProcessRuntime(str(tmp_path / "sandboxes"))
     other = make_spec(tmp_path)
+    assert await runtime.attach({**sandbox.handle, "boot_id": "other"}, spec) is None
     assert await runtime.attach({**sandbox.handle, "boot_id": "other"}, other) is None
     stranger = {**sandbox.handle, "pid": os.getpid(), "start_ticks": 1}
     assert await runtime.attach(stranger, other) is None
     assert sandbox.alive
+    assert await runtime.attach(sandbox.handle, spec) is not None
 
 
 async def test_the_sandbox_outlives_the_process_that_started_it(tmp_path: Path) -> None:
