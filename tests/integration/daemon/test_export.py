@@ -21,8 +21,8 @@ from chronicled.events.errors import NotReachable
 EXPORT = "/v1/sessions/s/export"
 VALUE = "hunter2-correct-horse"
 OWN_FILES = 24
-"""What may come to be open of the log: SQLite keeps what it closes beside a writer, and opens it again for the next one;
-so as many as there were at one time, and those of the daemon's own readers. A hundred exports would leave two hundred."""
+"""What may come to be open of the log: SQLite keeps what it closes beside a writer, for the next one; so as many as
+there were at one time, and those of the daemon's own readers. A hundred exports would leave two hundred."""
 MEDIA = {
     "format=jsonl": "application/x-ndjson",
     "format=jsonl&variant=with-blobs": "application/x-ndjson",
