@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -28,13 +28,20 @@ def redact_logs(redact: Callable[[str], str]) -> None:
 
 
 def _redacted(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in fields.items():
-        if isinstance(value, str):
-            fields[name] = _redact(value)
-        elif isinstance(value, list):
-            items: list[object] = [*value]  # pyright: ignore[reportUnknownArgumentType]  of no declared type
-            fields[name] = [_redact(item) if isinstance(item, str) else item for item in items]
-    return fields
+    return {name: _clean(value) for name, value in fields.items()}
+
+
+def _clean(value: Any) -> Any:
+    """Return the value without secrets, however deep they lie in it."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    members: Any = value
+    if isinstance(value, Mapping):
+        return {_redact(str(name)): _clean(member) for name, member in members.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(item) for item in members]
+    # What has another type would be logged by its `repr`.
+    return _redact(value if isinstance(value, str) else repr(value))
 
 
 class _Formatter(logging.Formatter):

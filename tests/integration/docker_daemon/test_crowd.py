@@ -23,11 +23,8 @@ async def _look(daemon: DaemonProcess, over: asyncio.Event) -> list[tuple[int, i
     seen: list[tuple[int, int]] = []
     while not over.is_set():
         text = (await daemon.get("/metrics")).data.decode()
-        starting, waiting = (
-            int(re.search(rf"^chronicled_{name} (\d+)$", text, re.MULTILINE)[1])  # type: ignore[index]  it is there
-            for name in ("sandboxes_starting", "sandbox_starts_waiting")
-        )
-        seen.append((starting, waiting))
+        found = dict(re.findall(r"^chronicled_(\w+) (\d+)$", text, re.MULTILINE))
+        seen.append((int(found["sandboxes_starting"]), int(found["sandbox_starts_waiting"])))
         await asyncio.sleep(0.05)
     return seen
 

@@ -300,13 +300,14 @@ async def test_an_archive_that_changes_meanwhile_is_judged_again(
     innocent = archive(folder("d"), file("d/x"))
     descriptor = os.memfd_create("content")
     os.write(descriptor, innocent)
-    run = extraction._Extraction.run
+    extract: Any = vars(extraction)["_Extraction"]
+    run = extract.run
 
     def swapped(self: Any) -> None:
         os.pwrite(descriptor, data, 0)
         run(self)
 
-    monkeypatch.setattr(extraction._Extraction, "run", swapped)
+    monkeypatch.setattr(extract, "run", swapped)
     (ground.root / "inside.").mkdir()
     try:
         ended = await Actor(ground.root).act(

@@ -49,6 +49,8 @@ def extract(content: Content, root: int, work: Work) -> Extracted:
     extraction = _Extraction(content, root, work)
     try:
         extraction.run()
+    except BrokenArchive as problem:
+        raise extraction.changed(problem) from None
     finally:
         extraction.close()
     return Extracted(extraction.entries, extraction.bytes_written)
@@ -83,6 +85,11 @@ class _Extraction:
         if self._parent is not None:
             os.close(self._parent[1])
             self._parent = None
+
+    def changed(self, problem: BrokenArchive) -> FileFailure:
+        """Return the failure of an archive that was another when it was checked."""
+        told = f"the archive has changed since it was checked: {problem}; {self.entries} entries were written before it"
+        return FileFailure("archive_refused", told, entries=self.entries, bytes_written=self.bytes_written)
 
     def _failure(self, reason: str, message: str, path: bytes) -> FileFailure:
         told = f"{message}; {self.entries} entries were written before it"
