@@ -47,6 +47,23 @@ def test_a_units_event_can_become_several_of_its_own() -> None:
     assert converted(_split("acme.note")) == [("acme.note", 2, STORED), ("acme.note", 2, b'{"text":"more"}')]
 
 
+def test_what_is_added_may_have_a_map_from_numbers() -> None:
+    """Its names are texts, as in JSON, and numbers where the kind's current version has them."""
+
+    class Tally(Payload, frozen=True, kw_only=True):
+        """Only recorded."""
+
+        counts: dict[int, int] = {}  # noqa: RUF012 - msgspec copies it
+
+    more = Further("action", "acme.tally", {"counts": {"7": 1}})
+    step = Upcaster("action", "acme.note", 1, unchanged, further=lambda _: [more])
+    kinds = (action("acme.note", Note), action("acme.note", Note, version=2), action("acme.tally", Tally))
+    registry, chain = vocabulary([Unit(name="acme", kinds=kinds, upcasters=(step,))])
+    label = Label(1, "acme.note", 1, "main", "client", "uid:0")
+    _, added = Conversion(Codec(registry, chain), chain).converted(bytes(16), label, STORED)
+    assert added.payload == b'{"counts":{"7":1}}'
+
+
 @pytest.mark.parametrize("kind", ["message", "session_closed"])
 def test_a_unit_adds_nothing_of_ours(kind: str) -> None:
     """A step of a third party cannot have a rewrite put words into others' mouths, or close a session."""

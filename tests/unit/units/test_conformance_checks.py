@@ -21,7 +21,7 @@ from chronicled.daemon.units.conformance.checks import (
 from chronicled.daemon.units.conformance.keeping import keep
 from chronicled.events import KindSpec, Payload, action
 from chronicled.events.redaction_rule import RedactionRule
-from chronicled.migrations.chain import Downcaster, Upcaster
+from chronicled.migrations.chain import Downcaster, Upcaster, unchanged
 from chronicled.migrations.unit import Unit
 
 
@@ -155,6 +155,31 @@ def test_a_downcaster_that_is_wrong_is_found() -> None:
     for step, wrong in ((down, False), (refuse, False), (other, True), (nothing, True)):
         found = Downcaster("action", "notes.note", 1, step)
         assert bool(downcaster_problems(unit(downcasters=(found,)), found)) is wrong, step
+
+
+class Tally(Payload, frozen=True, kw_only=True):
+    """Of both names; in JSON the map's names are texts."""
+
+    counts: dict[int, int] = {}  # noqa: RUF012 - msgspec copies it
+
+
+def _leaving(_: dict[str, Any]) -> dict[str, Any]:
+    raise SystemExit(3)
+
+
+def _listed(payload: dict[str, Any]) -> dict[str, Any]:
+    return {"counts": [*payload["counts"]]}
+
+
+def test_a_rename_is_tried_both_ways() -> None:
+    """A way back from another name begins with that name; one that is wrong, or ends the process, is found."""
+    kinds = (action("notes.count", Tally, becomes=(("notes.tally", 1),)), action("notes.tally", Tally))
+    there = Upcaster("action", "notes.count", 1, unchanged, becomes=("notes.tally", 1))
+    for back, wrong in ((unchanged, False), (_leaving, True), (_listed, True)):
+        step = Downcaster("action", "notes.count", 1, back, above=("notes.tally", 1))
+        whole = Unit(name="notes", kinds=kinds, upcasters=(there,), downcasters=(step,))
+        assert bool(downcaster_problems(whole, step)) is wrong, back
+        assert not upcaster_problems(whole, there)
 
 
 RULES = {

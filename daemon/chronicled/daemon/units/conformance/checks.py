@@ -92,12 +92,13 @@ def upcaster_problems(unit: Unit, step: Upcaster) -> list[str]:
 def downcaster_problems(unit: Unit, step: Downcaster) -> list[str]:
     """Return why the downcaster is not right. It may say with a ValueError that the older version cannot tell that."""
     registry, chain = vocabulary([unit])
-    spec = registry.find(step.category, step.kind, step.version + 1)
+    above = step.above or (step.kind, step.version + 1)
+    spec = registry.find(step.category, *above)
     assert spec is not None, "the vocabulary has checked that"
 
     def downgrade(payload: dict[str, Any]) -> None:
         try:
-            kind, version, value = chain.downcast(step.category, step.kind, step.version + 1, payload)
+            kind, version, value = chain.downcast(step.category, *above, payload)
         except ValueError:
             return
         _convert(registry, step.category, kind, version, value)
@@ -126,7 +127,7 @@ def _tried(spec: KindSpec, step: Callable[[dict[str, Any]], None], what: str) ->
 
     try:
         attempt()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [f"{what} fails with {type(error).__name__}: {error}, given {last[0].decode() if last else '?'}"]
     return []
 
