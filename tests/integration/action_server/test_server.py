@@ -239,6 +239,10 @@ async def test_a_sandbox_of_another_boot_is_dead(sandbox: ProcessSandbox, spec: 
     assert await runtime.attach(stranger, other) is None
     assert sandbox.alive
     assert await runtime.attach(sandbox.handle, spec) is not None
+    await sandbox.kill()
+    # Whoever has its number now does not make it another instance's, which would leave open what became of it.
+    assert await runtime.attach(stranger, spec) is None
+    assert await runtime.epitaph(stranger, spec) == "terminated"
 
 
 async def test_the_sandbox_outlives_the_process_that_started_it(tmp_path: Path) -> None:
