@@ -24,7 +24,7 @@ from chronicled.cli.connection import add_connection, token_of
 from chronicled.cli.exit_code import ACTION_FAILED, OK
 from chronicled.client import connect
 from chronicled.daemon.locations import data_directory
-from chronicled.events.errors import ChronicledError
+from chronicled.events.errors import ChronicledError, ConfigurationError
 
 __all__ = ["configure"]
 
@@ -45,6 +45,7 @@ class Finding(msgspec.Struct):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
+    parser.add_argument("--config", metavar="FILE", help="the daemon's configuration (default: as `serve` finds it)")
     add_connection(parser)
     parser.set_defaults(execute=execute)
 
@@ -61,7 +62,7 @@ def execute(options: argparse.Namespace) -> int:
         lambda: check_space(directory),
         check_limits,
         check_isolation,
-        check_engine,
+        lambda: check_engine(options.config),
         lambda: check_carrier(directory),
         lambda: check_daemon(options.socket, token_of(options.token_file)),
     ]
@@ -148,12 +149,17 @@ def check_isolation() -> Finding:
     )
 
 
-def check_engine() -> Finding:
-    """Whether an engine answers, and what of the docker runtime's controls it can give."""
+def check_engine(configuration: str | None) -> Finding:
+    """Whether the daemon's engine answers, and what of the docker runtime's controls it can give."""
+    from chronicled.daemon.configuration import load
     from chronicled.runtimes.docker.engine import Engine
     from chronicled.runtimes.docker.facts import EngineFacts
 
-    engine = Engine()
+    try:
+        settings = load(configuration).docker
+        engine = Engine(settings.host, settings.tls_directory)
+    except ConfigurationError as error:
+        return Finding("engine", "bad", f"the configuration does not say which: {error.detail}")
 
     async def ask() -> EngineFacts:
         try:

@@ -152,9 +152,9 @@ async def test_certificates_can_be_changed_while_it_runs(guarded: TlsEngine, fil
 def test_the_doctor_asks_as_docker_does(guarded: TlsEngine, files: Path, tmp_path: Path) -> None:
     """Without a path the files are those of Docker's own client; without any it is told what is missing."""
 
-    def found(home: Path, **variables: str) -> str:
+    def found(home: Path, *options: str, **variables: str) -> str:
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "DOCKER_HOST": guarded.tcp, **variables}
-        command = [sys.executable, "-m", "chronicled.cli", "doctor", "--data", str(tmp_path / "none")]
+        command = [sys.executable, "-m", "chronicled.cli", "doctor", "--data", str(tmp_path / "none"), *options]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         (line,) = [line for line in done.stdout.splitlines() if " engine " in line]
         return line
@@ -164,3 +164,11 @@ def test_the_doctor_asks_as_docker_does(guarded: TlsEngine, files: Path, tmp_pat
     assert f"answers at {guarded.tcp}" in found(tmp_path / "home", DOCKER_TLS_VERIFY="1")
     assert f"{tmp_path}/.docker/ca.pem cannot be read" in found(tmp_path, DOCKER_TLS_VERIFY="1")
     assert "DOCKER_TLS_VERIFY" in found(tmp_path / "home")
+    # The daemon's own settings go before the variables.
+    configuration = tmp_path / "c.toml"
+    configuration.write_text(f'[docker]\nhost = "{guarded.tcp}"\ntls_directory = "{files}"\n')
+    assert f"answers at {guarded.tcp}" in found(
+        tmp_path, "--config", str(configuration), DOCKER_HOST="tcp://127.0.0.1:9"
+    )
+    configuration.write_text('[docker]\nhost = "ssh://host"\n')
+    assert "neither unix:///PATH nor tcp://HOST:PORT" in found(tmp_path, "--config", str(configuration))
