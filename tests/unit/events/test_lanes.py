@@ -18,6 +18,7 @@ from chronicled.events.kinds.lifecycle import (
     LaneRestarted,
     SandboxRemoved,
     SandboxRequested,
+    SessionClaimed,
     SessionCreated,
 )
 from chronicled.events.kinds.observations import Progress, RunObservation
@@ -91,6 +92,30 @@ def test_state_is_lost_for_what_was_accepted_before() -> None:
     last = script.run("a")
     fold = script.fold()
     assert [fold.state_lost(event) for event in (before, beside, after, last)] == [True, True, True, False]
+
+
+def test_losses_are_those_since_the_newest_generation_ended() -> None:
+    """What a lane lost in a generation that is over is told by the end of that one: what is kept does not grow."""
+    script = Script()
+    script.add("lifecycle", "lane_restarted", LaneRestarted(generation="g"), "a")
+    ended = script.add("lifecycle", "generation_ended", GenerationEnded(sandbox="x", generation="g", reason="killed"))
+    assert script.fold().losses() == (ended,)
+    script.add("lifecycle", "lane_restarted", LaneRestarted(generation="h"), "b")
+    again = script.add("lifecycle", "lane_restarted", LaneRestarted(generation="h"), "b")
+    assert script.fold().losses() == (ended, again)
+
+
+def test_the_fence_is_the_position_of_the_newest_claim() -> None:
+    """In the whole log, so that it rises across sessions; not the place in the session."""
+    script = Script()
+    script.run()
+    first = script.add("lifecycle", "session_claimed", SessionClaimed(worker="w", boot_id="b"))
+    assert script.fold().fence == first.position
+    second = script.add("lifecycle", "session_claimed", SessionClaimed(worker="w", boot_id="b"))
+    script.run()
+    fold = SessionFold(KEY, REGISTRY)
+    fold.extend(msgspec.structs.replace(event, position=event.position + 100) for event in script.events)
+    assert fold.fence == second.position + 100
 
 
 def test_who_waits_for_input_is_folded_from_the_log() -> None:

@@ -137,6 +137,17 @@ def test_a_second_terminal_observation_is_found(log: Path, raw: sqlite3.Connecti
     assert any("second terminal" in problem for problem in report.problems)
 
 
+def test_a_blob_given_to_another_session_is_found(log: Path, raw: sqlite3.Connection) -> None:
+    """Blobs are reached through their session: a reference that no event of the session made is a finding."""
+    (owner,) = raw.execute("SELECT session FROM blob_reference").fetchone()
+    (other,) = raw.execute("SELECT number FROM session WHERE number != ?", (owner,)).fetchone()
+    (position,) = raw.execute("SELECT position FROM blob_reference").fetchone()
+    raw.execute("INSERT INTO blob_reference SELECT ?, digest, position FROM blob_reference", (other,))
+    report = verify_file(log)
+    assert report.first_bad_position == position
+    assert "blob" in report.problems[0]
+
+
 def test_damaged_pages_are_reported(log: Path) -> None:
     """Bytes flipped in the file itself are a finding or a named error, never a crash and never a clean bill."""
     data = bytearray(log.read_bytes())
