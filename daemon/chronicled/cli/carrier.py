@@ -12,7 +12,7 @@ from typing import Final
 
 from chronicled.cli import printing
 from chronicled.cli.exit_code import ACTION_FAILED, OK
-from chronicled.daemon.locations import data_directory
+from chronicled.daemon.locations import data_directory, make_private
 
 __all__ = ["CARRIERS_NAME", "configure"]
 
@@ -32,7 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.set_defaults(execute=check)
     ls = verbs.add_parser("ls", help="list the carriers")
     ls.set_defaults(execute=show)
-    for verb in (build, verify, ls):
+    rm = verbs.add_parser(
+        "rm", help="remove all carriers, or those named: their folders are read-only; no container may have them"
+    )
+    rm.add_argument("path", metavar="PATH", nargs="*", help="folder of a carrier")
+    rm.set_defaults(execute=remove)
+    for verb in (build, verify, ls, rm):
         verb.add_argument(
             "--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)"
         )
@@ -49,6 +54,8 @@ def make(options: argparse.Namespace) -> int:
     from chronicled.runtimes.carrier import ensure_carrier
 
     architecture = options.architecture or os.uname().machine
+    if options.data is None:
+        make_private(data_directory(os.environ))  # as the daemon would: it may not be there yet
     printing.note("making the carrier; the first time takes half a minute")
     made = ensure_carrier(directory_of(options), architecture, fresh=options.fresh)
     if options.json:
@@ -78,6 +85,23 @@ def check(options: argparse.Namespace) -> int:
     if not paths and not options.json:
         printing.note(f"there are no carriers in {directory_of(options)}")
     return ACTION_FAILED if broken else OK
+
+
+def remove(options: argparse.Namespace) -> int:
+    """Remove carriers; exit code 1 when something of one stays."""
+    from chronicled.runtimes.carrier.carrier import read_manifest
+    from chronicled.runtimes.carrier.place import remove_tree
+
+    paths = [Path(path) for path in options.path] or sorted(directory_of(options).glob("sha256-*"))
+    for path in paths:
+        if options.path:
+            read_manifest(path)  # whatever else is named is somebody's own
+        remove_tree(path)
+        if options.json:
+            printing.json_line({"path": str(path), "removed": not path.exists()})
+        elif path.exists():
+            printing.error(f"{path} cannot be removed.")
+    return ACTION_FAILED if any(path.exists() for path in paths) else OK
 
 
 def show(options: argparse.Namespace) -> int:

@@ -25,6 +25,10 @@ def test_build_ls_and_verify(commands: Commands, carrier: Carrier, tmp_path: Pat
     bad = commands.run("carrier", "verify", told["path"])
     assert bad.returncode == 1
     assert bad.stdout.decode().startswith(f"bad: {told['path']} has been changed")
+    assert commands.run("carrier", "rm", str(tmp_path)).returncode == 4, "that is no carrier"
+    assert tmp_path.exists()
+    assert commands.run("carrier", "rm", "--data", data).returncode == 0
+    assert not Path(told["path"]).exists()
 
 
 def test_an_architecture_without_a_carrier_is_one_sentence(commands: Commands, tmp_path: Path) -> None:

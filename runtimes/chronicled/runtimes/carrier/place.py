@@ -37,6 +37,9 @@ def temporary_folder(parent: Path) -> Generator[Path]:
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder, read-only ones in it too. What cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        if not os.path.islink(folder):
+            os.chmod(folder, 0o700)
     for path, folders, _ in os.walk(folder):
         for name in folders:
             with contextlib.suppress(OSError):
