@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.containers import BLOWS
 from tests.chaos.harness import run
 from tests.chaos.report import KINDS, plans
+from tests.conftest import Figures
 from tests.engine.fixture import Engine
 
 CYCLES = int(os.environ.get("CHRONICLED_CHAOS_CYCLES", "30"))
@@ -26,10 +27,12 @@ pytestmark = pytest.mark.crash
 
 
 @pytest.mark.timeout(300 + 8 * CYCLES)
-async def test_kills_of_daemon_containers_and_engine_lose_nothing_and_leave_nothing(engine: Engine) -> None:
+async def test_kills_of_daemon_containers_and_engine_lose_nothing_and_leave_nothing(
+    engine: Engine, figures: Figures
+) -> None:
     """Every ack, effect and outcome is accounted for; the engine holds what the log says, and what is foreign lives."""
     report = await run(engine, plans(CYCLES, random.Random(SEED)), SEED)
-    print(f"\n{report}")
+    figures(str(report))
     assert not report.violations, str(report)
     assert statistics.median(report.ready_seconds) < READY_SECONDS_MEDIAN, str(report)
     assert max(report.ready_seconds) < READY_SECONDS_MAX, str(report)

@@ -7,6 +7,7 @@ import random
 import time
 
 import pytest
+from tests.conftest import Figures
 from tests.crash.harness import plans, run
 
 from chronicled.events.faultpoint import ACTION_POINTS
@@ -22,10 +23,10 @@ pytestmark = pytest.mark.crash
 
 
 @pytest.mark.timeout(60 + 6 * CYCLES)
-async def test_kills_lose_nothing_and_repeat_nothing() -> None:
+async def test_kills_lose_nothing_and_repeat_nothing(figures: Figures) -> None:
     """Daemon and action servers die at named points and at random; every ack, effect and outcome is accounted for."""
     report = await run(plans(CYCLES, random.Random(SEED)), SEED)
-    print(f"\n{report}")
+    figures(str(report))
     assert not report.violations, str(report)
     assert max(report.ready_seconds) < READY_SECONDS_MAX, str(report)
     missing = {
