@@ -112,6 +112,7 @@ class StuckWatch:
         # tells where it was.
         with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
             faulthandler.register(signal.SIGPROF, all_threads=True, chain=True)
+        self._arm(self._seconds)
         self._beat()
         self._thread.start()
 
