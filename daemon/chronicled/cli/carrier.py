@@ -89,7 +89,7 @@ def check(options: argparse.Namespace) -> int:
 
 def remove(options: argparse.Namespace) -> int:
     """Remove carriers; exit code 1 when something of one stays."""
-    from chronicled.runtimes.carrier.carrier import read_manifest
+    from chronicled.runtimes.carrier.listing import read_manifest
     from chronicled.runtimes.carrier.place import remove_tree
 
     paths = [Path(path) for path in options.path] or sorted(directory_of(options).glob("sha256-*"))

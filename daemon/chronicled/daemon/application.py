@@ -34,6 +34,7 @@ from chronicled.daemon.metrics import Metrics
 from chronicled.daemon.migration_progress import MigrationProgress
 from chronicled.daemon.place_monitor import watch_place
 from chronicled.daemon.registration import Registration
+from chronicled.daemon.room import free_bytes, log_bytes
 from chronicled.daemon.stores import STORES
 from chronicled.daemon.submission import Submission
 from chronicled.daemon.units.gate import PolicyGate
@@ -325,6 +326,9 @@ class Application:
             return sum(len(fold) for fold in folds if fold is not None)
 
         metrics.gauge("log_position", "Position of the last event.", lambda: self._store.head)
+        data = self._settings.data.directory
+        metrics.gauge("log_bytes", "Bytes of the log's database.", lambda: log_bytes(data))
+        metrics.gauge("data_free_bytes", "Bytes free on the data directory's disk.", lambda: free_bytes(data))
         metrics.gauge("actions_open", "Runnable actions that have not ended.", open_actions)
         metrics.gauge(
             "sessions_left_alone",

@@ -131,7 +131,7 @@ class Metrics:
         yield f"chronicled_uptime_seconds {time.monotonic() - self.started:.3f}"
         for name, (text, read) in self.gauges.items():
             yield from _head(name, "gauge", text)
-            yield f"chronicled_{name} {read():g}"
+            yield f"chronicled_{name} {read()}"  # every digit: a position above a million is none to round
 
 
 def _escaped(text: str) -> str:
