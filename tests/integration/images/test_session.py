@@ -46,12 +46,18 @@ async def test_sessions_share_a_pull_and_each_is_told(daemon: DaemonProcess, doc
     async with slow_pipe(registry, 2_000_000) as host:
         found = await asyncio.gather(*(run(daemon, f"s{index}", f"{host}/shared:1") for index in range(4)))
     assert [(each["outcome"], each["output"]) for each in found] == [("ok", "b\n")] * 4
+    pulls: list[float] = []
     for index in range(4):
         told = await payloads(daemon, f"s{index}", "image_progress")
         assert (told[-1]["status"], told[-1]["digest"], told[-1]["phase"]) == ("done", digest, "pull")
         assert told[-1]["bytes_done"] == told[-1]["bytes_total"] >= 6_000_000
         assert any(0 < each["bytes_done"] < each["bytes_total"] for each in told)
-        assert (await payloads(daemon, f"s{index}", "generation_started"))[0]["image_digest"] == digest
+        (started,) = await payloads(daemon, f"s{index}", "generation_started")
+        assert started["image_digest"] == digest
+        # Where the time of a start went stands in the log.
+        pulls.append(started["phases"]["pull"])
+        assert started["start_seconds"] > pulls[-1] > 0
+    assert max(pulls) > 2.0, "6 MB at 2 MB/s"
 
 
 async def test_a_session_keeps_its_image(daemon: DaemonProcess, docker: Any, registry: Registry) -> None:
