@@ -126,6 +126,7 @@ async def test_another_request_under_an_id_is_422(daemon: DaemonProcess, session
     for path, body in (
         (ACTIONS, run("false", id=ID)),
         (ACTIONS, run("true", id=ID, lane="other")),
+        (ACTIONS, run("true", id=ID, expected_sequence=0)),
         ("/v1/sessions/t/actions", run("true", id=ID)),
         (ACTIONS, {"kind": "think", "payload": {"thought": "x"}, "id": ID}),
     ):
