@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from tests.engine.fixture import FILE, MUSL, Engine
 from tests.engine.own import OwnEngine
 from tests.integration.daemon.process import until
-from tests.integration.docker.host import running, runtime_of
+from tests.integration.docker.host import running, runtime_of, serving
 from tests.integration.engines.served import Served, closed, open_daemon, play_all
 
 from chronicled.events.errors import SandboxStartFailed
@@ -69,6 +69,17 @@ async def test_limits_that_do_not_hold_are_refused_by_name(gvisor: OwnEngine, tm
         with pytest.raises(SandboxStartFailed, match="memory_bytes: runsc keeps no limits here"):
             await runtime.start(make_spec(tmp_path, request=SandboxRequest(isolation="gvisor")))
         assert gvisor("ps", "--all", "--quiet") == ""
+
+
+async def test_devices_that_would_be_dropped_are_refused_by_name(gvisor: OwnEngine, tmp_path: Path) -> None:
+    """What gVisor takes, repeats in the inspection and does not give is refused: it would be missing."""
+    asked = SandboxRequest(isolation="gvisor", devices=["/dev/loop-control"])
+    settings: dict[str, Any] = {"image": MUSL, "devices_allowed": ("/dev/loop-control",), "limits_unkept_allowed": True}
+    runtime = runtime_of(gvisor.host, **settings)
+    assert runtime.refuses(asked) == ["devices: 'gvisor' passes none on (docker.isolations_with_devices)"]
+    runtime = runtime_of(gvisor.host, **settings, isolations_with_devices=("gvisor",))
+    async with running(runtime), serving(runtime, tmp_path, asked) as (worker, _, _):
+        assert (await worker.run("[ -e /dev/loop-control ] || echo none"))[1] == b"none\n"
 
 
 async def test_files_are_read_written_and_edited(served: Served) -> None:

@@ -68,6 +68,7 @@ def test_what_is_allowed_is_given() -> None:
         devices_allowed=("/dev/fuse",),
         gpus_allowed=True,
         volumes_allowed=("/srv",),
+        isolations_with_devices=("gvisor",),
     )
     asked: dict[str, Any] = {
         "user": "0:0",
@@ -149,3 +150,18 @@ def test_files_among_the_images_cannot_be_kept_from_changes() -> None:
     settings = DockerSettings(image="i", workspace="layer", read_only=True)
     assert [reason.partition(":")[0] for reason in reasons(settings)] == ["read_only"]
     assert reasons(settings, read_only=False) == []
+
+
+def test_what_an_isolation_would_drop_is_refused() -> None:
+    """Devices and GPUs are not passed on by every isolation: where the operator does not say so they are refused."""
+    allowed: dict[str, Any] = {"image": "i", "devices_allowed": ("/dev/fuse",), "gpus_allowed": True}
+    asked: dict[str, Any] = {"devices": ["/dev/fuse"], "gpus": 1}
+    assert reasons(DockerSettings(**allowed), **asked) == []
+    for settings in (DockerSettings(**allowed, isolation="gvisor"), DockerSettings(**allowed)):
+        isolation = None if settings.isolation else "gvisor"
+        found = reasons(settings, isolation=isolation, **asked)
+        assert [reason.partition(":")[0] for reason in found] == ["devices", "gpus"]
+        assert reasons(settings, isolation=isolation) == []
+    kata = {"kata": "kata-runtime"}
+    settings = DockerSettings(**allowed, isolations=kata, isolations_with_devices=("kata",))
+    assert reasons(settings, isolation="kata", **asked) == []

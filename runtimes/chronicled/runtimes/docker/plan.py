@@ -211,6 +211,9 @@ def refusals(
     reasons += [f"devices: {device} is not allowed" for device in request.devices if not _device(device, settings)]
     if request.gpus and not settings.gpus_allowed:
         reasons.append("gpus: they are not allowed (docker.gpus_allowed)")
+    if isolation is not None and isolation not in settings.isolations_with_devices:
+        asked = [name for name, value in (("devices", request.devices), ("gpus", request.gpus)) if value]
+        reasons += [f"{name}: {isolation!r} passes none on (docker.isolations_with_devices)" for name in asked]
     reasons += paths.unlisted(request.volumes, settings.volumes_allowed)
     reasons += paths.misplaced([volume.target for volume in request.volumes], list(request.tmpfs))
     return reasons

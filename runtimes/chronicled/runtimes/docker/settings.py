@@ -78,6 +78,8 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Name of the isolation where a session does not say; None is the engine's own."""
     isolations: dict[str, str] = msgspec.field(default_factory=lambda: {"gvisor": "runsc"})
     """The engine's runtime by the name that sessions use."""
+    isolations_with_devices: tuple[str, ...] = ()
+    """Those of them that pass on devices and GPUs. gVisor takes them and drops them, so that they are refused there."""
     network: str = "none"
     """Network policy where a session does not say."""
     transport: Literal["socket", "stdio"] = "socket"
