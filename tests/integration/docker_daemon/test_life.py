@@ -109,6 +109,26 @@ async def test_the_life_deadline_ends_what_runs(daemon: DaemonProcess, engine: E
     await session.is_gone()
 
 
+async def test_deadlines_outlive_the_daemon(daemon: DaemonProcess, engine: Engine) -> None:
+    """They stand in the log: a daemon that is killed and comes back keeps them, and begins none of them anew."""
+    begin = time.monotonic()
+    session = await Session.create(daemon, engine, life_seconds=12.0)
+    idle = await Session.create(daemon, engine, "idle", idle_seconds=8.0)
+    await idle.run("true")
+    rested = time.monotonic()
+    running = await session.begin("sleep 60")
+    await daemon.kill()
+    await asyncio.sleep(max(0.0, begin + 6.0 - time.monotonic()))
+    await daemon.start()
+    assert (await idle.tells("session_closed"))["reason"] == "idle_deadline"
+    assert 7.0 < time.monotonic() - rested < 8.0 + 5.0
+    ended = await session.ended(running)
+    assert (ended["outcome"], ended["deadline"]) == ("timeout", "life"), ended
+    assert 11.0 < time.monotonic() - begin < 12.0 + 5.0
+    for each in (session, idle):
+        await each.is_gone()
+
+
 WARM = f"""\
 [runtime]
 warm = [{{ image = "{MUSL}", count = 2 }}]
