@@ -280,16 +280,18 @@ def test_a_log_that_does_not_verify_is_copied_only_if_that_is_accepted(old: Path
     assert former["problem"].startswith("position 9: ")
 
 
-@pytest.mark.parametrize("break_", ["payload", "lost", "request", "twice"])
+@pytest.mark.parametrize("break_", ["payload", "lost", "request", "twice", "more"])
 def test_a_copy_that_is_wrong_is_thrown_away(old: Path, monkeypatch: pytest.MonkeyPatch, break_: str) -> None:
     """Negative control: whatever a broken copy does to an event, the comparison finds it, though the log verifies."""
     add = Target.add
-    count = 0
+    with closing(sqlite3.connect(old / LOG_NAME)) as connection:
+        (head,) = connection.execute("SELECT max(position) FROM event").fetchone()
+    count, at = 0, head if break_ == "more" else 30
 
     def add_wrongly(self: Target, row: Row, events: list[Converted]) -> None:
         nonlocal count
         count += 1
-        if count == 30:
+        if count == at:
             match break_:
                 case "payload":
                     events = [events[0]._replace(payload=b"{}")]
@@ -305,6 +307,23 @@ def test_a_copy_that_is_wrong_is_thrown_away(old: Path, monkeypatch: pytest.Monk
     with pytest.raises(LogCorrupt, match="was thrown away"):
         write_anew(old)
     assert sorted(os.listdir(old.parent)) == ["old"]
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM blob_reference", "UPDATE blob_reference SET digest = randomblob(32)"])
+def test_a_copy_that_names_other_blobs_is_thrown_away(old: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """Negative control: what an event's blobs are is compared too; else a session would no longer reach them."""
+    refer = Target.refer
+
+    def refer_wrongly(self: Target) -> None:
+        refer(self)
+        triggers = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'blob_reference'"
+        for (name,) in self.connection.execute(triggers).fetchall():
+            self.connection.execute(f"DROP TRIGGER {name}")
+        self.connection.execute(change)
+
+    monkeypatch.setattr(Target, "refer", refer_wrongly)
+    with pytest.raises(LogCorrupt, match="does not name the blobs"):
+        write_anew(old)
 
 
 @pytest.mark.parametrize("point", sorted(REWRITE_POINTS))

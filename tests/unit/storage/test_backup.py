@@ -134,3 +134,26 @@ def test_progress_is_told(path: Path) -> None:
     for name in names[1:-1]:
         last = [(done, total) for what, done, total in heard if what == name][-1]
         assert last[0] == last[1] > 0
+
+
+LOSING = ("DROP TRIGGER event_delete", "DELETE FROM event WHERE position > 3")
+CONTRADICTING = (
+    "DROP TRIGGER event_update",
+    "UPDATE event SET payload = NULL WHERE position = 3",
+    "PRAGMA writable_schema = ON",
+    "UPDATE sqlite_schema SET sql = replace(sql, 'payload BLOB', 'payload BLOB NOT NULL') WHERE name = 'event'",
+    "PRAGMA writable_schema = RESET",
+)
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"), [(LOSING, "does not end as before"), (CONTRADICTING, "checking after the migration")]
+)
+def test_a_migration_that_did_harm_is_not_taken_for_done(path: Path, statements: tuple[str, ...], words: str) -> None:
+    """Negative control: a step that loses the end, or leaves what contradicts itself, is told; the copy is there."""
+    harmful = Step(len(LOG_STEPS) + 1, "harm", statements)
+    with closing(open_writer(path)) as connection:
+        apply_steps(connection, path, 2, VALUES, backup=Backup(wanted=False))
+        with pytest.raises(LogCorrupt, match=words):
+            apply_steps(connection, path, 3, VALUES, [*LOG_STEPS, harmful])
+    assert [each.name for each in backups_of(path)] == [f"{LOG_NAME}.before-step-{harmful.number}"]

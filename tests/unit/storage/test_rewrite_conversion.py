@@ -64,6 +64,19 @@ def test_what_is_added_may_have_a_map_from_numbers() -> None:
     assert added.payload == b'{"counts":{"7":1}}'
 
 
+def test_each_of_several_has_an_id_of_its_own_and_always_the_same() -> None:
+    """So a comparison makes them anew, and a log takes them all."""
+    more = [Further("action", "acme.note", {"text": text}) for text in "bcd"]
+    step = Upcaster("action", "acme.note", 1, unchanged, further=lambda _: more)
+    label = Label(1, "acme.note", 1, "main", "client", "uid:0")
+    once, again = (conversion(step).converted(bytes(16), label, STORED) for _ in range(2))
+    assert once == again
+    assert len({each.id for each in once}) == 4
+    assert [each.payload for each in once] == [b'{"text":"%c"}' % letter for letter in b"abcd"]
+    other = conversion(step).converted(bytes(15) + b"1", label, STORED)
+    assert not {each.id for each in once} & {each.id for each in other}
+
+
 @pytest.mark.parametrize("kind", ["message", "session_closed"])
 def test_a_unit_adds_nothing_of_ours(kind: str) -> None:
     """A step of a third party cannot have a rewrite put words into others' mouths, or close a session."""
