@@ -204,6 +204,8 @@ async def test_what_cannot_be_asked_is_told(repository: Repository, tmp_path: Pa
     for payload in senseless:
         ended = await repository.act("git", command="diff", **payload)
         assert (ended.outcome, ended.effects) == (Outcome.ERROR, Effects.NONE), payload
+    # One that stands in the folder itself is not taken for it.
+    shutil.copy(repository.program, repository.directory / "git")
     for environment in ({}, {b"PATH": b".:bin:/none"}):
         ended = await Actor(repository.directory, environment).act("git", command="status")
         assert (ended.outcome, "no git in the sandbox" in (ended.message or "")) == (Outcome.ERROR, True)

@@ -12,6 +12,7 @@ import pytest
 from chronicled.events.kinds.files import Download
 from chronicled.runtimes.action_server.files import packing
 from chronicled.runtimes.action_server.files.downloading import Downloading
+from chronicled.runtimes.action_server.files.regular import chunks
 from chronicled.runtimes.action_server.files.work import Work
 
 
@@ -83,7 +84,6 @@ def test_a_pipe_that_comes_between_is_no_file(root: Path, monkeypatch: pytest.Mo
 
 def test_a_file_that_changes_while_it_is_read_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes at the length that it had, and the observation says that it has changed."""
-    chunks = packing.chunks
     path = root / "d" / "f"
 
     def changing(*rest: Any) -> Iterator[bytes]:
