@@ -125,7 +125,9 @@ async def test_too_much_is_413(launch: Launch) -> None:
         for start in range(0, len(big), 65536):
             yield big[start : start + 65536]
 
-    assert_problem(await daemon.call("POST", ACTIONS, data=chunks(), headers=kind), 413, "payload-too-large")
+    unannounced = await daemon.call("POST", ACTIONS, data=chunks(), headers=kind)
+    assert_problem(unannounced, 413, "payload-too-large")
+    assert unannounced.json["bytes_max"] == 1_500_000, "the limit of the body, and not of what stands in it"
     payload = json.dumps({"kind": "think", "payload": {"thought": "x" * 1_060_000}}).encode()
     answer = await daemon.call("POST", ACTIONS, data=io.BytesIO(payload), headers=kind)
     assert_problem(answer, 413, "payload-too-large")

@@ -1,22 +1,28 @@
-"""Cancels that race with ends: what is appended depends on what the log says at that moment, never on what was read."""
+"""Cancels and waits that race with ends: what counts is what the log says at that moment, never what was read."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.unit.daemon.test_vault import BY, World
 
+from chronicled.daemon.http.action_routes import ActionRoutes
 from chronicled.daemon.submission import ActionRequest
+from chronicled.daemon.waits import Waits
 from chronicled.events.envelope import OBSERVATION, Event
 from chronicled.events.errors import ActionEnded
 from chronicled.events.ids import SystemIds
 from chronicled.events.kinds.lifecycle import CancelRequested
 from chronicled.events.kinds.observations import RunObservation
 from chronicled.events.outcome import Effects, Outcome
-from chronicled.events.store import Append
+from chronicled.events.presentation import Presentation
+from chronicled.events.registry import builtin_registry
+from chronicled.events.store import Append, Appended
 from chronicled.storage.memory import MemoryStore
 
 
@@ -84,3 +90,27 @@ async def test_what_has_ended_meanwhile_is_not_cancelled(world: World) -> None:
     with pytest.raises(ActionEnded):
         await cancelled(world, action, action)
     assert world.store.head == before
+
+
+def _find_nothing(_tenant: str, _session: str) -> None:
+    """Know of no session."""
+
+
+async def test_an_end_that_comes_with_the_append_is_waited_for_no_longer(world: World) -> None:
+    """Who prefers to wait is listening before the action can end, however fast that is."""
+    waits = Waits(builtin_registry(), 1)
+    world.store.listen(waits.committed)
+    append_only = world.submission.append
+
+    async def append_and_end(append: Append, requests: Sequence[ActionRequest] = ()) -> Appended:
+        appended = await append_only(append, requests)
+        await end(world, appended.events[0])
+        return appended
+
+    world.submission.append = append_and_end  # type: ignore[method-assign]  # a worker that is faster than any
+    nothing: Any = SimpleNamespace(find=_find_nothing)
+    routes = ActionRoutes(world.submission, world.store, nothing, waits, Presentation(world.codec), 60.0, 1)
+    request = ActionRequest(kind="run", payload=b'{"command": "true"}')
+    async with asyncio.timeout(10):
+        answer = await routes.answer(await world.submission.prepare(BY, "s", [request]), [request], 60.0, single=True)
+    assert answer.status == 200
