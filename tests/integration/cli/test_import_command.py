@@ -47,6 +47,9 @@ def migrate(verb: str, *arguments: str | Path, program: tuple[str, ...] = PROGRA
     )
 
 
+LEAKED = "hunter2-correct-horse"
+
+
 @pytest.fixture
 def conversation(tmp_path: Path) -> Path:
     """A conversation's folder."""
@@ -154,3 +157,21 @@ def test_reserved_names_are_refused(options: list[str], conversation: Path, tmp_
     done = command(conversation, "--data", tmp_path / "data", *options)
     assert (done.returncode, "reserved" in done.stderr) == (2, True)
     assert not (tmp_path / "data").exists()
+
+
+def test_values_are_left_behind_that_are_named(tmp_path: Path) -> None:
+    """From a variable or a file, never from an argument; what is too short to be told from other text is refused."""
+    source, data = tmp_path / "leaky.json", tmp_path / "data"
+    source.write_text(json.dumps([{"id": 0, "action": "run", "args": {"command": f"echo {LEAKED}"}}]))
+    (tmp_path / "value").write_text(f"{LEAKED}\n")
+    refused = command(source, "--data", data, "--redact", "TOKEN")
+    assert (refused.returncode, "TOKEN" in refused.stderr) == (2, True)
+    (tmp_path / "short").write_text("ab\n")
+    refused = command(source, "--data", data, "--redact", f"TOKEN={tmp_path / 'short'}")
+    assert (refused.returncode, "too short" in refused.stderr) == (2, True)
+    assert not data.exists()
+    done = command(source, "--data", data, "--json", "--redact", f"TOKEN={tmp_path / 'value'}")
+    assert (done.returncode, json.loads(done.stdout)["redacted"]) == (0, 1), done.stderr
+    kept = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file())
+    assert LEAKED.encode() not in kept
+    assert b"<secret:TOKEN>" in kept

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.integration.docs import page
-from tests.unit.imports.conversations import pairs, write_files
+from tests.unit.imports.conversations import pairs, ran, run, write_files
 
 from chronicled.storage.imports.discovery import FORMATS
 
@@ -21,6 +21,8 @@ def test_every_block_of_the_imports_page_runs_as_written(tmp_path: Path) -> None
     shutil.copy(FIXTURES / "resolver_output.jsonl", tmp_path / "output.jsonl")
     write_files(tmp_path / "file_store" / "sessions" / "one", pairs(40))
     write_files(tmp_path / "file_store" / "users" / "ann" / "conversations" / "two", pairs(20))
+    leaky = [run(0, "echo hunter2-correct-horse"), ran(1, "hunter2-correct-horse")]
+    (tmp_path / "leaky.json").write_text(json.dumps(leaky))
     done = page.run("\n".join(page.blocks(DOCUMENT, "sh")), tmp_path)
     for said in (
         "first-steps: 4 records of openhands.v0 became 4 events, 0 opaque",
@@ -30,6 +32,7 @@ def test_every_block_of_the_imports_page_runs_as_written(tmp_path: Path) -> None
         '"time_utc":"2025-01-02T02:04:00.000000Z"',
         "one: 0 records of openhands.v0 became 0 events, 0 opaque, 0 with something that found no place, 40 imported",
         '"session":"orchard-698-orchard-699-1"',
+        "leaky: 2 records of openhands.v0 became 2 events, 0 opaque, 0 with something that found no place, 2 with",
     ):
         assert said in done.stdout, f"{said!r} is missing in:\n{done.stdout}\n{done.stderr}"
     lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from chronicled.cli import printing
 from chronicled.cli.exit_code import ACTION_FAILED, OK
+from chronicled.cli.secret_values import FROM_HELP, read_values
 from chronicled.cli.units import add_units, chosen_units
 from chronicled.events.errors import InvalidRequest
 
@@ -36,6 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", metavar="NAME", default="default", help="the sessions' tenant")
     parser.add_argument("--timezone", metavar="ZONE", help="in which times without a zone were written, e.g. UTC")
     parser.add_argument("--report", metavar="FILE", help="write what became of each record, as JSON Lines")
+    parser.add_argument(
+        "--redact",
+        action="append",
+        default=[],
+        metavar="NAME[=PATH]",
+        help=f"keep <secret:NAME> in place of a value that was let through; {FROM_HELP}",
+    )
     parser.add_argument("--dry-run", action="store_true", help="convert and report, write no event")
     add_units(parser)
     parser.add_argument("--data", metavar="DIR", help="the daemon's data directory (default: the XDG state directory)")
@@ -71,14 +79,19 @@ async def _import(options: argparse.Namespace, report: IO[bytes] | None, units: 
     from chronicled.events.codec import Codec
     from chronicled.events.errors import ImportRefused, InvalidName
     from chronicled.events.ids import check_name
+    from chronicled.events.secret_forms import check_value
     from chronicled.migrations.vocabulary import vocabulary
     from chronicled.storage.imports.destination import open_destination, open_nowhere
     from chronicled.storage.imports.discovery import discover, session_name
     from chronicled.storage.imports.importer import Importer, ImportOptions
+    from chronicled.storage.imports.redacted import RedactedSource
     from chronicled.storage.imports.times import utc_reader
     from chronicled.storage.sqlite import LOG_NAME
 
     to_utc = utc_reader(options.timezone)
+    secrets = read_values(options.redact)
+    for name, value in secrets.items():
+        check_value(check_name(name, "secret"), value)
     chosen = ImportOptions(check_name(options.tenant, "tenant"), options.timezone, options.dry_run)
     for name in filter(None, (options.tenant, options.session)):
         if name.startswith("_"):
@@ -97,7 +110,8 @@ async def _import(options: argparse.Namespace, report: IO[bytes] | None, units: 
         if not nowhere:
             load_instance(str(data), fresh=store.head == 0)
         importer = Importer(store, blobs, Codec(words.registry, words.chain), to_utc, _reporter(report))
-        for source in sources:
+        for found in sources:
+            source = RedactedSource(found, secrets) if secrets else found
             session = options.session or session_name(source.name)
             try:
                 outcome = await importer.run(source, format.conversion(), session, chosen)
@@ -105,6 +119,8 @@ async def _import(options: argparse.Namespace, report: IO[bytes] | None, units: 
                 refused += 1
                 printing.error(error.detail)
                 continue
+            if isinstance(source, RedactedSource):
+                outcome.redacted = source.redacted
             _tell(outcome, options)
     return ACTION_FAILED if refused else OK
 
@@ -144,8 +160,9 @@ def _tell(outcome: Outcome, options: argparse.Namespace) -> None:
         printing.json_line(outcome)
         return
     dry = " (dry run: nothing was written)" if options.dry_run else ""
+    gone = f", {outcome.redacted} with a value replaced" if outcome.redacted else ""
     before = f", {outcome.earlier} imported before" if outcome.earlier else ""
     printing.line(
         f"{outcome.session}: {outcome.records} records of {outcome.format} became {outcome.events} events, "
-        f"{outcome.opaque} opaque, {outcome.lossy} with something that found no place{before}{dry}"
+        f"{outcome.opaque} opaque, {outcome.lossy} with something that found no place{gone}{before}{dry}"
     )

@@ -53,6 +53,8 @@ class Outcome(msgspec.Struct):
     """Records of which something found no place in the events."""
     earlier: int = 0
     """Records that had been imported before."""
+    redacted: int = 0
+    """Records in which a value was replaced that was not to be kept, earlier ones too."""
     shapes: dict[str, int] = {}
     kinds: dict[str, int] = {}
 
