@@ -188,7 +188,9 @@ async def test_a_repository_without_a_commit(tmp_path: Path) -> None:
     assert ("+1\n" in content, "+2\n" in content) == (True, True)
 
 
-async def test_what_cannot_be_asked_is_told(repository: Repository, tmp_path: Path) -> None:
+async def test_what_cannot_be_asked_is_told(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No repository, no such revision, no git, options in place of a revision: each by name."""
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -206,6 +208,7 @@ async def test_what_cannot_be_asked_is_told(repository: Repository, tmp_path: Pa
         assert (ended.outcome, ended.effects) == (Outcome.ERROR, Effects.NONE), payload
     # One that stands in the folder itself is not taken for it.
     shutil.copy(repository.program, repository.directory / "git")
+    monkeypatch.chdir(repository.directory)
     for environment in ({}, {b"PATH": b".:bin:/none"}):
         ended = await Actor(repository.directory, environment).act("git", command="status")
         assert (ended.outcome, "no git in the sandbox" in (ended.message or "")) == (Outcome.ERROR, True)
