@@ -59,7 +59,7 @@ class CursorRoutes:
     def routes(self) -> tuple[Route, ...]:
         """Return the rows of the route table."""
         json = "application/json"
-        path = "/v1/cursors/{name}"
+        path = "/v1/cursors/{cursor}"
         shown = {json: (CursorView,)}
         return (
             Route(
@@ -112,7 +112,7 @@ class CursorRoutes:
 
     async def show(self, call: Call) -> web.Response:
         """Show one."""
-        name = call.path["name"]
+        name = call.path["cursor"]
         return self._shown(await self._cursors.find(call.caller.tenant, name), name)
 
     async def save(self, call: Call) -> web.Response:
@@ -120,12 +120,12 @@ class CursorRoutes:
         body = await call.body(self._body)
         incarnation = self._store.incarnation
         position = Cursor.parse(body.cursor).resolve(incarnation, self._store.head)
-        saved, new = await self._cursors.save(call.caller.tenant, call.path["name"], position, incarnation)
+        saved, new = await self._cursors.save(call.caller.tenant, call.path["cursor"], position, incarnation)
         return json_response(self._view(saved), 201 if new else 200)
 
     async def delete(self, call: Call) -> web.Response:
         """Delete one."""
-        name = call.path["name"]
+        name = call.path["cursor"]
         return self._shown(await self._cursors.delete(call.caller.tenant, name), name)
 
     def _shown(self, saved: SavedCursor | None, name: str) -> web.Response:

@@ -7,10 +7,10 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import web
 
-from chronicled.daemon.http.bodies import EventPage
+from chronicled.daemon.http.bodies import EventPage, Name
 from chronicled.daemon.http.call import Call, json_response
 from chronicled.daemon.http.follow import Follower
-from chronicled.daemon.http.parameters import AcceptVersion, CursorName, CursorText, versions
+from chronicled.daemon.http.parameters import AcceptVersion, CursorText, versions
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.events.cursor import Cursor
 from chronicled.events.envelope import Category
@@ -41,7 +41,7 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     after: CursorText = "0"
     """Cursor, exclusive: `POSITION` or `POSITION@INCARNATION`."""
-    cursor: CursorName | None = None
+    cursor: Name | None = None
     """Begin behind the named cursor, at the start where nothing was saved under the name yet; instead of `after`."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_EVENTS_MAX)] = PAGE_EVENTS_DEFAULT
     """Most events of a page; a page of large events may hold fewer. A stream has no end."""

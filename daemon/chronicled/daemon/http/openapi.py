@@ -39,6 +39,7 @@ WITH_BODY: Final = (PayloadTooLarge, UnsupportedMedia, RequestTimeout)
 # Names of path segments, and what each looks like.
 PATH_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "session": {"type": "string", "pattern": NAME_PATTERN},
+    "cursor": {"type": "string", "pattern": NAME_PATTERN},
     "id": {"type": "string", "format": "uuid"},
     "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     "name": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": 128},

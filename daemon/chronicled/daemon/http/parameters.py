@@ -15,7 +15,6 @@ from chronicled.events.versions import CURRENT, VERSIONS_PATTERN, Versions
 __all__ = [
     "KEY_PATTERN",
     "AcceptVersion",
-    "CursorName",
     "CursorText",
     "VersionHeaders",
     "idempotency_key",
@@ -38,7 +37,6 @@ AcceptVersion = Annotated[
 CursorText = Annotated[
     str, msgspec.Meta(extra_json_schema={"pattern": r"^(0|[1-9][0-9]{0,17})(@[A-Za-z0-9-]{1,64})?$"})
 ]
-CursorName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^[A-Za-z0-9._-]{1,128}$"})]
 
 
 class VersionHeaders(msgspec.Struct, frozen=True):
