@@ -299,6 +299,12 @@ def test_the_oldest_release_names_the_era() -> None:
     assert "1.0.0 content is a list of texts and images" in converted.steps
 
 
+def test_a_parent_is_lost_where_events_are_no_line() -> None:
+    """The event before is a parent that the order tells; another one, of a tree that forked, is told to be lost."""
+    line = [action(1), observation(1, exit_code=0) | {"parent_id": "action-1"}, action(2) | {"parent_id": "action-1"}]
+    assert ["parent_id" in each.lost for each in convert(line)] == [False, False, True]
+
+
 def test_what_finds_no_place_is_named() -> None:
     """Each field that no event of ours has is told by its path, so that it can be found in the original."""
     value = action(1, command="ls", reset=True) | {"critic_result": {"score": 1}, "parent_id": "elsewhere"}

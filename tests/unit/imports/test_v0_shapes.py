@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.imports.v0_rows import ROWS, Row
+from tests.unit.imports.v0_rows import ROWS, VIEW, Row, act
 
 from chronicled.events.registry import builtin_registry
 from chronicled.migrations.conversion import Converted, Made, Original
@@ -149,3 +149,17 @@ def test_memory_is_bounded() -> None:
     made += course.finish().made
     assert sum(each.terminal for each in made) == 2000
     assert len({each.id for each in made}) == 4000
+
+
+def test_an_old_view_finds_its_place_whole() -> None:
+    """The editor's call of before 0.24.0 is a read with its range, and nothing of it is told to be lost."""
+    one, _ = convert((act("read", path="/a", translated_ipython_code=VIEW),))
+    assert (plain(one.made[0])["line_first"], plain(one.made[0])["line_last"], one.lost) == (2, 5, ())
+
+
+@pytest.mark.parametrize("more", [{}, {"impl_source": "llm_based_edit"}])
+def test_a_draft_is_told_to_be_one(more: dict[str, Any]) -> None:
+    """Whoever looks why an edit is opaque learns what it was, and of which releases."""
+    one, _ = convert((act("edit", path="/a", start=1, end=-1, **more),))
+    assert one.shape == "event action edit, before 0.24.0"
+    assert "draft" in plain(one.made[0])["reason"]
