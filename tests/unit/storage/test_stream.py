@@ -84,6 +84,18 @@ async def test_a_cancelled_reader_loses_nothing(stream: LogStream, make: DraftMa
         assert [event.position for event in (await anext(reader)).events] == [2]
 
 
+async def test_who_has_gone_away_is_not_kept(stream: LogStream, make: DraftMaker) -> None:
+    """Readers that were cancelled while they waited leave nothing behind, also of sessions that never speak again."""
+    await stream.append(make.create("s"))
+    for where in (Filter(), Filter("default", "s"), Filter("default", "silent")):
+        for _ in range(3):
+            async with stream.subscribe(1, where) as reader:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(reader), 0.01)
+    kept: tuple[object, object] = (stream._waiting, stream._waiting_by_session)  # pyright: ignore[reportPrivateUsage] - no other view
+    assert kept == (set(), {})
+
+
 async def test_a_closed_stream_ends_its_readers(stream: LogStream, make: DraftMaker) -> None:
     """Waiting and later readers get `StoreClosed`."""
     await stream.append(make.create("s"))
