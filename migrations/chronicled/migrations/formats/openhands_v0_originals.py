@@ -22,6 +22,8 @@ FORMAT: Final = "openhands.v0"
 SOURCES: Final = frozenset({"agent", "user", "environment"})
 AROUND: Final = ("tool_call_metadata", "llm_metrics")
 """What stands around every event, and has no place in ours."""
+CHOICES: Final = frozenset({"security_risk", "confirmation_state"})
+"""What has a few values only: one that found no place is none of them, and would not load."""
 NAMELESS: Final = 1_000_000_000
 """Added to the sequence of what came from OpenHands without an id of its own, which must not look like another's."""
 RECORD_BYTES_MAX: Final = 64 << 20
@@ -120,7 +122,7 @@ def _put_back(found: dict[str, Any], record: dict[str, Any], path: str) -> None:
     name = names[-1]
     # What stands around an event and could not be read here cannot be read there either.
     known = path in {*AROUND, "content", "timeout"} if len(names) == 1 else name in _mapping(here)
-    if known and isinstance(here, dict) and name in _mapping(there):
+    if known and isinstance(here, dict) and name in _mapping(there) and name not in CHOICES:
         here[name] = there[name]
 
 
