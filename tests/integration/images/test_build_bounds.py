@@ -114,9 +114,10 @@ async def test_steps_write_so_much_and_no_more(docker: Any, images: OpenImages, 
     write = "head -c 20000000 /dev/zero >"
     async with images(build_disk_bytes=50_000_000) as store:
         steps = "".join(f"RUN {write} /{name}; sleep {seconds}\n" for name, seconds in (("a", 0), ("b", 0), ("c", 600)))
-        much = f"FROM {MUSL}\n# {uuid4()}\n{steps}"
+        # Before them what no build had yet: a cached step writes nothing.
+        much = f"FROM {MUSL}\nENV MARK={uuid4()}\n{steps}"
         with pytest.raises(ImageBuildFailed, match=r"images\.build_disk_bytes"):
             await store.builds.build(request(tmp_path, "written", much))
         # What is taken away again counts for as long as it is there.
-        little = f"FROM {MUSL}\nRUN {write} /a; rm /a\nRUN {write} /a\nRUN {write} /b # {uuid4()}\n"
+        little = f"FROM {MUSL}\nENV MARK={uuid4()}\nRUN {write} /a; rm /a\nRUN {write} /a\nRUN {write} /b\n"
         assert (await store.builds.build(request(tmp_path, "written", little))).size_bytes > 40_000_000
