@@ -14,6 +14,7 @@ from chronicled.events.kind import KindSpec
 from chronicled.events.limits import PART_BYTES_MAX, PART_HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX
 from chronicled.events.opaque import ERASED, Opaque, Why
 from chronicled.events.parts import BLOBS, blobs_of, split
+from chronicled.events.plain import typed
 from chronicled.events.redaction import IdentityRedaction, Redaction
 from chronicled.events.registry import Registry
 from chronicled.events.rule_redaction import RuleRedaction
@@ -313,7 +314,7 @@ class Codec:
             payload = payloads.get(name)
             if payload is None:
                 payload = payloads[name] = current(category, name).payload
-            return msgspec.convert(value, payload, str_keys=True)
+            return typed(value, payload)
 
         return migrate
 

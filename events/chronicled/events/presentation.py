@@ -12,6 +12,7 @@ from chronicled.events.codec import Codec, encode_json
 from chronicled.events.envelope import Category, Event, Stored
 from chronicled.events.errors import VersionUnavailable
 from chronicled.events.opaque import Opaque
+from chronicled.events.plain import typed
 from chronicled.events.unit_stuck import UnitStuck
 from chronicled.events.versions import CURRENT, Versions
 
@@ -163,7 +164,7 @@ class Presentation:
         """Return the event with that payload, which fits the schema of that version."""
         spec = self.codec.registry.find(event.category, kind, version)
         assert spec is not None, "steps lead from one registered version to another"
-        return _shown(event, kind, version, encode_json(msgspec.convert(value, spec.payload, str_keys=True)))
+        return _shown(event, kind, version, encode_json(typed(value, spec.payload)))
 
     def _sound(self, event: Event) -> Event:
         """Return the event; if its payload is no JSON, with the bytes in a string, so that nothing around it breaks."""

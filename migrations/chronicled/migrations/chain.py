@@ -10,6 +10,7 @@ import msgspec
 from chronicled.events.envelope import Category
 from chronicled.events.kind import KindSpec
 from chronicled.events.parts import BLOBS
+from chronicled.events.plain import typed
 from chronicled.events.registry import Registry
 from chronicled.migrations.fields import Fields, reader
 
@@ -237,13 +238,13 @@ class Chain:
 
 
 def _one_by_one(payload: type[msgspec.Struct], steps: Iterable[Change]) -> Callable[[msgspec.Raw], Any]:
-    plain, convert, changes = msgspec.json.Decoder().decode, msgspec.convert, tuple(steps)
+    plain, changes = msgspec.json.Decoder().decode, tuple(steps)
 
     def read(raw: msgspec.Raw) -> Any:
         value = plain(raw)
         for change in changes:
             value = change(value)
-        return convert(value, payload, str_keys=True)
+        return typed(value, payload)
 
     return read
 

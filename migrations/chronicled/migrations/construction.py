@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple, get_type_hints
 
 import msgspec
 
+from chronicled.events.plain import typed
+
 __all__ = ["Term", "construction"]
 
 SCALARS: Final = (str, int, float, bool)
@@ -29,7 +31,7 @@ def construction(new: type[msgspec.Struct], terms: Mapping[str, Term]) -> tuple[
     Whoever runs the lines raises `msgspec.ValidationError` for what does not fit its field.
     """
     hints = get_type_hints(new, include_extras=True)
-    scope: dict[str, Any] = {"new": new, "convert": msgspec.convert, "builtins": msgspec.to_builtins}
+    scope: dict[str, Any] = {"new": new, "convert": msgspec.convert, "builtins": msgspec.to_builtins, "typed": typed}
     made: list[str] = []
     checked: list[tuple[str, Any]] = []
     parts: list[str] = []
@@ -50,5 +52,5 @@ def construction(new: type[msgspec.Struct], terms: Mapping[str, Term]) -> tuple[
     if checked:
         # All that needs more than a look at once: what a type means is looked up anew for each, but not for a struct's.
         scope["Checked"] = msgspec.defstruct("Checked", checked, array_like=True, gc=False)
-        lines.append(f"checked = convert(({', '.join(parts)},), Checked, str_keys=True)")
+        lines.append(f"checked = typed(({', '.join(parts)},), Checked)")
     return [*lines, f"return new({', '.join(made)})"], scope

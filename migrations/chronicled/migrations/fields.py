@@ -96,7 +96,7 @@ def _written(path: _Path, old: type[msgspec.Struct], new: type[msgspec.Struct]) 
     for field in msgspec.structs.fields(new):
         name, wanted = field.encode_name, new_hints[field.name]
         if name in path.added:
-            scope[f"added_{field.name}"] = msgspec.convert(path.added[name], wanted, str_keys=True)
+            scope[f"added_{field.name}"] = msgspec.convert(path.added[name], wanted)
             terms[name] = Term(f"added_{field.name}", checked=True)
         elif name in path.sources:
             origin, changes = path.sources[name]

@@ -12,6 +12,7 @@ from chronicled.events.kind import KindSpec, TerminalPayload
 from chronicled.events.limits import OUTPUT_INLINE_BYTES_MAX
 from chronicled.events.outcome import Effects, Outcome
 from chronicled.events.parts import BLOBS, head
+from chronicled.events.plain import typed
 from chronicled.events.registry import Registry
 from chronicled.runtimes.action_server.frames import Result
 from chronicled.runtimes.output.summary import OutputSummary
@@ -121,7 +122,7 @@ def prints(spec: KindSpec | None) -> bool:
 
 def _convert(spec: KindSpec, values: dict[str, Any]) -> msgspec.Struct | None:
     try:
-        payload: msgspec.Struct = msgspec.convert(values, spec.payload, str_keys=True)
+        payload: msgspec.Struct = typed(values, spec.payload)
         encode_json(payload)
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError):
         return None
