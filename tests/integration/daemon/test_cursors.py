@@ -115,3 +115,9 @@ async def test_the_client_keeps_cursors(daemon: DaemonProcess, session: str) -> 
         assert len(seen) == len(set(seen)) == 5
         await client.delete_cursor("billing")
         assert await client.cursor("billing") == "0"
+
+
+async def test_a_name_is_judged_before_its_cursor(daemon: DaemonProcess) -> None:
+    """A name of another form is refused as such, also beside a cursor of another incarnation."""
+    answer = await daemon.call("PUT", "/v1/cursors/a%14b", json={"cursor": "0@g"})
+    assert (answer.status, answer.json["code"]) == (400, "invalid-name")

@@ -12,6 +12,7 @@ from chronicled.daemon.http.parameters import CursorText
 from chronicled.daemon.http.route import Answer, Route
 from chronicled.events.cursor import Cursor
 from chronicled.events.errors import CursorGone, InvalidCursor, InvalidName, NotFound, Refused, StorageFull
+from chronicled.events.ids import check_name
 from chronicled.events.store import EventStore
 from chronicled.storage.cursors import CursorStore, SavedCursor
 
@@ -118,9 +119,11 @@ class CursorRoutes:
     async def save(self, call: Call) -> web.Response:
         """Save one."""
         body = await call.body(self._body)
+        # First: of a name that there cannot be, no cursor is gone.
+        name = check_name(call.path["cursor"], "cursor name")
         incarnation = self._store.incarnation
         position = Cursor.parse(body.cursor).resolve(incarnation, self._store.head)
-        saved, new = await self._cursors.save(call.caller.tenant, call.path["cursor"], position, incarnation)
+        saved, new = await self._cursors.save(call.caller.tenant, name, position, incarnation)
         return json_response(self._view(saved), 201 if new else 200)
 
     async def delete(self, call: Call) -> web.Response:
