@@ -200,8 +200,6 @@ def load(served: Served, mode: schemathesis.GenerationMode) -> Any:
                 values.pop("lane", None)
                 values.pop("idle_limit", None)
             elif "lane" in values:
-                values["lane"] = "main"  # one that is there
-            elif "lane" in values:
                 values["lane"] = "main"  # it must be one that the session has
         # Any preference is admitted, but a `wait` must have its seconds.
         if values and "Prefer" in values and mode == schemathesis.GenerationMode.POSITIVE:
