@@ -112,6 +112,12 @@ def appended(payload: dict[str, Any]) -> dict[str, Any]:
     return payload
 
 
+def noted(payload: dict[str, Any]) -> dict[str, Any]:
+    del payload["note"]
+    payload["note"] = payload["name"]
+    return payload
+
+
 def doubled(payload: dict[str, Any]) -> dict[str, Any]:
     payload["title"] = payload["name"]
     if "title" in payload:
@@ -133,7 +139,8 @@ def wrong(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 FOLLOWED: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
-    moved, changed, removed, named, branched, early, displayed, renewed, shared, appended, doubled, failing, wrong,
+    moved, changed, removed, named, branched, early, displayed, renewed, shared, appended, noted, doubled, failing,
+    wrong,
     Fields(added={"title": "x"}, changed={"number": abs}, removed=("inner",), renamed={"note": "name", "name": "note"}),
 )  # fmt: skip
 
