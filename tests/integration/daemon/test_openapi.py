@@ -159,6 +159,8 @@ def load(served: Served, mode: schemathesis.GenerationMode) -> Any:
     accepted.expected_statuses = [*accepted.expected_statuses, "406", "410", "412", "416", "422"]
 
     def map_path_parameters(context: Any, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+        if parameters and "%" in str(parameters.get("cursor", "")):
+            parameters["cursor"] = "a b"  # goes out as it is: what is no name here could be one when it is decoded
         if parameters and "session" in parameters and len(str(parameters["session"])) % 2 == 0:
             # What others aim at stays open.
             parameters["session"] = "other" if context.operation.method.lower() == "delete" else OPEN
