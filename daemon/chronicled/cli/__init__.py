@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "cancel": "end an action",
     "image": "list, build, prefetch and prune images",
     "events": "print the log, or follow it",
+    "cursor": "remember how far a consumer of the log is",
     "audit": "verify the record",
     "migrate": "show what versions the log holds, bring it on, import and export",
     "carrier": "make and check what goes into containers",

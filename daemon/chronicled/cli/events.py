@@ -23,7 +23,9 @@ TENANT = "default"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--session", metavar="NAME", help="only this session's (default: all)")
-    parser.add_argument("--after", metavar="N", default="0", help="cursor, exclusive: POSITION or POSITION@INCARNATION")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--after", metavar="N", default="0", help="cursor, exclusive: POSITION or POSITION@INCARNATION")
+    begin.add_argument("--cursor", metavar="NAME", help="begin where `cursor save` said that this consumer was")
     parser.add_argument("--follow", action="store_true", help="go on for ever; survives the daemon's restarts")
     parser.add_argument("--kind", action="append", default=[], help="only this kind; may be repeated")
     parser.add_argument(
@@ -50,11 +52,12 @@ def execute(options: argparse.Namespace) -> int:
 
 
 async def _print(client: Client, options: argparse.Namespace) -> int:
+    after = options.after if options.cursor is None else await client.cursor(options.cursor)
     if options.session is None:
-        events = client.events(options.after, follow=options.follow, kinds=options.kind)
+        events = client.events(after, follow=options.follow, kinds=options.kind)
     else:
         session = await client.session(options.session, create=False)
-        events = session.events(options.after, follow=options.follow, kinds=options.kind)
+        events = session.events(after, follow=options.follow, kinds=options.kind)
     async with contextlib.aclosing(events):
         async for event in events:
             _show(event, options)
@@ -65,7 +68,7 @@ def _print_file(options: argparse.Namespace, versions: Versions) -> int:
     """Print what a data directory holds, as a daemon would show it; also of a log that a newer version wrote.
 
     Raises:
-        InvalidRequest: there is no log, or it is to be followed.
+        InvalidRequest: there is no log, or it is to be followed, or to be read from a cursor that a daemon keeps.
         SessionNotFound: it has no such session.
         LogCorrupt, SchemaTooNew: it cannot be read.
     """
@@ -77,6 +80,8 @@ def _print_file(options: argparse.Namespace, versions: Versions) -> int:
 
     if options.follow:
         raise InvalidRequest("A data directory is read once, to its end: follow the daemon that has it.")
+    if options.cursor is not None:
+        raise InvalidRequest("The daemon remembers cursors: without it, say where to begin by --after.")
     registry, chain = vocabulary(chosen_units(options))
     presentation, kinds = Presentation(Codec(registry, chain)), frozenset[str](options.kind)
     tenant = None if options.session is None else TENANT

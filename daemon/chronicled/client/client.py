@@ -164,6 +164,13 @@ class Client:
         """
         await self._transport.request("PUT", f"/v1/cursors/{quote(name, safe='')}", {"cursor": str(cursor)})
 
+    async def cursors(self) -> list[dict[str, Any]]:
+        """Return what the daemon tells of each cursor that was saved, by name: position, time, how far it is behind."""
+        cursors: list[dict[str, Any]] = msgspec.json.decode(await self._transport.request("GET", "/v1/cursors"))[
+            "cursors"
+        ]
+        return cursors
+
     async def delete_cursor(self, name: str) -> None:
         """Forget the cursor of that name.
 
