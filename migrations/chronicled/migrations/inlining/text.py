@@ -23,7 +23,9 @@ OTHER_FLAGS: Final = (
 def function_text(function: FunctionType) -> ast.FunctionDef | None:
     """Return the definition of a function of one argument; None where it is another one, or its text cannot be had.
 
-    A file may have changed since it was imported: so the text is compiled anew, and must give the very same code.
+    A file may have changed since it was imported: so the text is compiled anew, and must give the very same code. That
+    file is what the interpreter itself has read the function from, and all that migrations read: when units are loaded,
+    and once more where the first event of such a version is met; not with each event.
     """
     code = function.__code__
     if code.co_freevars or code.co_argcount != 1 or code.co_kwonlyargcount or code.co_flags & OTHER_FLAGS:
