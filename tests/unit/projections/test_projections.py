@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 from tests.unit.projections.fixtures import CODEC, Writer, everything, facts, fresh_folds
 
 from chronicled.events.codec import Codec
-from chronicled.events.errors import ActionNotFound, Unavailable
+from chronicled.events.envelope import Event
+from chronicled.events.errors import ActionNotFound, LogCorrupt, Unavailable
 from chronicled.events.kind import Payload, TerminalPayload, action, observation
 from chronicled.events.registry import builtin_registry
 from chronicled.storage.memory import MemoryStore
@@ -143,13 +145,36 @@ async def test_rows_of_another_log_are_thrown_away(tmp_path: Path) -> None:
         change_checkpoint(path, position=99)
         async with open_projections(path, stores[1], CODEC) as projections:
             assert projections.events_folded == 1
-        change_checkpoint(path, leaf="00" * 32)
+        changes: tuple[dict[str, object], ...] = ({"leaf": "00" * 32}, {"incarnation": "other"}, {"version": 99})
+        for change in changes:
+            change_checkpoint(path, **change)
+            async with open_projections(path, stores[1], CODEC) as projections:
+                assert projections.events_folded == 1, change
+                assert [each.session for each in await sessions(projections)] == ["new"]
         async with open_projections(path, stores[1], CODEC) as projections:
-            assert projections.events_folded == 1
-            assert [each.session for each in await sessions(projections)] == ["new"]
+            assert projections.events_folded == 0
     finally:
         for store in stores:
             await store.aclose()
+
+
+async def test_a_gap_in_what_is_told_is_corruption(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was told twice is passed over; what comes after something that was not told is folded by nobody."""
+    told: list[Callable[[tuple[Event, ...]], None]] = []
+    listen = store.listen
+
+    def listening(listener: Callable[[tuple[Event, ...]], None]) -> Callable[[], None]:
+        told.append(listener)
+        return listen(listener)
+
+    monkeypatch.setattr(store, "listen", listening)
+    async with open_projections(None, store, CODEC, save_seconds=3600):
+        await Writer(store).create()
+        (event,) = (await store.read(0, 1)).events
+        (listener,) = told
+        listener((event,))
+        with pytest.raises(LogCorrupt, match="gap"):
+            listener((msgspec.structs.replace(event, position=event.position + 2),))
 
 
 def change_checkpoint(path: Path, **values: object) -> None:
