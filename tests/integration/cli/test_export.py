@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from tests.integration.cli.conftest import BIN, Commands, Done
 
-FORMATS = ("jsonl", "cloudevents", "openhands", "atif", "asciicast")
+from chronicled.migrations.formats.choice import FORMATS
+
 VALUE = "hunter2-correct-horse"
 SHAPES = (VALUE.encode(), base64.b64encode(VALUE.encode()), VALUE.encode().hex().encode(), VALUE.upper().encode())
 

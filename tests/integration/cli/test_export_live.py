@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.integration.cli.conftest import Commands
 
-FORMATS = ("jsonl", "cloudevents", "openhands", "atif", "asciicast")
+from chronicled.migrations.formats.choice import FORMATS
 
 
 def ready(commands: Commands, session: str) -> None:

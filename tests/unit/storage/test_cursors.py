@@ -4,69 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 from pathlib import Path
 
 import pytest
+from tests.unit.storage.watched_disk import WatchedDisk
 
 from chronicled.events.errors import InvalidName, LogCorrupt, Refused, StorageFull, StoreFailed
 from chronicled.storage import cursors as cursors_module
 from chronicled.storage.cursors import CURSORS_NAME, CursorStore
 from chronicled.storage.disk import SystemDisk
 
-CALLS = ["open", "write", "sync", "replace", "sync_directory"]
+CALLS = ["open", "write", "sync", "replace", "sync_directory default"]
 """What a save of a known name asks of the disk, in this order."""
 
 
-class FailingDisk(SystemDisk):
-    """Notes every call, and fails the n-th."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.fail_at = 0
-        self.error = errno.EIO
-
-    def _note(self, call: str) -> None:
-        self.calls.append(call)
-        if len(self.calls) == self.fail_at:
-            raise OSError(self.error, os.strerror(self.error))
-
-    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
-        """Note it, then do it."""
-        self._note("open")
-        return super().open(path, flags, mode)
-
-    def write(self, descriptor: int, data: bytes) -> None:
-        """Note it, then do it; a failing write leaves half of the data behind."""
-        if len(self.calls) + 1 == self.fail_at:
-            super().write(descriptor, data[: len(data) // 2])
-        self._note("write")
-        super().write(descriptor, data)
-
-    def sync(self, descriptor: int) -> None:
-        """Note it, then do it."""
-        self._note("sync")
-        super().sync(descriptor)
-
-    def sync_directory(self, path: str) -> None:
-        """Note it, then do it."""
-        self._note("sync_directory")
-        super().sync_directory(path)
-
-    def replace(self, source: str, target: str) -> None:
-        """Note it, then do it."""
-        self._note("replace")
-        super().replace(source, target)
-
-
 @pytest.fixture
-def disk() -> FailingDisk:
+def disk() -> WatchedDisk:
     """Return a disk that works until it is told to fail."""
-    return FailingDisk()
+    return WatchedDisk()
 
 
 @pytest.fixture
-def store(tmp_path: Path, disk: FailingDisk) -> CursorStore:
+def store(tmp_path: Path, disk: WatchedDisk) -> CursorStore:
     """Return an empty store."""
     return CursorStore(tmp_path / CURSORS_NAME, disk)
 
@@ -105,10 +64,10 @@ async def test_of_many_saves_the_last_one_holds(store: CursorStore) -> None:
     assert await positions(store) == {"a": 49}
 
 
-async def test_a_save_is_on_the_medium_when_it_returns(store: CursorStore, disk: FailingDisk) -> None:
+async def test_a_save_is_on_the_medium_when_it_returns(store: CursorStore, disk: WatchedDisk, tmp_path: Path) -> None:
     """Data before the name, the name before the answer; of a first one the folders too, from above."""
     await store.save("default", "a", 1, "inc")
-    assert disk.calls == ["sync_directory", "sync_directory", *CALLS]
+    assert disk.calls == [f"sync_directory {tmp_path.name}", "sync_directory cursors", *CALLS]
     disk.calls.clear()
     await store.save("default", "a", 2, "inc")
     assert disk.calls == CALLS
@@ -117,7 +76,7 @@ async def test_a_save_is_on_the_medium_when_it_returns(store: CursorStore, disk:
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
 @pytest.mark.parametrize("step", range(1, len(CALLS) + 1))
 async def test_whatever_fails_a_name_stands_for_a_whole_cursor(
-    store: CursorStore, disk: FailingDisk, step: int, error: int
+    store: CursorStore, disk: WatchedDisk, step: int, error: int
 ) -> None:
     """It is an error by name, the cursor is the one before or the new one, and the next save succeeds."""
     await store.save("default", "a", 1, "inc")
@@ -125,7 +84,7 @@ async def test_whatever_fails_a_name_stands_for_a_whole_cursor(
     disk.fail_at, disk.error = step, error
     with pytest.raises(StorageFull if error == errno.ENOSPC else StoreFailed):
         await store.save("default", "a", 2, "inc")
-    assert await positions(store) == {"a": 2 if CALLS[step - 1] == "sync_directory" else 1}
+    assert await positions(store) == {"a": 2 if CALLS[step - 1].startswith("sync_directory") else 1}
     await store.save("default", "a", 3, "inc")
     assert await positions(store) == {"a": 3}
 

@@ -60,8 +60,8 @@ def inlined(
     )
     scope |= path.names.scope | {"decode": msgspec.json.Decoder(stored).decode, "called": called}
     scope["__name__"] = f"chronicled.steps.{getattr(steps[-1], '__module__', '')}"
-    # Nothing but the text of the steps, and names of ours, is put into it.
-    exec(_compiled(["old = decode(raw)", *taken], path.body, lines), scope)  # noqa: S102
+    code = _compiled(["old = decode(raw)", *taken], path.body, lines)
+    exec(code, scope)  # noqa: S102 - it holds nothing but the text of the steps, which run anyway, and names of ours
     found: Callable[[msgspec.Raw], Any] = scope["read"]
     return found
 

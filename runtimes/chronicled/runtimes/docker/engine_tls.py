@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
+
+from chronicled.runtimes.docker.failure import causes
 
 __all__ = ["FilesUnusable", "Stamp", "context_of", "files_of", "stamp_of", "trouble_of"]
 
 AUTHORITY: Final = "ca.pem"
 CERTIFICATE: Final = "cert.pem"
 KEY: Final = "key.pem"
-_CAUSES_MAX: Final = 8
 Stamp = tuple[tuple[int, int] | None, ...]
 """By what it is seen that files were changed."""
 _REFUSED: Final = re.compile(r"(?i)ALERT|HANDSHAKE_FAILURE")
@@ -97,7 +98,7 @@ def trouble_of(error: BaseException, directory: str) -> str | None:
         error: With what the connection failed, or what came of that.
         directory: Where the files are.
     """
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, FilesUnusable):
             return str(cause)
         # One that aiohttp keeps inside another of almost the same kind, which tells nothing.
@@ -111,17 +112,6 @@ def trouble_of(error: BaseException, directory: str) -> str | None:
                 return "it does not speak TLS there (docker.tls_directory, DOCKER_TLS_VERIFY)"
             return f"TLS failed: {_sentence(cause)}"
     return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Give the error and what it came from: by chains, or as aiohttp keeps it."""
-    seen: BaseException | None = error
-    for _ in range(_CAUSES_MAX):
-        if seen is None:
-            return
-        yield seen
-        kept = getattr(seen, "certificate_error", None) or getattr(seen, "os_error", None)
-        seen = kept if isinstance(kept, BaseException) else seen.__cause__ or seen.__context__
 
 
 def _sentence(error: ssl.SSLError) -> str:

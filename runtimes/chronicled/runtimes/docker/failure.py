@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from typing import Final
 
 from chronicled.events.errors import SandboxError, SandboxUnreachable
 
-__all__ = ["EngineDenied", "EngineRefused", "EngineUnreachable", "denied"]
+__all__ = ["EngineDenied", "EngineRefused", "EngineUnreachable", "causes", "denied"]
+
+_CAUSES_MAX: Final = 8
 
 
 class EngineRefused(SandboxError):
@@ -36,10 +40,16 @@ class EngineDenied(EngineUnreachable):
     title = "The container engine may not be used"
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Give the error and what it came from, by chains or as aiohttp keeps it; at most eight: chains can be circles."""
+    for _ in range(_CAUSES_MAX):
+        if error is None:
+            return
+        yield error
+        kept = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+        error = kept if isinstance(kept, BaseException) else error.__cause__ or error.__context__
+
+
 def denied(error: BaseException | None) -> bool:
     """Return whether the system did not let us ask; the client's library wraps what it was told, sometimes twice."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(each, OSError) and each.errno in (errno.EACCES, errno.EPERM) for each in causes(error))
