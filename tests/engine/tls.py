@@ -103,5 +103,7 @@ class TlsEngine(OwnEngine):
 
     def close(self) -> None:
         """Remove its containers, end it, and close its port."""
-        super().close()
-        self._listener.close()
+        try:
+            super().close()
+        finally:
+            self._listener.close()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from tests.engine.fixture import MUSL, Engine
 from tests.engine.own import own_engine
 from tests.engine.tls import Authority, TlsEngine
-from tests.integration.daemon.process import DaemonProcess
+from tests.integration.daemon.process import DaemonProcess, until
 from tests.integration.engines.served import Served, closed
 
 from chronicled.runtimes.docker.engine import Engine as Client
@@ -146,6 +151,49 @@ async def test_certificates_can_be_changed_while_it_runs(guarded: TlsEngine, fil
             await client.facts()
         assert (await client.facts()).version
     finally:
+        await client.aclose()
+
+
+def connected(engine: TlsEngine) -> int:
+    """Return how many connections to the engine are open at the end of who has asked for them."""
+    port = int(engine.tcp.rpartition(":")[2])
+    rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()]
+    return [row[2:4] for row in rows].count([f"0100007F:{port:04X}", "01"])
+
+
+@contextlib.contextmanager
+def frozen(engine: TlsEngine) -> Generator[None]:
+    """Have the engine stand still."""
+    assert engine.process is not None
+    engine.process.send_signal(signal.SIGSTOP)
+    try:
+        os.waitid(os.P_PID, engine.process.pid, os.WSTOPPED)
+        yield
+    finally:
+        engine.process.send_signal(signal.SIGCONT)
+
+
+async def test_nothing_is_open_once_it_is_closed(guarded: TlsEngine, files: Path) -> None:
+    """TLS parts in order by waiting for the other side: a client that is closed does not, though nothing answers."""
+    client = Client(guarded.tcp, str(files))
+    seen: list[Any] = []
+    following = asyncio.create_task(client.follow({}, time.time_ns(), seen.append))
+    try:
+        guarded("volume", "rm", guarded("volume", "create"))
+
+        async def told() -> bool:
+            return len(seen) > 1
+
+        await until(told)
+        assert connected(guarded) == 1
+        with frozen(guarded):
+            following.cancel()
+            await asyncio.wait([following])
+            assert connected(guarded) == 1  # it waits for the engine's last word
+            await client.aclose()
+            assert connected(guarded) == 0
+    finally:
+        following.cancel()
         await client.aclose()
 
 

@@ -211,9 +211,11 @@ class Connections:
         if not self._tls_directory:
             connector = aiohttp.TCPConnector(limit=limit, force_close=True)
             return aiodocker.Docker(self.address, connector=connector, timeout=timeout)
+        from chronicled.runtimes.docker.tls_connector import TlsConnector
+
         self._stamp = engine_tls.stamp_of(self._tls_directory)
         context = await anyio.to_thread.run_sync(engine_tls.context_of, self._tls_directory)
-        connector = aiohttp.TCPConnector(limit=limit, force_close=True, ssl=context)
+        connector = TlsConnector(context, limit)
         return aiodocker.Docker(f"https://{self.address.removeprefix('tcp://')}", connector=connector, timeout=timeout)
 
 
