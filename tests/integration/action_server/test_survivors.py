@@ -64,6 +64,34 @@ async def test_a_nasty_command_is_over_at_its_deadline(worker: FrameWorker, tmp_
 
 _LOSE_LANE = {"killed lane reaper"}
 
+LATE_TRAPS = {
+    "once": ("trap 'read -t 0.05 <> quiet; trap - CHLD; sleep 603 &' CHLD", False),
+    "for ever": ("trap 'read -t 0.05 <> quiet; sleep 603 &' CHLD", True),
+    "on the interrupt": ("trap 'read -t 0.05 <> quiet; trap - INT; sleep 603 &' INT", False),
+    "later than is waited for": ("trap 'read -t 5 <> quiet; sleep 603 &' CHLD", True),
+}
+"""Traps that begin something a while after what called them, and whether that costs the lane its shell.
+
+Each blocks in a builtin, so that no look at the processes shows that something is still to come.
+"""
+
+
+@pytest.mark.parametrize("transfer", ["descriptors"], indirect=True)
+@pytest.mark.parametrize("name", LATE_TRAPS)
+async def test_what_a_late_trap_begins_ends_too(worker: FrameWorker, tmp_path: Path, name: str) -> None:
+    """What the shell begins once its command has been ended is ended too; a shell that goes on and on goes as well."""
+    trap, restarted = LATE_TRAPS[name]
+    await worker.run("mkfifo quiet")
+    begun = time.monotonic()
+    result, _ = await worker.run(f"{trap}; set -m; sleep 604 & sleep 604", timeout_seconds=DEADLINE_SECONDS)
+    assert time.monotonic() - begun < DEADLINE_SECONDS + 2.0
+    assert result.outcome is Outcome.TIMEOUT
+    assert (result.fields["terminal_restarted"], result.state_lost) == (restarted, restarted)
+    # Whatever is still pending would begin now at the latest.
+    after, _ = await worker.run("true", on_state_loss="run")
+    assert (after.outcome, after.state_lost) == (Outcome.OK, False)
+    assert "sleep 60" not in " ".join(living(tmp_path).values())
+
 
 async def test_the_search_finds_a_survivor(worker: FrameWorker, tmp_path: Path) -> None:
     """Negative control: a process that nobody ends, detached in every way, is found by the search."""

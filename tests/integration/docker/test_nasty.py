@@ -66,12 +66,13 @@ async def outlast(
             if name in failing:
                 ends = {Outcome.FAILED}
             assert result.outcome in ends, (command, result)
+        # Before the control, which what is left would keep from being seen alone.
+        assert (late, left) == ({}, {})
         # The negative control: what lives is seen, once the shell's child has become it.
         await worker.run("setsid sleep 700 &", lane="control")
         async with asyncio.timeout(10):
             while await living(worker) != ["sleep 700"]:
                 continue
-    assert (late, left) == ({}, {})
 
 
 async def outlast_all(

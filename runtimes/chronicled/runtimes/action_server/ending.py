@@ -48,6 +48,13 @@ class Runner(Protocol):
         """Send SIGINT to the process that survives the end of a command alone, if there is one."""
         ...
 
+    async def settle(self) -> bool:
+        """Return whether the process that survives the end of a command has nothing more of it to do, a while at most.
+
+        False too where there is none.
+        """
+        ...
+
 
 class Toll(NamedTuple):
     """What it took."""
@@ -79,20 +86,20 @@ async def end_command(
         # Not the others: they are killed now, and who forks on a SIGINT would only be more by then.
         runner.interrupt_shell()
     killed, left = await supervisor.end(spared, runner.pid if yields else 0)
-    killed_lately = killed
     if not finished.done():
         runner.interrupt_all()
         if not await _over(finished, YIELD_SECONDS):
             more, left = await supervisor.end(spared, 0)
-            killed += more
             await _over(finished, YIELD_SECONDS)
-            return Toll(killed, left)
-    # A trap on the death of its children may have begun something as the shell came back.
-    for shell in (runner.pid, runner.pid, 0):
-        if not killed_lately:
+            return Toll(killed + more, left)
+    # A trap on the interrupt, or on the death of its children, may have begun something as the shell came back, or be
+    # about to: at rest is only a shell that has done what was pending and has nothing new then. One that never is goes.
+    for last in (False, False, True):
+        settled = not last and await runner.settle()
+        more, left = await supervisor.end(spared, runner.pid if settled else 0)
+        killed += more
+        if not more:
             break
-        killed_lately, left = await supervisor.end(spared, shell)
-        killed += killed_lately
     return Toll(killed, left)
 
 

@@ -139,6 +139,8 @@ class LaneReaper:
             seconds = _KILL_SECONDS if self._adopts else _KILL_SECONDS_SLOW
             killed, left = process_tree.end(os.getpid(), seconds, frozenset(self._spared), int(rest))
             self._spared.clear()
+            # First that a shell of ours has died by it, then how it went: who asked tells both at once.
+            self._collect()
             self._answer(b"ended %d %d" % (killed, len(left)))
         for descriptor in descriptors:
             os.close(descriptor)

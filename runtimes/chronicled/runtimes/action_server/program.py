@@ -97,6 +97,10 @@ class Program:
     def interrupt_shell(self) -> None:
         """Do nothing: there is no shell."""
 
+    async def settle(self) -> bool:
+        """False: there is no shell."""
+        return False
+
     def abandon(self) -> None:
         """Do nothing: a program's end cannot be lost."""
 

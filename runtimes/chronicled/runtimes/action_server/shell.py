@@ -30,6 +30,9 @@ __all__ = ["Finished", "Shell", "ShellFailed"]
 
 _START_SECONDS: Final = 10.0
 _READING_SECONDS: Final = 0.01
+_SETTLE_SECONDS: Final = 0.1
+_SETTLE_TRIES: Final = 3
+"""With a SIGINT on its way bash may drop the line that it is asked with; together less than an ending has time for."""
 _PROBES: Final = 2
 """So many looks must find that it has read past its command before it counts as lost."""
 _STATUS_BYTES_MAX: Final = 1 << 16
@@ -87,6 +90,7 @@ class Shell:
         self._repeated_bytes = 0
         self._read_at = 0.0
         self._finished: asyncio.Future[Finished] | None = None
+        self._settled: asyncio.Future[None] | None = None
         self._pending: Finished | None = None
         self._exit_code = 0
         self._former_groups: set[int] = set()
@@ -156,6 +160,7 @@ class Shell:
             )
         )
         self._serial += 1
+        self._settled = None
         self._repeated_bytes = 0
         self._read_at = self._loop.time()
         if not self.console.terminal.foreground:
@@ -186,6 +191,24 @@ class Shell:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
             self._repeat_status()
+
+    async def settle(self) -> bool:
+        """Return whether bash has read all that it was sent and done what it had pending by then, for a while at most.
+
+        It runs traps on signals before it begins the next line, so an answer to a line of ours says that they are over.
+        Only between two commands; False for a shell that is dead, or busy with such a trap.
+        """
+        self._serial += 1
+        self._settled = settled = self._loop.create_future()
+        for _ in range(_SETTLE_TRIES):
+            if self.dead is not None:
+                return False
+            self._unsent += self._tail()
+            self._write_control()
+            await asyncio.wait((settled,), timeout=_SETTLE_SECONDS)
+            if settled.done():
+                return self.dead is None
+        return False
 
     @property
     def foreground(self) -> int:
@@ -246,6 +269,8 @@ class Shell:
         """Take note that the shell has ended: exit code, or negative the signal."""
         if self.dead is None:
             self.dead = Finished(code, None, died=True)
+            if self._settled is not None and not self._settled.done():
+                self._settled.set_result(None)
             self._ended(self.dead)
 
     def close(self) -> None:
@@ -333,7 +358,12 @@ class Shell:
         end = 0
         for match in _STATUS.finditer(self._partial):
             end = match.end()
-            if int(match[1]) == self._serial and self._pending is None:
+            if int(match[1]) != self._serial:
+                continue
+            if self._settled is not None:
+                if not self._settled.done():
+                    self._settled.set_result(None)
+            elif self._pending is None:
                 self._exit_code = int(match[2])
                 self._ended(Finished(self._exit_code, os.fsdecode(match[3]), died=False))
         self._partial = self._partial[end:]
