@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiodocker import Docker
 from aiohttp import web
 from tests.engine.fixture import MUSL, Engine
 from tests.integration.images.conftest import OpenImages
@@ -16,6 +18,9 @@ from tests.integration.images.registry import Registry, push
 from tests.integration.images.test_build import request
 
 from chronicled.events.errors import ImageBuildFailed, ImageNotAllowed
+from chronicled.runtimes.docker.images_settings import ImageSettings
+from chronicled.runtimes.docker.images_steps import Steps
+from chronicled.runtimes.docker.images_stream import Connect
 
 pytestmark = pytest.mark.usefixtures("engine")
 PIDS = "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>&-"
@@ -107,6 +112,55 @@ async def test_steps_have_few_processes(engine: Engine, images: OpenImages, tmp_
         assert engine("inspect", "--format", "{{.HostConfig.PidsLimit}}", victim) == "<nil>"
     finally:
         engine("rm", "--force", victim)
+
+
+@asynccontextmanager
+async def refusing(docker: Any) -> AsyncGenerator[Connect]:
+    """Stand before the engine and refuse to update what runs: as it does for a moment of what has just ended."""
+
+    async def inspect(asked: web.Request) -> web.Response:
+        async with docker.session.get(f"{docker.docker_host}{asked.path_qs}") as response:
+            return web.json_response(await response.json(), status=response.status)
+
+    async def update(asked: web.Request) -> web.Response:
+        return web.json_response({"message": "container not running: unknown"}, status=500)
+
+    application = web.Application()
+    application.router.add_get("/{version}/containers/{id}/json", inspect)
+    application.router.add_post("/{version}/containers/{id}/update", update)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with Docker(address, api_version=docker.api_version) as client:
+
+            async def connect() -> Docker:
+                return client
+
+            yield connect
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_step_that_is_over_meanwhile_fails_no_build(engine: Engine, docker: Any) -> None:
+    """An engine that refuses to bound a step is believed once the step is over; one that goes on unbounded is none."""
+    settings = ImageSettings()
+    memory = str(settings.build_memory_bytes)
+    words = ("--network", settings.build_network, "--memory", memory, "--memory-swap", memory, "--stop-timeout", "0")
+    async with refusing(docker) as connect:
+        steps = Steps(connect, settings, "over")
+        for seconds, fails in (("0.5", False), ("60", True)):
+            container = await asyncio.to_thread(engine, "run", "--detach", *words, MUSL, "sleep", seconds)
+            told = steps.take({"stream": f" ---> Running in {container[:12]}\n"})
+            try:
+                if fails:
+                    with pytest.raises(ImageBuildFailed, match="not running"):
+                        await told
+                else:
+                    await told
+            finally:
+                await asyncio.to_thread(engine, "rm", "--force", container)
 
 
 async def test_steps_write_so_much_and_no_more(docker: Any, images: OpenImages, tmp_path: Path) -> None:

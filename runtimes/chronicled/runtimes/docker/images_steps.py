@@ -21,6 +21,9 @@ __all__ = ["Steps"]
 
 LOOK_SECONDS: Final = 2.0
 ENGINE_SECONDS: Final = 30.0
+AGREE_SECONDS: Final = 2.0
+"""So long an engine may say of a step that it runs, and refuse to bound it because it does not."""
+AGAIN_SECONDS: Final = 0.05
 STEPS_MAX: Final = 10_000
 ID_CHARACTERS: Final = 12
 """Of a container's id, as builds name it."""
@@ -129,12 +132,18 @@ class Steps:
 
     async def _bound(self, docker: Docker, container: str) -> None:
         url = f"{docker.docker_host}/{docker.api_version}/containers/{container}/update"
-        async with docker.session.post(url, json={"PidsLimit": self._settings.build_pids}) as response:
-            said: Mapping[str, Any] = await response.json()
-        if response.status >= 400 and response.status not in _OVER:
+        since = anyio.current_time()
+        while True:
+            async with docker.session.post(url, json={"PidsLimit": self._settings.build_pids}) as response:
+                said: Mapping[str, Any] = await response.json()
+            if response.status < 400 or response.status in _OVER:
+                break
             state: Mapping[str, Any] = (await self._inspect(docker, f"containers/{container}")).get("State") or {}
-            # A short step may be over already.
-            if state.get("Running"):
+            # A short step may be over already, which the engine itself learns a moment after it has refused.
+            if not state.get("Running"):
+                return
+            if anyio.current_time() > since + AGREE_SECONDS:
                 raise DockerError(response.status, str(said.get("message")))
-        elif said.get("Warnings"):
+            await anyio.sleep(AGAIN_SECONDS)
+        if said.get("Warnings"):
             _log.warning("build_step_not_bounded", image=self._name, detail=str(said["Warnings"])[:500])
