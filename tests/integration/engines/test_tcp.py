@@ -37,15 +37,20 @@ async def address(engine: Engine) -> AsyncIterator[str]:
         task = asyncio.current_task()
         assert task is not None
         open_now.add(task)
-        theirs = await asyncio.open_unix_connection(engine.host.removeprefix("unix://"))
+        ends = [writer]
         try:
-            await asyncio.gather(_copy(reader, theirs[1]), _copy(theirs[0], writer))
+            answers, requests = await asyncio.open_unix_connection(engine.host.removeprefix("unix://"))
+            ends.append(requests)
+            await asyncio.gather(_copy(reader, requests), _copy(answers, writer))
         except asyncio.CancelledError:
             # The test is over; the server's own callback would complain.
-            pass
+            for end in ends:
+                end.transport.abort()
         finally:
-            theirs[1].close()
-            writer.close()
+            for end in ends:
+                end.close()
+                with contextlib.suppress(OSError):
+                    await end.wait_closed()
             open_now.discard(task)
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
