@@ -105,6 +105,10 @@ PLAIN: Final[dict[str, str]] = {
     "stopped detached child": "setsid sh -c 'kill -STOP $$' & sleep 600",
     "stopped shell": "kill -STOP $$",
     "stopped lane reaper": "kill -STOP $PPID; sleep 600",
+    "lane reaper stopped again and again": 'r=$PPID; setsid sh -c "while :; do kill -STOP $r; done" & sleep 600',
+    "stopped reaper": "set -- $(cat /proc/$PPID/stat); kill -STOP $4; sleep 600",
+    "stopped reaper, killed lane reaper": "set -- $(cat /proc/$PPID/stat); kill -STOP $4; sleep 600 &"
+    " kill -9 $PPID; sleep 600",
     "killed lane reaper": "setsid sleep 600 & kill -9 $PPID; sleep 600",
     "pipeline": "yes | grep -v y | cat",
     "output without end": "yes",

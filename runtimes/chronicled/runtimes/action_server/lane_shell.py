@@ -13,6 +13,7 @@ from typing import Final
 from chronicled.events.limits import PROGRESS_BYTES_MAX
 from chronicled.runtimes.action_server import process_tree
 from chronicled.runtimes.action_server.console import Console
+from chronicled.runtimes.action_server.ending import Toll
 from chronicled.runtimes.action_server.process_tree import Process
 from chronicled.runtimes.action_server.shell import Shell
 from chronicled.runtimes.action_server.supervision import LaneSupervisor, ReaperLost, Supervisor
@@ -113,12 +114,12 @@ class LaneShell:
         """The action has ended."""
         self._in_action = False
 
-    async def end_strays(self) -> int:
-        """Have the reaper kill what a dead lane reaper left behind; return how many."""
+    async def end_strays(self, lane: LaneSupervisor) -> Toll:
+        """Have the reaper kill what a dead lane reaper left behind; return what it took."""
         try:
-            return await self._supervisor.end_strays()
+            return Toll(*await self._supervisor.end_strays(lane.pid))
         except ReaperLost:
-            return 0
+            return Toll(0, 0)
 
     def discard(self) -> None:
         """Forget the shell; the next action starts a new one."""

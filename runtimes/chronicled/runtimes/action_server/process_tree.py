@@ -23,7 +23,9 @@ __all__ = [
     "end",
     "groups_of_children",
     "identify",
+    "is_stopped",
     "look_for_orphans",
+    "orphans_leave",
     "relations",
     "send",
 ]
@@ -32,6 +34,10 @@ Process = tuple[int, int]
 """Pid and start time in clock ticks since boot."""
 
 _DEAD_STATES = b"ZXx"
+_STOPPED_STATES = b"Tt"
+_HELD_STATE = b"D"
+_HELD_SECONDS = 0.3
+"""Whoever is blocked for so long where no signal reaches it is not waited for any longer."""
 _PAUSE_SECONDS = 0.002
 _LISTINGS_MAX = 50
 """So often is looked for processes that have come since the listing before."""
@@ -46,6 +52,17 @@ def look_for_orphans() -> None:
     """Say that orphans leave the tree here; holds for this process and for what it forks from now on."""
     global _orphans_leave
     _orphans_leave = True
+
+
+def orphans_leave() -> bool:
+    """Return whether they do."""
+    return _orphans_leave
+
+
+def is_stopped(process: Process) -> bool:
+    """Return whether the process is there and stopped."""
+    known = identify(process[0])
+    return known is not None and known[0] == process and known[2] in _STOPPED_STATES
 
 
 def identify(pid: int) -> tuple[Process, int, bytes] | None:
@@ -292,7 +309,9 @@ def _has_descriptors() -> bool:
 def end(
     root: int, seconds: float, spared: frozenset[Process] = frozenset(), passed: int = 0, *, collect: bool = False
 ) -> tuple[int, list[Process]]:
-    """Kill the descendants of `root` until none lives; return how many were killed, and who is left after `seconds`.
+    """Kill the descendants of `root` until none lives; return how many died of it, and who is left.
+
+    Left are those that live after `seconds`, or before if the kernel holds every one of them.
 
     They are stopped first, all of them, and only then killed: what is stopped cannot fork, nor start a child again that
     it sees die. `passed` is stopped while this lasts and goes on afterwards: a shell that watched would take its
@@ -315,6 +334,7 @@ def _end(
 ) -> tuple[int, list[Process]]:
     killed: set[Process] = set()
     clean_scans = 0
+    held_since = 0.0
     while True:
         met: set[Process] = set()
         stopped: list[Process] = []
@@ -332,9 +352,17 @@ def _end(
         clean_scans = 0 if met else clean_scans + 1
         if clean_scans >= 2 and not collect:
             return len(killed), []
-        if time.monotonic() > deadline:
-            return len(killed), descendants(root, spared, passed)
+        now = time.monotonic()
+        held_since = (held_since or now) if met and all(map(_is_held, met)) else 0.0
+        if now > deadline or (held_since and now > held_since + _HELD_SECONDS and not collect):
+            left = descendants(root, spared, passed)
+            return len(killed.difference(left)), left
         time.sleep(_PAUSE_SECONDS)
+
+
+def _is_held(process: Process) -> bool:
+    known = identify(process[0])
+    return known is not None and known[0] == process and known[2] == _HELD_STATE
 
 
 def _collected() -> bool:

@@ -27,6 +27,9 @@ __all__ = ["ending", "exit_status", "load_server", "main"]
 
 _END_SECONDS = 20.0
 _STRAYS_SECONDS = 1.0
+_AGAIN_SECONDS = 0.5
+"""Until what could not be killed is tried again."""
+_LANES_REMEMBERED = 64
 _UNENDING = 75
 _FORWARDERS_MAX = 1000
 _TERMINATED = 143
@@ -76,6 +79,9 @@ class Reaper:
         self._up_descriptor = up_descriptor
         self._lock_descriptor = lock_descriptor
         self._lanes: set[int] = set()
+        self._killed: dict[int, int] = {}
+        """Strays killed at the death of a lane reaper, by its pid, for who asks."""
+        self._strays_left = 0
         self._server = 0
         self._forwarder = 0
         self._forwarders_left = _FORWARDERS_MAX
@@ -94,7 +100,9 @@ class Reaper:
         poll.register(self._wake_read, select.POLLIN)
         poll.register(self._socket, select.POLLIN)
         while not self._reason:
-            for descriptor, _ in poll.poll():
+            if not (ready := poll.poll(_AGAIN_SECONDS * 1000 if self._strays_left else None)):
+                self._end_strays(0.0)
+            for descriptor, _ in ready:
                 if descriptor == self._wake_read:
                     self._drain()
                     self._collect()
@@ -169,7 +177,7 @@ class Reaper:
             pass
 
     def _collect(self) -> None:
-        lane_died = False
+        died: list[int] = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -183,18 +191,22 @@ class Reaper:
                 self._start_forwarder()
             elif pid in self._lanes:
                 self._lanes.discard(pid)
-                lane_died = True
-        if lane_died and not self._reason:
-            self._end_strays()
+                died.append(pid)
+        if died and not self._reason:
+            self._killed[died[0]] = self._end_strays(_STRAYS_SECONDS)
+            while len(self._killed) > _LANES_REMEMBERED:
+                del self._killed[next(iter(self._killed))]
 
-    def _end_strays(self) -> int:
-        """Kill what hangs here without being the server or a lane reaper, with all below it."""
+    def _end_strays(self, seconds: float) -> int:
+        """Kill what hangs here without being the server or a lane reaper, with all below it; return how many."""
         spared = frozenset(
             known[0]
             for pid in (self._server, self._forwarder, *self._lanes)
             if (known := process_tree.identify(pid)) is not None
         )
-        return process_tree.end(os.getpid(), _STRAYS_SECONDS, spared)[0]
+        killed, left = process_tree.end(os.getpid(), seconds, spared)
+        self._strays_left = len(left)
+        return killed
 
     def _serve(self) -> bool:
         try:
@@ -203,8 +215,12 @@ class Reaper:
             return False
         if message == b"lane" and len(descriptors) == 1:
             answer = b"lane %d" % self._start_lane(descriptors[0])
-        elif message == b"strays":
-            answer = b"strays %d" % self._end_strays()
+        elif message.startswith(b"strays "):
+            lane = int(message[len(b"strays ") :])
+            # It may be dead and not collected: what it left behind would be counted at nobody's.
+            self._collect()
+            killed = self._killed.pop(lane, 0) + self._end_strays(_STRAYS_SECONDS)
+            answer = b"strays %d %d" % (killed, self._strays_left)
         elif message:
             answer = b"refused"
         else:

@@ -178,7 +178,8 @@ class RunExecutor:
             with contextlib.suppress(ReaperLost):
                 toll = Toll(*await supervisor.end(spared, 0))
         if supervisor is not lane_shell.lane:
-            toll = Toll(toll.killed + await lane_shell.end_strays(), 0)
+            strays = await lane_shell.end_strays(supervisor)
+            toll = Toll(toll.killed + strays.killed, strays.left)
         run_ending.follow_directory(context, result, shell)
         ended = run_ending.of_command(result, toll, context, shell)
         return msgspec.structs.replace(ended, state_lost=True) if state_lost else ended
@@ -204,7 +205,8 @@ class RunExecutor:
         finally:
             lane_shell.leave()
         if supervisor is not lane_shell.lane and not asked:
-            toll = Toll(toll.killed + await lane_shell.end_strays(), 0)
+            strays = await lane_shell.end_strays(supervisor)
+            toll = Toll(toll.killed + strays.killed, strays.left)
         if result.message is not None:
             context.output.write(memoryview(f"chronicled: {result.message}\n".encode(errors="replace")))
         return run_ending.of_program(result, toll, context)
@@ -248,8 +250,11 @@ async def _see_through(
         watch.close()
         context.listen(None)
         context.output.regulate(None)
-        if ending is not None:
+        if ending is not None and not ending.done():
+            # It took too long, or the generation ends: what is left to be done does the reaper.
             ending.cancel()
+            supervisor.kill()
+            lane_shell.state_lost = True
 
 
 async def _toll(ending: asyncio.Task[Toll] | None) -> Toll:
@@ -268,7 +273,7 @@ async def _end(
     except ReaperLost:
         supervisor.kill()
         runner.died(-signal.SIGKILL)
-        return Toll(await lane_shell.end_strays(), 0)
+        return await lane_shell.end_strays(supervisor)
 
 
 def _environment(run: Run) -> Mapping[str, str]:

@@ -71,4 +71,6 @@ def _fields(context: Context, toll: Toll) -> dict[str, Any]:
 
 
 def _left(toll: Toll) -> str | None:
+    if toll.left == 1:
+        return "1 process could not be killed: the kernel holds it"
     return f"{toll.left} processes could not be killed: the kernel holds them" if toll.left else None

@@ -18,7 +18,7 @@ from typing import Final
 from chronicled.events import faultpoint
 from chronicled.events.errors import ProtocolError
 from chronicled.events.outcome import Effects, Outcome
-from chronicled.runtimes.action_server import frames
+from chronicled.runtimes.action_server import frames, process_tree
 from chronicled.runtimes.action_server.channel import Channel, ConnectionLost
 from chronicled.runtimes.action_server.content import ContentPipe
 from chronicled.runtimes.action_server.executor import (
@@ -47,6 +47,8 @@ OPEN_ACTIONS_MAX: Final = 256
 SPOOL_BYTES_MAX: Final = 8 << 20
 """The result spool is emptied once it is larger and all of it is settled."""
 _STOP_SECONDS: Final = 5.0
+_STOP_SECONDS_SLOW: Final = 30.0
+"""Where a kernel of its own (gVisor) shares a busy machine, to end hundreds of processes takes its time."""
 _STARTED_SECONDS: Final = 0.002
 
 
@@ -222,7 +224,8 @@ class ActionServer:
                     record.task.cancel()
         elif record.context.cause is None:
             record.context.end(cause, record.task)
-            self._loop.call_later(_STOP_SECONDS, record.task.cancel)
+            seconds = _STOP_SECONDS_SLOW if process_tree.orphans_leave() else _STOP_SECONDS
+            self._loop.call_later(seconds, record.task.cancel)
 
     def _dispatch(self, dispatch: frames.Dispatch, descriptors: list[int]) -> None:
         if dispatch.fence < self.fence:

@@ -18,7 +18,12 @@ __all__ = ["LaneSupervisor", "ReaperLost", "Supervisor"]
 
 _ANSWER_SECONDS: Final = 3.0
 _END_SECONDS: Final = 6.0
-"""What it may take to kill hundreds of processes where each look at them is slow (gVisor, a busy machine)."""
+"""What it may take to kill hundreds of processes on a busy machine."""
+_SLOW: Final = 4
+"""So many times as long it may take where orphans leave the tree (gVisor): a fork and each look take longer there."""
+_LOOK_SECONDS: Final = 0.05
+_WAKES_MAX: Final = 3
+"""So often a reaper that a command has stopped is woken for one answer; one that is stopped time and again is lost."""
 _SPARED_PER_PACKET: Final = 2000
 _NOTICES: Final = frozenset({b"died", b"failed", b"over", b"looked"})
 
@@ -34,10 +39,12 @@ class PacketLink:
     """Requests in order and their answers; notices, which answer nothing, go to a callback."""
 
     def __init__(
-        self, connected: socket.socket, notice: Callable[[list[bytes]], None], lost: Callable[[], None]
+        self, connected: socket.socket, pid: int, notice: Callable[[list[bytes]], None], lost: Callable[[], None]
     ) -> None:
         connected.setblocking(False)
         self._socket = connected
+        known = process_tree.identify(pid)
+        self._process = (pid, 0) if known is None else known[0]
         self._notice = notice
         self._lost = lost
         self._loop = asyncio.get_running_loop()
@@ -63,17 +70,46 @@ class PacketLink:
     ) -> list[bytes]:
         """Send a request, return the words of its answer.
 
+        Args:
+            message: The request.
+            descriptors: What it hands over.
+            seconds: How long the answer may take; longer where the kernel is slow.
+
         Raises:
-            ReaperLost: the other side is gone or has not answered in time.
+            ReaperLost: the other side is gone, has not answered in time, or is stopped however often it is woken.
         """
         self.tell(message, descriptors)
         answer: asyncio.Future[list[bytes]] = self._loop.create_future()
         self._answers.append(answer)
-        timer = self._loop.call_later(seconds, self.close)
+        end = self._loop.time() + seconds * (_SLOW if process_tree.orphans_leave() else 1)
+        wakes = _WAKES_MAX
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer, wakes
+            stopped = process_tree.is_stopped(self._process)
+            if self._loop.time() > end or (stopped and not wakes):
+                self.close()
+                return
+            if stopped:
+                wakes -= 1
+                self.wake()
+            timer = self._loop.call_later(_LOOK_SECONDS, look)
+
+        timer = self._loop.call_later(_LOOK_SECONDS, look)
         try:
             return await asyncio.shield(answer)
         finally:
             timer.cancel()
+
+    def wake(self) -> None:
+        """Have it go on: a command may have stopped it."""
+        process_tree.send(self._process, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill it, and close."""
+        process_tree.send(self._process, signal.SIGKILL)
+        self.close()
 
     def close(self) -> None:
         """Close; waiting requests fail. Idempotent."""
@@ -112,7 +148,7 @@ class Supervisor:
     """The link to the reaper."""
 
     def __init__(self, connected: socket.socket, lost: Callable[[], None]) -> None:
-        self._link = PacketLink(connected, lambda _: None, lost)
+        self._link = PacketLink(connected, os.getppid(), lambda _: None, lost)
 
     async def lane(self, died: Callable[[int, int], None], lost: Callable[[], None]) -> LaneSupervisor:
         """Start a lane reaper.
@@ -134,13 +170,16 @@ class Supervisor:
             theirs.close()
         return LaneSupervisor(ours, int(words[1]), died, lost)
 
-    async def end_strays(self) -> int:
-        """Kill what a dead lane reaper left behind; return how many.
+    async def end_strays(self, lane: int) -> tuple[int, int]:
+        """Kill what a dead lane reaper of this pid left behind; return how many were killed, how many are left.
+
+        Those are killed later, as soon as the kernel lets them go.
 
         Raises:
             ReaperLost: the reaper is gone.
         """
-        return int((await self._link.ask(b"strays", seconds=_END_SECONDS))[1])
+        words = await self._link.ask(b"strays %d" % lane, seconds=_END_SECONDS)
+        return int(words[1]), int(words[2])
 
     def close(self) -> None:
         """Close the link."""
@@ -154,9 +193,7 @@ class LaneSupervisor:
         self, connected: socket.socket, pid: int, died: Callable[[int, int], None], lost: Callable[[], None]
     ) -> None:
         self.pid = pid
-        known = process_tree.identify(pid)
-        self._process = (pid, 0) if known is None else known[0]
-        self._link = PacketLink(connected, self._take, self._over)
+        self._link = PacketLink(connected, pid, self._take, self._over)
         self._died = died
         self._lost = lost
         self._serial = 0
@@ -231,7 +268,7 @@ class LaneSupervisor:
         Raises:
             ReaperLost: the lane reaper is gone.
         """
-        self._wake()
+        self._link.wake()
         self._spare(spared)
         return int((await self._link.ask(b"term %d" % shell))[1])
 
@@ -241,15 +278,14 @@ class LaneSupervisor:
         Raises:
             ReaperLost: the lane reaper is gone.
         """
-        self._wake()
+        self._link.wake()
         self._spare(spared)
         words = await self._link.ask(b"kill %d" % shell, seconds=_END_SECONDS)
         return int(words[1]), int(words[2])
 
     def kill(self) -> None:
         """Kill the lane reaper itself, when it does not answer; what hangs below it becomes the reaper's."""
-        process_tree.send(self._process, signal.SIGKILL)
-        self._link.close()
+        self._link.kill()
 
     def close(self) -> None:
         """Let the lane reaper end with everything below it."""
@@ -275,10 +311,6 @@ class LaneSupervisor:
         for notice in programs.values():
             # The kernel kills a program with its parent.
             notice([b"over", b"0", b"-9"])
-
-    def _wake(self) -> None:
-        # A command may have stopped it.
-        process_tree.send(self._process, signal.SIGCONT)
 
     def _spare(self, spared: Iterable[Process]) -> None:
         entries = [b"%d:%d" % process for process in spared]

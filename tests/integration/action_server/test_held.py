@@ -1,0 +1,83 @@
+"""Processes that the kernel does not let go, for as long as it likes: here while they write to a frozen disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+
+from chronicled.events.outcome import Effects, Outcome
+from chronicled.runtimes.action_server import process_tree
+from chronicled.runtimes.testing import FrameWorker, eventually
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="to freeze a disk takes root: sudo make test")
+
+DISK_BYTES = 16 << 20
+DEADLINE_SECONDS = 0.4
+SECONDS_MAX = 30.0
+
+
+def system(*words: str) -> None:
+    """Run a program of the system."""
+    subprocess.run(words, check=True, capture_output=True, timeout=SECONDS_MAX)
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Generator[tuple[Path, Callable[[], None]]]:
+    """A frozen disk of its own, and what thaws it."""
+    missing = [name for name in ("mkfs.ext4", "fsfreeze") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"a disk that can be frozen needs {', '.join(missing)}: install e2fsprogs and util-linux")
+    disk, place = tmp_path / "disk", tmp_path / "place"
+    disk.touch()
+    os.truncate(disk, DISK_BYTES)
+    place.mkdir()
+    system("mkfs.ext4", "-q", str(disk))
+    system("mount", "-o", "loop", str(disk), str(place))
+    with contextlib.ExitStack() as stack:
+        stack.callback(system, "umount", str(place))
+        system("fsfreeze", "-f", str(place))
+        thaw = stack.enter_context(contextlib.ExitStack())
+        thaw.callback(system, "fsfreeze", "-u", str(place))
+        yield place, thaw.close
+
+
+def held(pid: int) -> bool:
+    """Return whether the process is blocked where no signal reaches it."""
+    known = process_tree.identify(pid)
+    return known is not None and known[2] == b"D"
+
+
+COMMANDS = {
+    "in the foreground": ("sh -c 'echo $$; exec touch PLACE/file'", True),
+    "in the background": ("sh -c 'echo $$; exec touch PLACE/file' & sleep 600", False),
+    "detached": ("setsid sh -c 'echo $$; exec touch PLACE/file' & sleep 600", False),
+}
+"""Each begins by printing the pid that is held; and whether it costs the shell, which waits for it, its life."""
+
+
+@pytest.mark.parametrize("transfer", ["descriptors"], indirect=True)
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_a_command_that_the_kernel_holds_is_told_as_it_is(
+    worker: FrameWorker, frozen: tuple[Path, Callable[[], None]], name: str
+) -> None:
+    """It is over in time, what could not be killed is counted, and it dies as soon as the kernel lets it go."""
+    place, thaw = frozen
+    command, restarted = COMMANDS[name]
+    begun = time.monotonic()
+    result, output = await worker.run(command.replace("PLACE", str(place)), timeout_seconds=DEADLINE_SECONDS)
+    assert time.monotonic() - begun < DEADLINE_SECONDS + 2.0
+    pid = next(int(line) for line in output.splitlines() if line.isdigit())
+    assert held(pid)
+    assert (result.outcome, result.effects) == (Outcome.TIMEOUT, Effects.POSSIBLE)
+    assert result.message == "1 process could not be killed: the kernel holds it"
+    assert (result.state_lost, result.fields["terminal_restarted"]) == (restarted, restarted)
+    assert (await worker.run("echo alive"))[1] == b"alive\n"
+    thaw()
+    await eventually(lambda: process_tree.identify(pid) is None)
