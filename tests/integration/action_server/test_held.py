@@ -1,4 +1,4 @@
-"""Processes that the kernel does not let go, for as long as it likes: here while they write to a frozen disk."""
+"""Processes that the kernel does not let go for as long as it likes: of a command, and of the sandbox's own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="to freeze a disk take
 DISK_BYTES = 16 << 20
 DEADLINE_SECONDS = 0.4
 SECONDS_MAX = 30.0
+GIVEN_UP_SECONDS = 8.0
+"""An ending is given up five seconds after the deadline."""
 
 
 def system(*words: str) -> None:
@@ -39,13 +42,37 @@ def frozen(tmp_path: Path) -> Generator[tuple[Path, Callable[[], None]]]:
     os.truncate(disk, DISK_BYTES)
     place.mkdir()
     system("mkfs.ext4", "-q", str(disk))
-    system("mount", "-o", "loop", str(disk), str(place))
+    try:
+        system("mount", "-o", "loop", str(disk), str(place))
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no disk in a file can be mounted here: {error.stderr.decode(errors='replace')}")
     with contextlib.ExitStack() as stack:
         stack.callback(system, "umount", str(place))
         system("fsfreeze", "-f", str(place))
         thaw = stack.enter_context(contextlib.ExitStack())
         thaw.callback(system, "fsfreeze", "-u", str(place))
         yield place, thaw.close
+
+
+@contextlib.contextmanager
+def frozen_process(pid: int) -> Generator[None]:
+    """Have the kernel give a process no turn, though nobody has stopped it."""
+    first = Path("/sys/fs/cgroup/freezer")
+    group = (first if first.is_dir() else first.parent) / f"chronicled-{uuid4()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"control groups cannot be made here ({error}): sudo make test, outside of a container")
+    name, on, off = ("freezer.state", "FROZEN", "THAWED") if first.is_dir() else ("cgroup.freeze", "1", "0")
+    try:
+        (group / "cgroup.procs").write_text(str(pid))
+        (group / name).write_text(on)
+        yield
+    finally:
+        (group / name).write_text(off)
+        with contextlib.suppress(ProcessLookupError):
+            (group.parent / "cgroup.procs").write_text(str(pid))
+        group.rmdir()
 
 
 def held(pid: int) -> bool:
@@ -81,3 +108,21 @@ async def test_a_command_that_the_kernel_holds_is_told_as_it_is(
     assert (await worker.run("echo alive"))[1] == b"alive\n"
     thaw()
     await eventually(lambda: process_tree.identify(pid) is None)
+
+
+@pytest.mark.parametrize("transfer", ["descriptors"], indirect=True)
+@pytest.mark.parametrize("trap", ["", "trap '' INT TERM; "])
+async def test_an_ending_that_is_given_up_leaves_nothing(worker: FrameWorker, trap: str) -> None:
+    """With a lane reaper that does nothing at all the action is over, and all of its lane goes as soon as it can."""
+    _, output = await worker.run("echo $PPID")
+    with frozen_process(int(output)):
+        command = f"{trap}setsid sleep 605 & echo $!; sleep 605"
+        result, output = await worker.run(command, timeout_seconds=DEADLINE_SECONDS)
+        assert (result.outcome, result.effects) == (Outcome.TIMEOUT, Effects.POSSIBLE)
+        assert result.duration_seconds < GIVEN_UP_SECONDS
+    pid = next(int(line) for line in output.splitlines() if line.isdigit())
+    await eventually(lambda: process_tree.identify(pid) is None)
+    after, _ = await worker.run("true")
+    # Told once, by the first that knows.
+    assert result.state_lost != (after.reason == "state_lost")
+    assert (await worker.run("echo alive"))[1] == b"alive\n"

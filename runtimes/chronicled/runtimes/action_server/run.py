@@ -250,9 +250,9 @@ async def _see_through(
         watch.close()
         context.listen(None)
         context.output.regulate(None)
-        if ending is not None and not ending.done():
+        # Whoever is cancelled while it waits for a task cancels that first.
+        if ending is not None and (ending.cancel() or ending.cancelled()):
             # It took too long, or the generation ends: what is left to be done does the reaper.
-            ending.cancel()
             supervisor.kill()
             lane_shell.state_lost = True
 
