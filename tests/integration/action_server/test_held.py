@@ -119,6 +119,7 @@ async def test_an_ending_that_is_given_up_leaves_nothing(worker: FrameWorker, tr
         command = f"{trap}setsid sleep 605 & echo $!; sleep 605"
         result, output = await worker.run(command, timeout_seconds=DEADLINE_SECONDS)
         assert (result.outcome, result.effects) == (Outcome.TIMEOUT, Effects.POSSIBLE)
+        assert result.duration_seconds is not None
         assert result.duration_seconds < GIVEN_UP_SECONDS
     pid = next(int(line) for line in output.splitlines() if line.isdigit())
     await eventually(lambda: process_tree.identify(pid) is None)
