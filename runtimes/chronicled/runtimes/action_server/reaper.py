@@ -245,6 +245,8 @@ class Reaper:
             finally:
                 os._exit(1)
         self._lanes.add(pid)
+        # Another one had that number before.
+        self._killed.pop(pid, None)
         return pid
 
 

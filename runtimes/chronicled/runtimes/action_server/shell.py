@@ -33,6 +33,8 @@ _READING_SECONDS: Final = 0.01
 _SETTLE_SECONDS: Final = 0.1
 _SETTLE_TRIES: Final = 3
 """With a SIGINT on its way bash may drop the line that it is asked with; together less than an ending has time for."""
+_SETTLE_TRIES_SLOW: Final = 12
+"""Where a kernel of its own (gVisor) shares a busy machine."""
 _PROBES: Final = 2
 """So many looks must find that it has read past its command before it counts as lost."""
 _STATUS_BYTES_MAX: Final = 1 << 16
@@ -200,7 +202,7 @@ class Shell:
         """
         self._serial += 1
         self._settled = settled = self._loop.create_future()
-        for _ in range(_SETTLE_TRIES):
+        for _ in range(_SETTLE_TRIES_SLOW if process_tree.orphans_leave() else _SETTLE_TRIES):
             if self.dead is not None:
                 return False
             self._unsent += self._tail()
