@@ -159,8 +159,11 @@ def _state_kept(ledger: Ledger, events: list[Seen]) -> Iterator[str]:
     for known in ledger.submissions.values():
         if known.on_state_loss == "run" or known.ended is None or known.ended.payload["outcome"] not in RAN:
             continue
-        began = ledger.generations[known.ended.payload["generation"]].position
-        if any(accepted[known.id] < lost < began for lost in losses.get(known.session, ())):
+        generation = ledger.generations.get(known.ended.payload["generation"])
+        # What is not there any more counts as lost, not as this.
+        if known.id not in accepted or generation is None:
+            continue
+        if any(accepted[known.id] < lost < generation.position for lost in losses.get(known.session, ())):
             yield f"ran in a fresh generation: {known.id} of {known.session}/{known.lane} ({known.shape.name})"
 
 
