@@ -114,6 +114,10 @@ class ImageJobs:
                 async for job in self._work:
                     tasks.start_soon(job)
             finally:
+                # What waits is begun too, and so told to be cancelled with the others.
+                with contextlib.suppress(anyio.WouldBlock, anyio.EndOfStream):
+                    while True:
+                        tasks.start_soon(self._work.receive_nowait())
                 self._tasks = None
 
     async def _begin(self) -> None:
