@@ -37,6 +37,11 @@ class Editor(Actor):
         """What the file holds."""
         return (self.directory / "file").read_bytes()
 
+    def touched(self) -> tuple[int, int, int]:
+        """Return what differs once the file was written to or replaced; reading it changes only its time of access."""
+        status = os.stat(self.directory / "file")
+        return (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+
     async def edit(self, command: str, **payload: Any) -> Ended:
         """Edit the file."""
         return await self.act("edit", path="file", command=command, **payload)
@@ -99,7 +104,7 @@ async def test_create_makes_new_files_only(editor: Editor) -> None:
 async def test_replace_wants_exactly_one_match(editor: Editor) -> None:
     """No match and many are failures that name the lines, overlapping ones too; the file is not touched."""
     editor.put(b"a\nb\naa\nxx\nyxxx\n")
-    before = os.stat(editor.directory / "file")
+    untouched = editor.touched()
     for old, reason, lines in (
         ("none", "no_match", []),
         ("a", "many_matches", [1, 3, 3]),
@@ -109,9 +114,10 @@ async def test_replace_wants_exactly_one_match(editor: Editor) -> None:
         assert (ended.outcome, ended.reason, ended.fields["match_lines"]) == (Outcome.FAILED, reason, lines)
     near = await editor.edit("str_replace", old_str="  yxxx ", new_str="z")
     assert "on line 5" in (near.message or "")
-    assert os.stat(editor.directory / "file") == before
+    assert editor.touched() == untouched
     ended = await editor.edit("str_replace", old_str="xx\ny", new_str="1\n2\n")
     assert (ended.outcome, editor.data) == (Outcome.OK, b"a\nb\naa\n1\n2\nxxx\n")
+    assert editor.touched() != untouched
     assert ended.fields["diff"].endswith(" b\n aa\n-xx\n-yxxx\n+1\n+2\n+xxx\n"), ended.fields["diff"]
 
 
