@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -103,15 +104,17 @@ class RuntimeContract:
 
     async def test_cancel_ends_what_the_action_started(self, worker: FrameWorker, sandbox: Sandbox) -> None:
         """A cancelled action leaves no process, not even a detached one; what ran before it stays."""
+        detached, waited = _unlike_others(2)
         _, before = await worker.run("sleep 3001 & echo $!")
-        action = await worker.dispatch("run", {"command": "setsid nohup sleep 3002 & echo up; sleep 3003"})
+        command = f"setsid nohup sleep {detached} & echo up; sleep {waited}"
+        action = await worker.dispatch("run", {"command": command})
         await worker.until(lambda: worker.output_path(action).exists() and b"up" in worker.output(action))
         await worker.send(frames.Cancel(action=action))
         result = await worker.result(action, seconds=3.0)
         assert (result.outcome, result.effects) == (Outcome.CANCELLED, Effects.POSSIBLE)
         _, listed = await worker.run("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '", lane="other")
-        assert b"sleep 3002" not in listed
-        assert b"sleep 3003" not in listed
+        assert f"sleep {detached}".encode() not in listed
+        assert f"sleep {waited}".encode() not in listed
         # In the shell of before, which has come back.
         result, _ = await worker.run(f"kill -0 {before.split()[-1].decode()}")
         assert (result.fields["exit_code"], result.state_lost) == (0, False)
@@ -188,11 +191,12 @@ class RuntimeContract:
 
     async def test_kill_leaves_no_process(self, runtime: Runtime, worker: FrameWorker, sandbox: Sandbox) -> None:
         """After `kill` nothing of the generation lives, and `attach` says that it is dead."""
-        await worker.run("env -i setsid sleep 4001 & (setsid nohup sleep 4002 &); trap '' TERM; sleep 4003 &")
+        one, two, three = names = _unlike_others(3)
+        await worker.run(f"env -i setsid sleep {one} & (setsid nohup sleep {two} &); trap '' TERM; sleep {three} &")
         waiting = asyncio.create_task(sandbox.wait_ended())
         await sandbox.kill()
         assert await waiting
-        assert not _sleeping("4001", "4002", "4003")
+        assert not _sleeping(*names)
         assert await runtime.attach(sandbox.handle, worker.spec) is None
         await sandbox.kill()
 
@@ -200,22 +204,24 @@ class RuntimeContract:
         self, runtime: Runtime, worker: FrameWorker, sandbox: Sandbox
     ) -> None:
         """When the action server is killed, nothing that it ran lives once `wait_ended` returns."""
-        await worker.run("env -i setsid sleep 4011 & (setsid nohup sleep 4012 &)")
+        one, two = names = _unlike_others(2)
+        await worker.run(f"env -i setsid sleep {one} & (setsid nohup sleep {two} &)")
         assert worker.connection is not None
         # Its pid on this machine, whatever it is where the server lives.
         os.kill(worker.connection.peer.pid, signal.SIGKILL)
         async with asyncio.timeout(WAIT_SECONDS):
             await sandbox.wait_ended()
-        assert not _sleeping("4011", "4012")
+        assert not _sleeping(*names)
         assert await runtime.attach(sandbox.handle, worker.spec) is None
 
     async def test_shutdown_ends_the_generation(self, worker: FrameWorker, sandbox: Sandbox) -> None:
         """A `Shutdown` frame ends the server and everything below it."""
-        await worker.run("sleep 4021 &")
+        (name,) = _unlike_others(1)
+        await worker.run(f"sleep {name} &")
         await worker.send(frames.Shutdown())
         async with asyncio.timeout(WAIT_SECONDS):
             assert await sandbox.wait_ended() == "ended"
-        assert not _sleeping("4021")
+        assert not _sleeping(name)
 
     async def test_an_unclaimed_sandbox_ends_itself(self, worker: FrameWorker, runtime: Runtime) -> None:
         """Without a worker for the time that the last one named, the generation ends."""
@@ -235,6 +241,12 @@ class RuntimeContract:
         assert worker.spec.sandbox in await runtime.sweep([])
         async with asyncio.timeout(WAIT_SECONDS):
             await sandbox.wait_ended()
+
+
+def _unlike_others(count: int) -> list[str]:
+    """Return seconds of sleep by which the processes of one test are known: others keep the contract beside it."""
+    chance = random.SystemRandom()
+    return [str(chance.randrange(100_000_000, 1_000_000_000)) for _ in range(count)]
 
 
 def _sleeping(*seconds: str) -> list[process_tree.Process]:
