@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -29,8 +30,12 @@ async def test_timeout_by_the_command_deadline(tmp_path: Path) -> None:
     """The action server ends a command at its deadline; what it printed is kept."""
     async with Machine.open(tmp_path) as machine, machine.working():
         await machine.create()
-        ended = await machine.ended(await machine.submit("echo before; sleep 30", timeout_seconds=0.3))
-        assert (ended.outcome, ended.deadline, ended.effects) == ("timeout", "command", "possible")
+        for seconds in (0.3, 2.0, 6.0):
+            ended = await machine.ended(await machine.submit("echo before; sleep 30", timeout_seconds=seconds))
+            assert (ended.outcome, ended.deadline, ended.effects) == ("timeout", "command", "possible")
+            # The deadline also counts what a shell takes to come up, which is long on a busy machine.
+            if ended.output:
+                break
         assert ended.output.startswith("before\n")
 
 
@@ -163,8 +168,9 @@ async def test_a_result_that_nobody_heard_is_collected_from_the_dead(tmp_path: P
     async with Machine.open(tmp_path) as machine:
         async with machine.working():
             await machine.create()
-            action = await machine.submit("touch up; sleep 0.3; echo done; touch over")
+            action = await machine.submit("touch up; until [ -e go ]; do sleep 0.01; done; echo done; touch over")
             await machine.until(lambda: _exists(machine, "up"))
+        (await _home(machine) / "go").touch()
         await machine.until(lambda: _exists(machine, "over"))
         if transfer == "descriptors":
             await machine.until(lambda: _spooled(machine))
@@ -245,6 +251,11 @@ def _any_exists(paths: list[str]) -> bool:
     return any(map(os.path.exists, paths))
 
 
+async def _home(machine: Machine) -> Path:
+    (requested,) = await machine.events("sandbox_requested")
+    return Path(machine.directories.home(machine.codec.decode(requested).sandbox))
+
+
 async def _spooled(machine: Machine) -> bool:
     started = await _generation(machine)
     return os.stat(machine.directories.results(started.generation)).st_size > 0
@@ -266,7 +277,9 @@ async def _kill_generation(machine: Machine) -> str:
 def _kill_children(reaper: int) -> None:
     with open(f"/proc/{reaper}/task/{reaper}/children") as children:
         for child in children.read().split():
-            os.kill(int(child), signal.SIGKILL)
+            # Once its server is dead the reaper ends the others, and itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
 
 
 def _marked(generation: str) -> list[str]:
