@@ -5,17 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 
-__all__ = ["Answer", "DaemonProcess", "ServerSentEvent", "server_sent_events", "until"]
+__all__ = [
+    "Answer",
+    "DaemonProcess",
+    "ServerSentEvent",
+    "files_below",
+    "free_port",
+    "server_sent_events",
+    "until",
+]
 
 READY_SECONDS_MAX = 20.0
 END_SECONDS_MAX = 20.0
@@ -27,6 +38,47 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds_max: float = 2
     while not await condition():
         assert time.monotonic() < end, "the condition did not come true in time"
         await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody has, and that the kernel gives to nobody who does not name it.
+
+    One that it had given itself could be given again, to whoever connects or listens, before it is used here. Even to
+    who connects to it while nobody listens yet: that one would be answered by himself.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    chance = random.SystemRandom()
+    while True:
+        port = chance.randrange(max(1024, first - 16_384), first)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def files_below(root: Path, without: Collection[str] = ()) -> list[tuple[Path, bytes]]:
+    """Return the files below a folder with what stands in them, while somebody works there.
+
+    When something went while it was looked at, all is looked at anew: under another name it may still be there.
+
+    Args:
+        root: The folder.
+        without: Names of folders that are left out.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    end = time.monotonic() + END_SECONDS_MAX
+    while True:
+        found: list[tuple[Path, bytes]] = []
+        try:
+            for folder, inner, names in os.walk(root, onerror=fail):
+                inner[:] = [name for name in inner if name not in without]
+                paths = [Path(folder, name) for name in names]
+                found += [(path, path.read_bytes()) for path in paths if stat.S_ISREG(path.lstat().st_mode)]
+            return found
+        except FileNotFoundError:
+            assert time.monotonic() < end, "it did not come to rest in time"
 
 
 class Answer:
@@ -175,7 +227,7 @@ class DaemonProcess:
         reader, writer = await asyncio.open_unix_connection(str(self.socket))
         try:
             writer.write(data)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(END_SECONDS_MAX):
                 return await reader.read(1 << 20)
         finally:
             writer.close()

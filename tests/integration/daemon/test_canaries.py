@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 from tests.engine.fixture import DEBIAN
-from tests.integration.daemon.process import DaemonProcess, until
+from tests.integration.daemon.process import DaemonProcess, files_below, until
 from tests.unit.events.secret_shapes import shapes
 
 SHAPES = (
@@ -97,9 +97,7 @@ class Harvest:
         for where, data in self.said:
             with contextlib.suppress(ValueError):
                 haystacks.append((where, "\n".join(_strings(json.loads(data))).encode()))
-        files = (path for path in self.daemon.data.rglob("*") if path.is_file())
-        inside = (path for path in files if not OUTSIDE & set(path.relative_to(self.daemon.data).parts))
-        haystacks += [(path.name, path.read_bytes()) for path in inside]
+        haystacks += [(path.name, data) for path, data in files_below(self.daemon.data, OUTSIDE)]
         haystacks.append(("log", self.daemon.log.read_bytes()))
         sought = {**CANARIES, **{(PIECEMEAL, f"piece {place}"): piece for place, piece in enumerate(PIECES)}}
         return [

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.engine.fixture import DEBIAN, Engine
 from tests.integration.daemon.conftest import Launch
+from tests.integration.daemon.process import files_below
 
 VALUE, OTHER = "hT7%kq2/Zp+9wLm4", "mN3xvb8-Xc+1rJd6"
 
@@ -32,7 +33,8 @@ async def test_nobody_outside_sees_what_a_container_was_given(launch: Launch, en
     seen = await run(first)  # backwards, so that redaction does not cover up what is there
     assert "/bin:" in seen[::-1]
     told = [seen[::-1], engine("inspect", *_containers(daemon.data, engine)), _arguments()]
-    told += [path.read_text(errors="replace") for path in daemon.directory.rglob("*") if _plain(path)]
+    # The spool holds clear text by its purpose.
+    told += [data.decode(errors="replace") for _, data in files_below(daemon.directory, {"spool"})]
     for value in (VALUE, OTHER):
         assert not [text for text in told if value in text]
 
@@ -47,8 +49,3 @@ def _containers(data: Path, engine: Engine) -> list[str]:
 
 def _arguments() -> str:
     return subprocess.run(["ps", "axww", "-o", "args"], check=True, capture_output=True, text=True).stdout
-
-
-def _plain(path: Path) -> bool:
-    # The spool holds clear text by its purpose.
-    return path.is_file() and "spool" not in path.parts

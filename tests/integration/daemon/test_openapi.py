@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, cast
@@ -13,7 +12,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from tests.conftest import Figures
-from tests.integration.daemon.process import DaemonProcess
+from tests.integration.daemon.process import DaemonProcess, free_port
 
 from chronicled.migrations.formats.choice import FORMATS
 from chronicled.runtimes.docker.images_reference import REFERENCE
@@ -42,9 +41,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serve on a free port for the whole module."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     daemon = DaemonProcess(
         tmp_path_factory.mktemp("fuzz"),
         f"http.address=127.0.0.1:{port}",

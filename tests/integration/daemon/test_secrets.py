@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.integration.daemon.conftest import Launch
-from tests.integration.daemon.process import DaemonProcess, until
+from tests.integration.daemon.process import DaemonProcess, files_below, until
 
 VALUE = "hT7%kq2/Zp+9wLm4"
 OTHER = "mN3$vb8-Xc+1rJd6"
@@ -39,8 +39,7 @@ async def _events(daemon: DaemonProcess, session: str) -> list[Any]:
 
 def _stored(daemon: DaemonProcess, value: str) -> list[str]:
     """Return the files of the data directory in which the value stands, but for the spool."""
-    files = (path for path in daemon.data.rglob("*") if path.is_file() and "spool" not in path.parts)
-    return [str(path) for path in files if value.encode() in path.read_bytes()]
+    return [str(path) for path, data in files_below(daemon.data, {"spool"}) if value.encode() in data]
 
 
 async def test_a_shell_has_the_secret_and_nobody_sees_it(daemon: DaemonProcess) -> None:
@@ -211,10 +210,16 @@ async def test_a_session_without_its_secrets_publishes_nothing(launch: Launch, h
     session = await _create(daemon)
     await daemon.post("/v1/sessions", {"session": "other"})
     # It prints after the daemon is gone, so that there is something to publish.
-    command = "for i in 1 2 3 4 5 6 7 8; do sleep 0.3; echo $TOKEN; done"
+    go = daemon.directory / "go"
+    command = f"echo $TOKEN; while [ ! -e {go} ]; do sleep 0.05; done; for i in 2 3 4 5 6 7 8; do echo $TOKEN; done"
     action = (await daemon.post(f"{session}/actions", {"kind": "run", "payload": {"command": command}})).json["action"]
-    await asyncio.sleep(0.3)
+
+    async def begun() -> bool:
+        return bool((await daemon.get(f"{session}/actions/{action['id']}/output?follow=false")).data)
+
+    await until(begun)
     await daemon.kill()
+    go.touch()
     kept = daemon.directory / "kept"
     shutil.copytree(daemon.data / "secrets", kept / "secrets")
     shutil.copy(daemon.data / "secrets.key", kept)
