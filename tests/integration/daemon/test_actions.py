@@ -63,8 +63,11 @@ async def test_submission_without_wait_is_202_with_a_location(daemon: DaemonProc
 
 async def test_a_wait_ends_at_its_limit(daemon: DaemonProcess, session: str) -> None:
     """A wait that is too short answers 202, and the action goes on."""
-    answer = await daemon.post(ACTIONS, run("sleep 1.5"), headers={"Prefer": "respond-async, wait=1"})
+    go = daemon.directory / "go"
+    command = run(f"while [ ! -e {go} ]; do sleep 0.05; done")
+    answer = await daemon.post(ACTIONS, command, headers={"Prefer": "respond-async, wait=1"})
     assert answer.status == 202
+    go.touch()
     await until_status(daemon, answer.json["action"]["id"], "ok")
 
 
@@ -221,7 +224,7 @@ async def test_waits_have_a_bound(launch: Launch) -> None:
     """Over the limit a waiting submission is refused whole, so that it can be retried."""
     daemon = await launch("limits.waits_max=2")
     await daemon.post("/v1/sessions", {"session": "s"})
-    waiting = [asyncio.create_task(daemon.post(ACTIONS, run("sleep 3"), headers=WAIT)) for _ in range(2)]
+    waiting = [asyncio.create_task(daemon.post(ACTIONS, run("sleep 60"), headers=WAIT)) for _ in range(2)]
 
     async def waits(count: int) -> bool:
         return await daemon.metric("waits") == count

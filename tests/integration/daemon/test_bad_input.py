@@ -13,6 +13,8 @@ MEMBERS = {"type", "title", "status", "detail", "instance", "code", "retryable"}
 ACTIONS = "/v1/sessions/s/actions"
 RUN = {"kind": "run", "payload": {"command": "true"}}
 ID = "0192f3c4-0000-7000-8000-000000000001"
+ANSWER_SECONDS_MAX = 20.0
+"""Less than what the daemon gives a request by default."""
 
 
 def assert_problem(answer: Answer, status: int, code: str | None = None) -> None:
@@ -310,7 +312,7 @@ async def test_a_body_that_never_comes_is_408(launch: Launch) -> None:
     """A stalled body ends in a 408 within its limit and frees the connection."""
     daemon = await launch("limits.body_seconds_max=0.3")
     before = await daemon.written()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(ANSWER_SECONDS_MAX):
         answer = await daemon.raw(
             b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
         )
@@ -340,7 +342,7 @@ async def test_expect_continue_is_honoured(daemon: DaemonProcess, session: str) 
         f"POST {ACTIONS} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(ANSWER_SECONDS_MAX):
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(body)
         assert b"HTTP/1.1 202" in await reader.read()
@@ -354,12 +356,12 @@ async def test_too_many_connections_are_told_so(launch: Launch) -> None:
     try:
         # What comes over the limit is answered before it has asked; the probe of the start may still count.
         held += [await asyncio.open_unix_connection(str(daemon.socket)) for _ in range(3)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
             answer = await held[-1][0].read()
         assert b" 503 " in answer
         assert b"overloaded" in answer
         held[0][1].write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
             assert b" 200 " in await held[0][0].readuntil(b"\r\n")
     finally:
         for _, writer in held:

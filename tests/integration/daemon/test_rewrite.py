@@ -139,7 +139,8 @@ async def test_what_is_open_keeps_a_log_where_it_is(launch: Launch, tmp_path: Pa
     old = await launch(name="old")
     assert (await old.post("/v1/sessions", {"session": "s"})).status == 201
     id = str(uuid.uuid4())
-    body = {"kind": "run", "payload": {"command": "sleep 0.5; echo over"}, "id": id}
+    go = tmp_path / "go"
+    body = {"kind": "run", "payload": {"command": f"while [ ! -e {go} ]; do sleep 0.05; done; echo over"}, "id": id}
     assert (await old.post("/v1/sessions/s/actions", body)).status == 202
     await old.kill()
     target = tmp_path / "new" / "data"
@@ -147,6 +148,7 @@ async def test_what_is_open_keeps_a_log_where_it_is(launch: Launch, tmp_path: Pa
     assert (refused.returncode, f"action {id} is open" in refused.stderr) == (4, True), refused.stderr
     assert not target.exists()
     await old.start()
+    go.touch()
 
     async def ended() -> bool:
         return bool((await old.get(f"/v1/sessions/s/actions/{id}")).json["status"] == "ok")
