@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.worker.world import World
+from tests.unit.worker.world import WAIT_SECONDS, World
 
 from chronicled.events.envelope import Event
 from chronicled.events.kinds.actions import Run
@@ -62,7 +62,7 @@ async def test_a_cancel_while_parts_are_read_means_that_nothing_is_sent(
         async with world.working():
             await world.create()
             action = await submit_long(world)
-            await asyncio.wait_for(waits.wait(), 10)
+            await asyncio.wait_for(waits.wait(), WAIT_SECONDS)
             await world.ask(action)
             ended = await world.ended(action)
             goes.set()
@@ -82,7 +82,7 @@ async def test_a_sandbox_that_dies_while_parts_are_read_ran_nothing(
             await world.create()
             action = await submit_long(world)
             again = await submit_long(world, on_state_loss="run")
-            await asyncio.wait_for(waits.wait(), 10)
+            await asyncio.wait_for(waits.wait(), WAIT_SECONDS)
             next(iter(world.host.alive.values())).die("server-signal-9")
             ended = await world.ended(action)
             goes.set()
@@ -100,7 +100,7 @@ async def test_a_worker_that_dies_while_parts_are_read_is_followed_by_one_that_s
         await world.create()
         async with world.working():
             action = await submit_long(world)
-            await asyncio.wait_for(waits.wait(), 10)
+            await asyncio.wait_for(waits.wait(), WAIT_SECONDS)
         goes.set()
         async with world.working():
             assert (await world.ended(action)).outcome == Outcome.OK

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.unit.worker.sandboxes import Server
-from tests.unit.worker.world import World
+from tests.unit.worker.world import StandingClock, World
 
 from chronicled.events.envelope import Event
 from chronicled.events.kinds.lifecycle import (
@@ -22,6 +22,7 @@ from chronicled.events.kinds.lifecycle import (
 from chronicled.events.sandbox import SandboxRequest
 from chronicled.runtimes.worker import frost
 from chronicled.runtimes.worker.settings import WarmSettings
+from chronicled.runtimes.worker.worker import Worker
 
 WARM = (WarmSettings(runtime="process", count=2),)
 
@@ -39,8 +40,8 @@ async def ask(world: World, kind: str, payload: Any) -> Event:
 
 async def test_a_session_takes_a_warm_sandbox_and_the_pool_fills_up_again(tmp_path: Path) -> None:
     """The first action of a plain session runs in a sandbox that was there before it was asked for."""
-    async with World.open(tmp_path) as world, world.working(warm=WARM):
-        await world.until(lambda: _alive(world, 2))
+    async with World.open(tmp_path) as world, world.working(warm=WARM) as worker:
+        await world.until(lambda: _warm(worker, 2))
         before = set(world.host.alive)
         await world.create()
         assert (await world.ended(await world.submit("ok"))).outcome == "ok"
@@ -215,10 +216,14 @@ async def test_a_restart_makes_a_new_generation_and_tells_what_was_lost(tmp_path
 
 async def test_an_idle_session_closes_by_itself_and_a_busy_one_does_not(tmp_path: Path) -> None:
     """The idle deadline counts from the last sign of life, and never runs while an action does."""
-    async with World.open(tmp_path) as world, world.working():
+    clock = StandingClock()
+    async with World.open(tmp_path) as world, world.working(clock=clock):
         await world.create("idle", idle_seconds=0.2)
         await world.create("busy", idle_seconds=0.2)
         hanging = await world.submit("hang", "busy")
+        # It is busy before the deadline could pass.
+        await world.until(lambda: _started(world, hanging))
+        clock.go()
         await world.until(lambda: _told(world, "session_closed", "idle"))
         (closed,) = await told(world, "session_closed", "idle")
         assert closed.reason == "idle_deadline"
@@ -226,6 +231,11 @@ async def test_an_idle_session_closes_by_itself_and_a_busy_one_does_not(tmp_path
         await world.ask(hanging)
         await world.ended(hanging)
         await world.until(lambda: _told(world, "session_closed", "busy"))
+
+
+async def _warm(worker: Worker, count: int) -> bool:
+    # One that is alive and has not said hello yet cannot be taken.
+    return worker.warm == count
 
 
 async def _alive(world: World, count: int) -> bool:

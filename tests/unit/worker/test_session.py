@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.unit.worker.world import World, running
+from tests.unit.worker.world import StandingClock, World, running
 
 from chronicled.events.clock import SystemClock
 from chronicled.events.errors import InvalidRequest, SandboxStartFailed
@@ -247,9 +247,13 @@ async def test_a_session_closed_while_no_worker_runs_is_ended_by_the_next(tmp_pa
 
 async def test_the_life_deadline_is_named(tmp_path: Path) -> None:
     """A session past its life deadline is closed by its worker; the running action ends `timeout` by `life`."""
-    async with World.open(tmp_path) as world, world.working():
+    clock = StandingClock()
+    async with World.open(tmp_path) as world, world.working(clock=clock):
         await world.create(life_seconds=0.3)
         flying, queued = await world.submit("hang"), await world.submit("ok")
+        # What the deadline meets is to run by then, however long its sandbox takes to start.
+        await world.until(lambda: _started(world, flying.id))
+        clock.go()
         ended = await world.ended(flying)
         assert (ended.outcome, ended.deadline) == ("timeout", "life")
         ended = await world.ended(queued)

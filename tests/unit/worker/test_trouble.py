@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.unit.worker.stream_log import StreamWorkerLog
-from tests.unit.worker.world import World, running
+from tests.unit.worker.world import WAIT_SECONDS, World, running
 
 from chronicled.events.envelope import OBSERVATION, Draft, Event
 from chronicled.events.errors import StorageFull
@@ -81,7 +81,7 @@ async def test_a_full_disk_does_not_spoil_a_drain(tmp_path: Path) -> None:
     """A worker that cannot give its sessions back ends in order all the same; the next one claims them."""
     async with World.open(tmp_path) as world:
         worker = world.worker(FullLog(world.store, world.stream, world.blobs, world.codec, "tester"))
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(WAIT_SECONDS), asyncio.TaskGroup() as tasks:
             tasks.create_task(worker.run())
             await world.create()
             await world.ended(await world.submit())
