@@ -43,5 +43,5 @@ def decide_in_a_thread(request: PolicyRequest) -> Decision:
     """The same as a plain function that may block."""
     assert isinstance(request.payload, Do)
     if request.payload.what == "hang":
-        time.sleep(3)
+        time.sleep(6)
     return Decision(allowed=request.payload.what != "forbidden")

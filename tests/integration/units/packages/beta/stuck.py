@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 from beta.kinds import KINDS as DOING
@@ -20,6 +22,7 @@ class Spin(Payload, frozen=True, kw_only=True):
 
 
 def _spin(payload: dict[str, Any]) -> dict[str, Any]:
+    _note("step")
     match payload["how"]:
         case "sleeps":
             time.sleep(3600)
@@ -31,6 +34,12 @@ def _spin(payload: dict[str, Any]) -> dict[str, Any]:
             while payload["how"] == "loops":
                 pass
     return payload
+
+
+def _note(word: str) -> None:
+    if calls := os.environ.get("BETA_CALLS"):
+        with Path(calls).open("a") as file:
+            file.write(f"{word}\n")
 
 
 def _swallow() -> None:
@@ -50,6 +59,7 @@ def _stay() -> None:
 
 
 def _spin_back(payload: dict[str, Any]) -> dict[str, Any]:
+    _note("back")
     while payload["how"] == "back":
         pass
     return payload
