@@ -15,7 +15,7 @@ from typing import IO, Any
 import pytest
 
 BIN = Path(sys.executable).parent / "chronicled"
-READY_SECONDS_MAX = 20.0
+READY_SECONDS_MAX = 60.0
 END_SECONDS_MAX = 30.0
 
 

@@ -58,6 +58,7 @@ def test_what_is_open_is_listed_and_typed_to(commands: Commands) -> None:
     assert commands.run("input", "--session", "s", other, "-", typed=b"from a pipe\n").returncode == 0
     assert commands.run("input", "--session", "s", "--no-enter", other, "\x04").returncode == 0
     assert commands.run("output", "--session", "s", other).stdout == b"from a pipe\n"
+    assert commands.run("output", "--session", "s", waits).returncode == 0
     assert opened(commands) == []
     assert commands.run("input", "--session", "s", other, "late").returncode == 4
 
