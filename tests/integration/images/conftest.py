@@ -23,8 +23,6 @@ from chronicled.runtimes.docker.images_settings import ImageSettings
 
 OpenImages = Callable[..., AbstractAsyncContextManager[Images]]
 
-TURN_SECONDS_MAX = 60.0
-
 
 @pytest.fixture(scope="session")
 def registry_program() -> str:
@@ -39,13 +37,8 @@ def registry_program() -> str:
 async def _alone() -> AsyncGenerator[None]:
     """Wait until no test of another process uses built images: their names lie in one place, whoever builds them."""
     with await asyncio.to_thread(open, Path(tempfile.gettempdir()) / "chronicled-test-images.lock", "wb") as lock:
-        async with asyncio.timeout(TURN_SECONDS_MAX):
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    await asyncio.sleep(0.1)
+        # In the queue: who only looked now and then would find it taken by the other's next test, time and again.
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         yield
 
 

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import os
-import socket
 import subprocess
 import tarfile
 from collections.abc import AsyncGenerator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from tests.integration.daemon.process import free_port
 
 ROOT = Path(__file__).parents[3]
 USER, PASSWORD = "somebody", "p4ss-of-the-registry"
@@ -31,13 +31,6 @@ storage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: true}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 {auth}
 """
-
-
-def free_port() -> int:
-    """Return a port that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Registry:
