@@ -18,6 +18,7 @@ from tests.engine.fixture import DEBIAN
 
 from chronicled.events.errors import ImageNotFound
 from chronicled.events.sandbox import SandboxRequest
+from chronicled.runtimes.carrier import Carrier
 from chronicled.runtimes.carrier.place import remove_tree
 from chronicled.runtimes.docker.carriage import CarrierDirectory
 from chronicled.runtimes.docker.engine import Engine
@@ -56,6 +57,18 @@ class EngineImages:
         if found is None:
             raise ImageNotFound(f"{reference} is not there")
         return resolved(parse_reference(reference), found)
+
+
+class OwnCarriers(CarrierDirectory):
+    """Carriers of one test: their volume has a name of its own, for the usual one others fill, mount and remove."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(directory)
+        self._digest = f"sha256-{uuid.uuid4().hex}{uuid.uuid4().hex}"
+
+    async def carrier(self, architecture: str) -> Carrier:
+        """Return the carrier of an architecture, under the digest of this test."""
+        return (await super().carrier(architecture))._replace(digest=self._digest)
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.engine.fixture import MUSL, Engine
-from tests.integration.docker.host import EngineImages, docker, runtime_of
+from tests.integration.docker.host import EngineImages, OwnCarriers, docker, runtime_of
 
 from chronicled.runtimes.carrier.listing import MANIFEST_NAME, Manifest
 from chronicled.runtimes.docker import carriage, labels
@@ -86,7 +86,7 @@ async def test_volumes_go_that_no_container_has(
 ) -> None:
     """Old volumes of other carriers go; the present one, one of any container, young ones and foreign ones stay."""
     runtime = runtime_of()
-    source = CarrierVolume(CarrierDirectory(str(tmp_path)))
+    source = CarrierVolume(OwnCarriers(str(tmp_path)))
     names = [f"chronicled-test-{uuid.uuid4().hex[:12]}" for _ in range(3)]
     free, held, foreign = names
     container = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,11 +11,11 @@ from typing import Any
 
 import pytest
 from tests.engine.fixture import DEBIAN, MUSL, Engine
-from tests.integration.docker.host import EngineImages, docker, running, runtime_of, serving
+from tests.integration.docker.host import EngineImages, OwnCarriers, docker, running, runtime_of, serving
 
 from chronicled.events.errors import SandboxStartFailed
 from chronicled.runtimes.docker import environment
-from chronicled.runtimes.docker.carriage import CarrierDirectory, CarrierVolume
+from chronicled.runtimes.docker.carriage import CarrierVolume
 from chronicled.runtimes.docker.ground import Ground
 from chronicled.runtimes.docker.runtime import DockerRuntime
 from chronicled.runtimes.testing import make_spec
@@ -83,9 +84,10 @@ def mapped(container: str) -> set[str]:
     """Return the files that the carried interpreter has in its memory, in every process of the container."""
     found: set[str] = set()
     for process in docker("top", container, "-eo", "pid").split()[1:]:
-        if os.readlink(f"/proc/{process}/exe").endswith("/.chronicled/bin/python3"):
-            lines = Path(f"/proc/{process}/maps").read_text().splitlines()
-            found |= {line.split(maxsplit=5)[5] for line in lines if " /" in line}
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+            if os.readlink(f"/proc/{process}/exe").endswith("/.chronicled/bin/python3"):
+                lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+                found |= {line.split(maxsplit=5)[5] for line in lines if " /" in line}
     return found
 
 
@@ -174,8 +176,7 @@ async def test_no_image_gets_into_the_volume_of_the_carrier(build: Build, engine
     """A volume is filled by us alone, though the engine fills empty ones from the image: else it were everybody's."""
     image = build(WHOLE)
     runtime = runtime_of()
-    directory = CarrierDirectory(str(tmp_path / "carriers"))
-    source = CarrierVolume(directory)
+    source = CarrierVolume(OwnCarriers(str(tmp_path / "carriers")))
     volume = ""
     try:
         facts = await runtime.engine.facts()

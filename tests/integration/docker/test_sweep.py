@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ from chronicled.runtimes.testing import make_spec
 
 pytestmark = pytest.mark.usefixtures("engine")
 
-INSTANCE = "test-sweep-ours"
+OWN = uuid.uuid4().hex[:8]
+"""In all names: those of another run, or of one that was ended, may be on the same engine."""
+INSTANCE = f"test-sweep-{OWN}"
 HEAD = 100
 FULL = labels.labels_of(instance=INSTANCE, worker="tester", sandbox="s-1", generation="g-1", position=HEAD)
 
@@ -49,7 +52,9 @@ async def closing(runtime: DockerRuntime) -> AsyncGenerator[None]:
 @pytest.fixture
 def foreign(engine: Engine) -> Iterator[list[str]]:
     """Look-alikes that are not ours; they are there at the end as they were at the start."""
-    made_here = [made(f"chronicled-look-alike-{number}", carried) for number, carried in enumerate(FOREIGN.values())]
+    made_here = [
+        made(f"chronicled-look-alike-{number}-{OWN}", carried) for number, carried in enumerate(FOREIGN.values())
+    ]
     try:
         before = docker("inspect", "-f", "{{.Id}} {{.State.Status}} {{.State.StartedAt}}", *made_here)
         yield made_here
@@ -95,7 +100,7 @@ async def test_removal_by_name_spares_look_alikes(foreign: list[str]) -> None:
     ours = runtime_of(instance=INSTANCE)
     async with closing(ours):
         await ours.remove("s-3")
-        await ours.remove("look-alike-4")
+        await ours.remove(f"look-alike-4-{OWN}")
     assert foreign
 
 
@@ -126,7 +131,7 @@ async def test_a_careless_sweep_is_noticed(broken: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(labels, "owner_of", careless)
     which = "of a copied data directory, further than our log" if broken == "position" else "half of the labels"
-    victim = await asyncio.to_thread(made, "chronicled-victim", FOREIGN[which])
+    victim = await asyncio.to_thread(made, f"chronicled-victim-{OWN}", FOREIGN[which])
     try:
         ours = runtime_of(instance=INSTANCE)
         async with closing(ours):
