@@ -17,7 +17,8 @@ from chronicled.runtimes.testing import make_spec
 pytestmark = pytest.mark.usefixtures("engine", "carrier")
 
 SERVER = "import socket; s=socket.create_server(('0.0.0.0', 9999)); s.accept()"
-LISTEN = f'(python3 -c "{SERVER}" &); until grep -q ":270F " /proc/net/tcp; do :; done'
+LISTEN = f'(python3 -c "{SERVER}" &); until grep -q ":270F 00000000:0000 0A " /proc/net/tcp; do :; done'
+"""Returns once it listens (0A): a connection of before is still in the table for a while."""
 
 
 def address_of(container: str) -> str:

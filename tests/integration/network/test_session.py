@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,10 @@ async def test_a_session_reaches_what_its_policy_lists(served: Served) -> None:
         "s", "echo kept > file; curl -s http://denied.example/ http://denied.example/ https://other.example/"
     )
     denied = await served.denials("s", 3)
-    told = {(each["policy"], each["host"], each["port"], each["reason"]): each["count"] for each in denied}
+    # Told in one event or in several, as they came.
+    told = Counter[tuple[str, str, int, str]]()
+    for each in denied:
+        told[each["policy"], each["host"], each["port"], each["reason"]] += each["count"]
     assert told == {("web", "denied.example", 80, "not_allowed"): 2, ("web", "other.example", 443, "not_allowed"): 1}
     await served.daemon.kill()
     await served.daemon.disconnect()
