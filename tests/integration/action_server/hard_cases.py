@@ -219,7 +219,10 @@ JOBS: Final[dict[str, list[Step]]] = {
     ],
     "a terminal that is stopped": [Step("stty ixon; printf x >/dev/tty", 0, ANY), ALIVE],
     "the shell's own SIGSTOP is no end": [
-        Step("(sleep 0.2; kill -CONT $$) & kill -STOP $$; echo on", output=like(b".*on\n")),
+        Step(
+            "(until [ -e on ]; do sleep 0.05; kill -CONT $$; done) & kill -STOP $$; >on; echo on",
+            output=like(b".*on\n"),
+        ),
         ALIVE,
     ],
     "every process of the group": [Step("trap '' TERM; kill -TERM 0; trap - TERM"), ALIVE],
@@ -262,7 +265,8 @@ TERMINAL: Final[dict[str, list[Step]]] = {
     ],
     "terminal, stopped output": [Step("echo a; stty ixon olcuc", output=ANY, options=TTY), ALIVE],
     "terminal, a background job prints on": [
-        Step("(sleep 0.3; echo late) & echo now", output=like(b".*now\n"), options=TTY),
+        Step("(until [ -e go ]; do sleep 0.05; done; echo late) & echo now", output=like(b".*now\n"), options=TTY),
+        Step(">go; wait", output=ANY),
         ALIVE,
     ],
     "terminal, a megabyte of bytes": [

@@ -115,11 +115,16 @@ async def test_its_deadline_ends_all_that_it_started_and_nothing_else(worker: Fr
     await execute(worker, "sh", "-c", "setsid sleep 701 & sleep 702 &")
     before = set(living(tmp_path))
     assert len(before) == 4
-    command = "trap '' INT TERM HUP; (setsid sleep 600 &); sleep 600 & wait; while :; do sleep 600; done"
-    result, _ = await execute(worker, "sh", "-c", command, timeout_seconds=0.4)
-    assert (result.outcome, result.deadline) == (Outcome.TIMEOUT, "command")
+    command = "trap '' INT TERM HUP; (setsid sleep 600 &); sleep 600 & echo up; wait; while :; do sleep 600; done"
+    for seconds in (0.4, 2.0, 10.0):
+        result, output = await execute(worker, "sh", "-c", command, timeout_seconds=seconds)
+        assert (result.outcome, result.deadline) == (Outcome.TIMEOUT, "command")
+        assert set(living(tmp_path)) == before
+        # A busy machine may not have let it come so far.
+        if output == b"up\n":
+            break
+    assert output == b"up\n"
     assert result.fields["survivors_killed"] >= 3
-    assert set(living(tmp_path)) == before
     assert any(process[0] == job for process in before)
     assert (await worker.run("echo $v"))[1] == b"kept\n"
 

@@ -40,7 +40,7 @@ async def test_a_program_that_wants_a_keyboard_ends_or_says_so(worker: FrameWork
         return
     assert told(worker, action) == [True]
     await worker.send(frames.Cancel(action=action))
-    assert (await worker.result(action, 5.0)).outcome is Outcome.CANCELLED
+    assert (await worker.result(action)).outcome is Outcome.CANCELLED
     assert told(worker, action) == [True]
 
 
