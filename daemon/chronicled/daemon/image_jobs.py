@@ -97,6 +97,8 @@ class ImageJobs:
         self._up_to = up_to
         self._running: dict[str, _Running] = {}
         self._tasks: TaskGroup | None = None
+        self._ready = anyio.Event()
+        """Set once jobs can be begun: who asks while the daemon is starting waits for it."""
         self._new, self._work = anyio.create_memory_object_stream[Callable[[], Coroutine[Any, Any, None]]](
             images.settings.builds_waiting_max
         )
@@ -109,6 +111,7 @@ class ImageJobs:
         await to_thread.run_sync(self._clear)
         async with anyio.create_task_group() as tasks, self._work, self._new:
             self._tasks = tasks
+            self._ready.set()
             try:
                 tasks.start_soon(self._begin)
                 async for job in self._work:
@@ -143,6 +146,7 @@ class ImageJobs:
             IdReused, StorageFull: see `ImageStream.begin`.
         """
         names = [parse_reference(image).full for image in images]
+        await self._ready.wait()
         jobs: list[ImageJob] = []
         for index, name in enumerate(names):
             payload = ImageProgress(image=name, phase="pull", status="queued")
@@ -163,6 +167,8 @@ class ImageJobs:
             IdReused, StorageFull: see `ImageStream.begin`; and what receiving raises.
         """
         name = built_name(by.tenant, wanted.name)
+        # Earlier than that the context would be kept nowhere, or be taken for one that an earlier daemon has left.
+        await self._ready.wait()
         path = os.path.join(self._directory, f"{self._ids.new()}.tar")
         with self._place(), contextlib.ExitStack() as unless_received:
             unless_received.callback(_remove, path)

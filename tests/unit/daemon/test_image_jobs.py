@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -80,7 +81,7 @@ class World:
 
     async def told(self, status: str) -> list[ImageProgress]:
         """Return the reports of a status, once there is one."""
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             while True:
                 page = await self.store.read(0, 100)
                 found = [self.codec.decode(event) for event in page.events if event.session == IMAGES_SESSION]
@@ -96,7 +97,6 @@ async def opened(directory: Path) -> AsyncGenerator[World]:
     async with await MemoryStore.open() as store:
         world = World(store, directory)
         running = asyncio.create_task(world.jobs.run())
-        await asyncio.sleep(0.05)
         try:
             yield world
         finally:
@@ -115,7 +115,8 @@ async def ask(world: World, what: str) -> None:
         asking = asyncio.create_task(world.jobs.prefetch(BY, ["wanted:1"], None))
     else:
         asking = asyncio.create_task(world.jobs.build(BY, Wanted(name="made:1", form="tar"), content()))
-    await world.stream.appended.wait()
+    async with asyncio.timeout(60.0):
+        await world.stream.appended.wait()
     asking.cancel()
     await asyncio.wait((asking,))
     assert asking.cancelled()
@@ -130,6 +131,35 @@ async def test_a_job_is_done_though_its_client_has_gone(tmp_path: Path, what: st
         assert len(await world.told("done")) == 1
         if what == "build":
             assert world.engine.contexts == [b"FROM scratch\n"]
+        assert list((tmp_path / "contexts").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["prefetch", "build"])
+async def test_who_asks_while_the_daemon_starts_is_served_once_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What comes before an earlier daemon's contexts are gone is neither refused nor taken for one of them."""
+    clear: Callable[[ImageJobs], None] = vars(ImageJobs)["_clear"]
+    clearing, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slowly(jobs: ImageJobs) -> None:
+        loop.call_soon_threadsafe(clearing.set)
+        assert go_on.wait(60.0)
+        clear(jobs)
+
+    monkeypatch.setattr(ImageJobs, "_clear", slowly)
+    async with opened(tmp_path) as world:
+        asking = asyncio.create_task(ask(world, what))
+        try:
+            async with asyncio.timeout(60.0):
+                await clearing.wait()
+            await asyncio.sleep(0.05)
+            assert not world.stream.appended.is_set()
+        finally:
+            go_on.set()
+        await asking
+        assert len(await world.told("done")) == 1
         assert list((tmp_path / "contexts").iterdir()) == []
 
 
