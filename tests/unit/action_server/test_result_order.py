@@ -90,7 +90,7 @@ class Worker:
         self.frames.put_nowait((dispatch, [output]))
         for frame in following:
             self.frames.put_nowait((frame, []))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.results.get()
 
 
@@ -146,7 +146,7 @@ async def test_a_newer_worker_ends_the_older_unread(tmp_path: Path) -> None:
     newer = Worker(tmp_path / "newer")
     server.adopt(cast("WorkerConnection", newer), frames.Welcome(protocol=1, fence=2), os.open(newer.spool, os.O_RDWR))
     assert older.closed
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await newer.results.get())[1] == ["a"]
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):

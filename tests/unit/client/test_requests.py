@@ -193,11 +193,12 @@ async def test_an_absent_daemon_is_told_within_the_budget(tmp_path: Path) -> Non
         assert not await client.ready()
         with pytest.raises(NotReachable, match="chronicled serve"):
             await client.session("s")
-    assert time.monotonic() - begin < 2
+    # At once: not after the half minute that is tried by default. A busy machine may stand still for some seconds.
+    assert time.monotonic() - begin < 20
     async with connect(str(tmp_path / "none"), retry_seconds=0.3) as client:
         with pytest.raises(NotReachable):
             await client.session("s")
-    assert 0.3 <= time.monotonic() - begin < 5
+    assert 0.3 <= time.monotonic() - begin < 20
 
 
 async def test_a_connection_that_is_lost_is_not_called_a_daemon_that_is_absent(tmp_path: Path) -> None:

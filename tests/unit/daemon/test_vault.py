@@ -124,12 +124,12 @@ async def _hang_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.store, "append", slow)
     await asyncio.sleep(0)
     asked = asyncio.create_task(world.registration.put_secret(BY, "s", secret("B", OTHER)))
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), 60)
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
     go_on.set()
-    await asyncio.wait_for(over.wait(), 10)
+    await asyncio.wait_for(over.wait(), 60)
     newest = await world.store.last("default", "s")
     assert newest is not None
     assert b'"B"' in bytes(newest.payload)

@@ -132,7 +132,8 @@ async def test_what_is_no_regular_file_never_blocks(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     assert (await Actor(tmp_path).act("read", path="loop")).reason == "link_loop"
-    assert time.monotonic() - begun < 2.0
+    # What waits for a pipe's other end, or reads a device to its end, does so for ever.
+    assert time.monotonic() - begun < 30.0
 
 
 def lines_of(text: str) -> list[str]:

@@ -185,6 +185,10 @@ def alive(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}/exe")
 
 
+SOON_SECONDS = 20.0
+"""A machine may stand still for some seconds; what did not end would take more than a minute."""
+
+
 @pytest.mark.parametrize("kind", ["git", "download"])
 async def test_what_is_to_end_ends_soon(tmp_path: Path, kind: str) -> None:
     """A git that hangs is killed with all that it started; a long download stops behind its present piece."""
@@ -198,7 +202,7 @@ async def test_what_is_to_end_ends_soon(tmp_path: Path, kind: str) -> None:
     actor = Actor(tmp_path, {b"PATH": os.fsencode(tmp_path / "bin") + b":" + os.environb[b"PATH"]})
     payload: dict[str, Any] = {"command": "status"} if kind == "git" else {"path": "large", "form": "file"}
     acting = asyncio.create_task(actor.act(kind, output_bytes_max=1 << 50, **payload))
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     started = tmp_path / "pid"
     while not (actor.output.data if kind == "download" else started.exists() and started.read_text().strip()):
         assert time.monotonic() < end
@@ -207,9 +211,9 @@ async def test_what_is_to_end_ends_soon(tmp_path: Path, kind: str) -> None:
     begun = time.monotonic()
     actor.context.end(Cause(Outcome.CANCELLED), acting)
     assert (await acting).outcome is Outcome.CANCELLED
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < SOON_SECONDS
     if kind == "git":
         pid = int(started.read_text())
         while alive(pid):
-            assert time.monotonic() - begun < 2.0, "what git had started lives on"
+            assert time.monotonic() - begun < SOON_SECONDS, "what git had started lives on"
             await asyncio.sleep(0.01)

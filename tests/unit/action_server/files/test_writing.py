@@ -49,7 +49,7 @@ async def test_a_device_is_written_to_and_a_pipe_without_a_reader_is_no_wait(tmp
     reader.start()
     while (ended := await Actor(tmp_path).act("write", path="pipe", content="typed")).outcome is not Outcome.OK:
         assert ended.effects is Effects.COMPLETE
-    reader.join(10)
+    reader.join(60)
     assert read == [b"typed"]
 
 
