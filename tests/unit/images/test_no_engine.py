@@ -23,7 +23,9 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encodin
 
 
 @asynccontextmanager
-async def opened(path: Path, answer: bytes = b"", hold: bool = False) -> AsyncGenerator[Images, None]:
+async def opened(
+    path: Path, answer: bytes = b"", hold: bool = False, quiet_seconds: float = 60.0
+) -> AsyncGenerator[Images, None]:
     """Give the images of an engine at that socket, which answers a pull with these bytes and then breaks off."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,7 +49,7 @@ async def opened(path: Path, answer: bytes = b"", hold: bool = False) -> AsyncGe
         async def connect() -> Docker:
             return docker
 
-        settings = ImageSettings(pull_attempts=1, quiet_seconds=0.3)
+        settings = ImageSettings(pull_attempts=1, quiet_seconds=quiet_seconds)
         yield await stack.enter_async_context(open_images(connect, settings, SystemClock()))
 
 
@@ -83,6 +85,6 @@ async def test_an_answer_that_breaks_off_is_told(tmp_path: Path, answer: bytes, 
 
 async def test_a_silent_engine_is_given_up(tmp_path: Path) -> None:
     """An engine that begins to answer and then says nothing is given up, by the setting's time."""
-    async with opened(tmp_path / "engine", STREAM, hold=True) as images:
+    async with opened(tmp_path / "engine", STREAM, hold=True, quiet_seconds=0.3) as images:
         with pytest.raises(ImageUnreachable, match=r"told nothing for 0\.3 s"):
             await images.resolve("debian:12")

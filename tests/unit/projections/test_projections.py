@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
-from tests.unit.projections.fixtures import CODEC, Writer, everything, facts, fresh_folds
+from tests.unit.projections.fixtures import CODEC, IDS, Writer, everything, facts, fresh_folds
 
 from chronicled.events.codec import Codec
 from chronicled.events.envelope import Event
@@ -203,9 +203,8 @@ async def test_only_the_projection_of_another_version_is_folded_again(store: Mem
     registry.register(action("acme.probe", Probe, runnable=True))
     registry.register(observation("acme.probe", Probed, terminal=True))
     codec = Codec(registry)
-    draft = codec.draft(
-        "action", "acme.probe", Probe(), tenant="default", session="s", id=(await writer.run()).id[:-4] + "ffff"
-    )
+    await writer.run()
+    draft = codec.draft("action", "acme.probe", Probe(), tenant="default", session="s", id=IDS.new())
     await writer.append(draft)
     async with open_projections(path, store, CODEC) as projections:
         fold = projections.find("default", "s")
@@ -230,7 +229,7 @@ async def test_sessions_that_are_over_need_no_memory(store: MemoryStore, tmp_pat
             assert projections.find("default", f"s{number}") is not None
             await writer.end(opened)
             await writer.removed("x")
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while any(projections.find("default", f"s{number}") for number in range(10)):
                 await anyio.lowlevel.checkpoint()
         assert projections.unfinished() == []
@@ -373,6 +372,6 @@ async def test_the_status_of_an_action_is_a_fold(store: MemoryStore) -> None:
         shown = await action_status(store, projections, CODEC, "default", "s", first.id)
         assert (shown.status, shown.observation) == ("ok", end)
         assert await status(second.id) == "running"
-        for session, id in (("other", first.id), ("s", end.id), ("s", first.id[:-4] + "0000")):
+        for session, id in (("other", first.id), ("s", end.id), ("s", IDS.new())):
             with pytest.raises(ActionNotFound):
                 await action_status(store, projections, CODEC, "default", session, id)

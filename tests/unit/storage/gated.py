@@ -42,7 +42,7 @@ class GatedMedium(MemoryMedium):
 
     async def next_write(self) -> Batch:
         """Return the next batch that is given to be written."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await self._batches.get()
 
 
