@@ -51,7 +51,7 @@ def acked(id: str) -> None:
 
 
 async def run(path: Path, count: int) -> None:
-    """Append from some tasks; a full disk is waited out, for at most ten seconds."""
+    """Append from some tasks; a full disk is waited out, for at most a minute."""
     make = DraftMaker()
     async with await SqliteStore.open(path, reserve_bytes=1 << 20) as store:
         if (armed := os.environ.get("FAULT_AFTER")) is not None:
@@ -63,7 +63,7 @@ async def run(path: Path, count: int) -> None:
         async def client() -> None:
             for number in range(count // TASKS):
                 action = make.action("s", "x" * (number * 37 % 3000), fresh=False)
-                for _ in range(1000):
+                for _ in range(6000):
                     try:
                         await store.append(Append((action,)))
                     except StorageFull:

@@ -35,6 +35,8 @@ class FaultyDisk:
 
     library: Path
     directory: Path
+    pipe_bytes: int = -1
+    """Of what an appender tells before it has to wait for who reads that; -1: as the system has it."""
 
     @property
     def log(self) -> Path:
@@ -58,7 +60,9 @@ class FaultyDisk:
         }
         command = [sys.executable, "-m", "tests.faults.appender", str(self.log), str(count), *arguments]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, pipesize=self.pipe_bytes
+        )
 
     def finish(self, process: subprocess.Popen[str]) -> Outcome:
         """Wait for its end, at most a minute."""
