@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
+from tests.awake import awake
 from tests.chaos.containers import BLOWS, Containers
 from tests.chaos.inventory import Inventory
 from tests.chaos.report import Report, plans
@@ -116,12 +117,12 @@ class Harness(Course):
         if (victim := await self._victim()) is None:
             return
         generation, _ = victim
-        in_flight, begin = self.ledger.in_flight, time.monotonic()
+        in_flight, begin = self.ledger.in_flight, awake()
         if not await self._strike(victim, kind):
             return
         self._count(kind, in_flight)
         if await self._gone({generation}, NOTICE_SECONDS_MAX):
-            self.report.noticed.setdefault(kind, []).append(time.monotonic() - begin)
+            self.report.noticed.setdefault(kind, []).append(awake() - begin)
         else:
             self.report.violations.append(f"{kind}: {generation} has not ended {NOTICE_SECONDS_MAX} s after it died")
 
@@ -191,9 +192,9 @@ class Harness(Course):
 
     async def _gone(self, generations: set[str], seconds: float) -> bool:
         """Wait until the log says that they have ended."""
-        end = time.monotonic() + seconds
+        end = awake() + seconds
         while generations - self.ledger.ended_generations:
-            if time.monotonic() > end:
+            if awake() > end:
                 return False
             await asyncio.sleep(0.01)
         return True

@@ -8,9 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+from tests.awake import awake
 from tests.crash.wire import ready
 
 __all__ = ["Daemon", "NotReady"]
@@ -55,7 +55,7 @@ class Daemon:
         return None if self._process is None else self._process.poll()
 
     def spawn(self, armed: str | None = None) -> float:
-        """Start the process, with a fault point armed where one is given; return the monotonic time of the start."""
+        """Start the process, with a fault point armed where one is given; return the time of the start."""
         assert not self.alive
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CHRONICLED_")}
         if armed is not None:
@@ -64,7 +64,7 @@ class Daemon:
         with self.log.open("ab") as log:
             log.write(f"--- start, armed {armed}\n".encode())
             log.flush()
-            begin = time.monotonic()
+            begin = awake()
             self._process = subprocess.Popen(
                 [*self._launch, "--data", str(self.data), "--socket", self.socket],
                 cwd=ROOT,
@@ -83,10 +83,10 @@ class Daemon:
         Raises:
             NotReady: it ended by itself or took too long.
         """
-        while time.monotonic() - begin < START_SECONDS_MAX:
+        while awake() - begin < START_SECONDS_MAX:
             if await ready(self.socket):
                 self.up.set()
-                return time.monotonic() - begin
+                return awake() - begin
             if self.status == -signal.SIGKILL:
                 return None
             if self.status is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+from tests.awake import awake
 
 __all__ = [
     "Answer",
@@ -34,9 +35,9 @@ END_SECONDS_MAX = 20.0
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds_max: float = 20.0) -> None:
     """Return once the condition holds; fail when that takes too long."""
-    end = time.monotonic() + seconds_max
+    end = awake() + seconds_max
     while not await condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
+        assert awake() < end, "the condition did not come true in time"
         await asyncio.sleep(0.01)
 
 
@@ -148,17 +149,17 @@ class DaemonProcess:
 
     async def start(self) -> Self:
         """Start the process and wait until it is ready."""
-        begin = time.monotonic()
+        begin = awake()
         self.spawn()
         assert self.process is not None
         while True:
             with contextlib.suppress(aiohttp.ClientError, OSError):
                 if (await self.get("/readyz")).status == 200:
                     break
-            if self.process.poll() is not None or time.monotonic() - begin > READY_SECONDS_MAX:
+            if self.process.poll() is not None or awake() - begin > READY_SECONDS_MAX:
                 raise AssertionError(f"the daemon did not get ready:\n{self.log_text()}")
             await asyncio.sleep(0.005)
-        self.ready_seconds = time.monotonic() - begin
+        self.ready_seconds = awake() - begin
         return self
 
     async def wait(self) -> int:

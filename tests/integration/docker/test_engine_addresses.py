@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.awake import within
 from tests.engine.fixture import MUSL, Engine
 from tests.integration.docker.host import running, runtime_of, serving
 
@@ -129,7 +130,7 @@ async def test_an_engine_that_does_not_answer_is_given_up_in_time(engine: Engine
             patience, runtime.engine.call_seconds = runtime.engine.call_seconds, 0.3
             relay.swallows = lambda data: b"GET " in data
             with pytest.raises(SandboxUnreachable):
-                async with asyncio.timeout(5.0):
+                async with within(5.0):
                     await runtime.attach(sandbox.handle, spec)
             relay.swallows = lambda _: False
             runtime.engine.call_seconds = patience

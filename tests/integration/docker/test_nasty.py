@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Set
 from pathlib import Path
 
 import pytest
+from tests.awake import awake
 from tests.engine.fixture import DEBIAN
 from tests.engine.own import OwnEngine
 from tests.integration.action_server.nasty import NASTY
@@ -57,9 +57,9 @@ async def outlast(
     async with serving(runtime, directory, image=DEBIAN) as (worker, *_):
         assert await living(worker) == []
         for name, command in commands.items():
-            begun = time.monotonic()
+            begun = awake()
             result, _ = await worker.run(command, lane=name, timeout_seconds=DEADLINE_SECONDS, output_bytes_max=1 << 20)
-            seconds = time.monotonic() - begun - DEADLINE_SECONDS
+            seconds = awake() - begun - DEADLINE_SECONDS
             if seconds > late_seconds:
                 late[name] = seconds
             if found := await living(worker):
