@@ -19,6 +19,8 @@ LOOSE: Final = rb"\\+" + LETTERS
 """However often it was escaped."""
 STRICT: Final = rb"\\(?:\\|" + LETTERS + b")"
 """Escaped once, with backslashes of the text's own before letters."""
+TWICE: Final = rb"\\\\(?:\\\\|" + LETTERS + b")"
+"""Escaped twice, with such backslashes: JSON in JSON."""
 ENTITY: Final = rb"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|amp|lt|gt|quot|apos);"
 DOUBLED: Final = re.compile(rb"\\\\+[uxabefnrtv0-3]")
 
@@ -31,6 +33,7 @@ PARTIAL: Final = re.compile(
 _SINGLE: Final = tuple(re.compile(b"(" + escape + b")") for escape in (PERCENT, LOOSE, ENTITY))
 _SIGNS: Final = (b"%", b"\\", b"&")
 _STRICTLY: Final = re.compile(b"(" + STRICT + b")")
+_TWICE: Final = re.compile(b"(" + TWICE + b")")
 _ALL: Final = re.compile(b"(" + b"|".join((PERCENT, LOOSE, ENTITY)) + b")")
 _ALL_STRICTLY: Final = re.compile(b"(" + b"|".join((PERCENT, STRICT, ENTITY)) + b")")
 
@@ -113,6 +116,7 @@ def decodings(data: bytes) -> Iterator[re.Pattern[bytes]]:
             if sign == b"\\" and DOUBLED.search(data) is not None:
                 doubled = True
                 yield _STRICTLY
+                yield _TWICE
     if found > 1:
         yield _ALL
         if doubled:

@@ -68,6 +68,18 @@ def test_characters_that_were_replaced_do_not_hide_a_value() -> None:
         assert _streamed(redaction, b"[" + garbled + b"]", 3) == b"[<secret:WORD>]"
 
 
+@pytest.mark.parametrize("letter", "abefnrtv")
+def test_backslashes_of_a_value_are_told_from_those_of_escapes(letter: str) -> None:
+    """A value with a backslash before a letter and a character that is escaped is found in JSON, once and twice."""
+    value = f"q7#Lw2\\{letter}\x80"
+    redaction = SecretRedaction()
+    redaction.register("default", "s", {"KEY": [value]})
+    for shape in ("json", "json_unicode", "json_in_json", "json_points"):
+        data = b"~" + shapes(value)[shape] + b"~"
+        assert b"<secret:KEY>" in (once := _streamed(redaction, data, len(data))), shape
+        assert _streamed(redaction, data, 1) == once, shape
+
+
 def test_only_what_may_be_a_value_is_held_back(redaction: SecretRedaction) -> None:
     """A stream gives out at once all that cannot be the beginning of a value, and the rest with `finish`."""
     stream = redaction.stream("default", "s")
