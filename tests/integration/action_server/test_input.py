@@ -71,12 +71,16 @@ async def test_what_does_not_read_the_terminal_does_not_wait(worker: FrameWorker
 
 async def test_each_waiting_period_is_told_once(worker: FrameWorker) -> None:
     """What is typed ends a period without a word; the next one is told again; one that ends by itself is told too."""
-    action = await begin(worker, command="read -r a; read -r b; read -r -t 2 c; sleep 2; echo $a $b")
+    reader, rest = "sh -c 'echo $$ >reader; exec cat'", "until [ -e go ]; do sleep 0.1; done; echo $a $b"
+    action = await begin(worker, command=f"read -r a; read -r b; {reader}; {rest}")
     for word in (b"one\n", b"two\n"):
         worker.seen.clear()
         await worker.send(frames.Input(action=action, data=word))
         await worker.until(lambda: True in told(worker, action), TOLD_SECONDS_MAX)
+    # The one death of a program that bash says nothing of.
+    await worker.run("kill -PIPE $(cat reader)", lane="other")
     await worker.until(lambda: told(worker, action)[-1] is False, TOLD_SECONDS_MAX)
+    await worker.run("touch go", lane="other")
     await worker.result(action)
     assert worker.output(action) == b"one two\n"
     # A period that input has ended may be called over once more: what was typed could have crossed with the word.
