@@ -29,7 +29,10 @@ from chronicled.runtimes.action_server.server import ActionServer
 from chronicled.runtimes.worker.channel_link import ChannelLink
 
 TOKEN = "token"
-CONNECTION_SECONDS = 5.0
+CONNECTION_SECONDS = 60.0
+"""Against waiting for ever."""
+STUCK_SECONDS = 5.0
+"""After so long a broken server is taken for one that gets no further."""
 PATTERN = bytes(range(251)) * 6000
 
 
@@ -189,7 +192,7 @@ Actions = list[tuple[list[int], int | None]]
 """For each action what it prints, in pieces, and the size of its content."""
 
 
-async def live(directory: Path, asked: Actions, cuts: list[int], *, settle: bool) -> None:
+async def live(directory: Path, asked: Actions, cuts: list[int], *, settle: bool, seconds: float) -> None:
     """Run every action to its end over connections that are cut after so many bytes, the last one not at all."""
     actions: dict[str, tuple[list[int], bytes | None]] = {}
     for number, (pieces, size) in enumerate(asked):
@@ -200,7 +203,7 @@ async def live(directory: Path, asked: Actions, cuts: list[int], *, settle: bool
         actions[action] = (pieces, content)
     world = World(directory, actions)
     for cut in [*cuts, None]:
-        await asyncio.wait_for(world.connect(cut, settle=settle), CONNECTION_SECONDS)
+        await asyncio.wait_for(world.connect(cut, settle=settle), seconds)
     for action, (pieces, content) in actions.items():
         assert (directory / action).read_bytes() == printed(action, sum(pieces))
         assert world.results[action].fields["content"] == (content or b"")
@@ -208,10 +211,10 @@ async def live(directory: Path, asked: Actions, cuts: list[int], *, settle: bool
     await world.server.close()
 
 
-def run(asked: Actions, cuts: list[int], *, settle: bool) -> None:
+def run(asked: Actions, cuts: list[int], *, settle: bool, seconds: float = CONNECTION_SECONDS) -> None:
     """Do so in a fresh folder."""
     with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(live(Path(directory), asked, cuts, settle=settle))
+        asyncio.run(live(Path(directory), asked, cuts, settle=settle, seconds=seconds))
 
 
 LARGE: Actions = [([200_000, 5, 300_000], 400_000), ([1, 70_000, 250_000], None), ([0], 3)]
@@ -251,4 +254,4 @@ def test_the_property_sees_a_server_that_resumes_wrongly(monkeypatch: pytest.Mon
     if broken == "forgets contents":
         monkeypatch.setattr(ContentPipe, "resume", forget)
     with pytest.raises((AssertionError, ProtocolError, TimeoutError, ExceptionGroup)):
-        run(LARGE, [100_000, 150_000, 90_001, 300_000], settle=True)
+        run(LARGE, [100_000, 150_000, 90_001, 300_000], settle=True, seconds=STUCK_SECONDS)
