@@ -18,8 +18,8 @@ from tests.engine.users import as_account
 
 __all__ = ["Podman", "RootlessPodman", "own_podman"]
 
-_UP_SECONDS: Final = 20.0
-_DOWN_SECONDS: Final = 10.0
+_UP_SECONDS: Final = 40.0
+_DOWN_SECONDS: Final = 30.0
 
 
 class Podman(Engine):
