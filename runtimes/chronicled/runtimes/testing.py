@@ -7,8 +7,7 @@ import contextlib
 import os
 import random
 import signal
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -110,7 +109,7 @@ class RuntimeContract:
         action = await worker.dispatch("run", {"command": command})
         await worker.until(lambda: worker.output_path(action).exists() and b"up" in worker.output(action))
         await worker.send(frames.Cancel(action=action))
-        result = await worker.result(action, seconds=3.0)
+        result = await worker.result(action)
         assert (result.outcome, result.effects) == (Outcome.CANCELLED, Effects.POSSIBLE)
         _, listed = await worker.run("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '", lane="other")
         assert f"sleep {detached}".encode() not in listed
@@ -121,10 +120,10 @@ class RuntimeContract:
 
     async def test_command_deadline_is_kept_and_named(self, worker: FrameWorker, sandbox: Sandbox) -> None:
         """An action over its deadline is over two seconds later, and the result names the deadline."""
-        begun = time.monotonic()
-        result, _ = await worker.run("trap '' INT TERM; while :; do sleep 1; done", timeout_seconds=0.3)
+        async with _seconds_that_ran() as seconds:
+            result, _ = await worker.run("trap '' INT TERM; while :; do sleep 1; done", timeout_seconds=0.3)
+            assert seconds() < 2.3
         assert (result.outcome, result.deadline, result.effects) == (Outcome.TIMEOUT, "command", Effects.POSSIBLE)
-        assert time.monotonic() - begun < 2.3
 
     async def test_an_action_is_executed_once(self, worker: FrameWorker, sandbox: Sandbox, directory: Path) -> None:
         """The same id again, running, done or settled, is answered (in-band once a link) and not executed."""
@@ -241,6 +240,32 @@ class RuntimeContract:
         assert worker.spec.sandbox in await runtime.sweep([])
         async with asyncio.timeout(WAIT_SECONDS):
             await sandbox.wait_ended()
+
+
+@contextlib.asynccontextmanager
+async def _seconds_that_ran() -> AsyncGenerator[Callable[[], float]]:
+    """Give what tells how long this machine has run since: nobody can keep a promise while it stands still."""
+    loop = asyncio.get_running_loop()
+    counted, last = 0.0, loop.time()
+
+    def seconds() -> float:
+        nonlocal counted, last
+        now = loop.time()
+        # Who asks for a turn each hundredth of a second has it within a tenth, unless nobody has one.
+        counted, last = counted + min(now - last, 0.1), now
+        return counted
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            seconds()
+
+    looking = loop.create_task(look())
+    try:
+        yield seconds
+    finally:
+        looking.cancel()
+        await asyncio.wait((looking,))
 
 
 def _unlike_others(count: int) -> list[str]:

@@ -142,11 +142,11 @@ class FileContract:
         action = await worker.dispatch("download", {"path": "/"}, output_bytes_max=1 << 40)
         await worker.frame(frames.Started, action=action)
         await worker.send(frames.Cancel(action=action))
-        assert (await worker.result(action, seconds=10.0)).outcome is Outcome.CANCELLED
+        assert (await worker.result(action)).outcome is Outcome.CANCELLED
         payload = {"path": "big", "form": "file", "content": "0" * 64, "content_bytes": size}
         action = await worker.dispatch("upload", payload, content=bytes(size))
         await worker.send(frames.Cancel(action=action))
-        result = await worker.result(action, seconds=10.0)
+        result = await worker.result(action)
         assert result.outcome in {Outcome.CANCELLED, Outcome.OK}
         listed = await self._act(worker, "list")
         assert not [each for each in listed.fields["entries"] if each["name"].startswith(".chronicled")]
