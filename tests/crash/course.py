@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Protocol
 
+from tests.awake import awake
 from tests.crash.checks import after_settling, read_log, verified
 from tests.crash.ledger import Ledger, Seen
 from tests.crash.load import Clients, Fleet, Follower
@@ -21,6 +22,7 @@ __all__ = ["SETTLE_SECONDS_MAX", "Course", "Totals"]
 SETTLE_SECONDS_MAX = 60.0
 LOOKS = 3
 LOOK_SECONDS = 0.5
+FOLLOW_SECONDS_MAX = 10.0
 
 
 class Totals(Protocol):
@@ -91,10 +93,20 @@ class Course:
                 following = group.create_task(follower.run())
                 await self.fleet.fill()
                 yield group.create_task(self.clients.run())
+                log = await self._followed_log()
                 following.cancel()
-                self._totals.violations += after_settling(self.ledger, await read_log(self.api))
+                self._totals.violations += after_settling(self.ledger, log)
         await self.daemon.stop()
         self._totals.violations += await asyncio.to_thread(verified, self.daemon.data)
+
+    async def _followed_log(self) -> dict[int, bytes]:
+        """Read the log once its follower has seen all of it: what is on its way to him when he goes is no gap."""
+        end = awake() + FOLLOW_SECONDS_MAX
+        while True:
+            log = await read_log(self.api)
+            if log.keys() == self.ledger.live.keys() or awake() > end:
+                return log
+            await asyncio.sleep(LOOK_SECONDS / 10)
 
     async def settle(self, submitting: asyncio.Task[None]) -> None:
         """Let clients finish, and wait until the log is quiet."""
