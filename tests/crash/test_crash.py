@@ -18,9 +18,6 @@ FULL = 200
 """From so many cycles on (CI), each named point must have been hit often enough to mean something."""
 HITS_MIN = 10
 READY_SECONDS_MAX = 2.0
-SLOW_ONE_IN = 50
-READY_SECONDS_WORST = 10.0
-"""Of hundreds of starts the slowest tells of the machine: one in so many may take longer, if not for ever."""
 
 pytestmark = pytest.mark.crash
 
@@ -31,9 +28,7 @@ async def test_kills_lose_nothing_and_repeat_nothing(figures: Figures) -> None:
     report = await run(plans(CYCLES, random.Random(SEED)), SEED)
     figures(str(report))
     assert not report.violations, str(report)
-    slow = [seconds for seconds in report.ready_seconds if seconds >= READY_SECONDS_MAX]
-    assert len(slow) <= len(report.ready_seconds) // SLOW_ONE_IN, str(report)
-    assert max(report.ready_seconds) < READY_SECONDS_WORST, str(report)
+    assert max(report.ready_seconds) < READY_SECONDS_MAX, str(report)
     missing = {
         point: report.hits[point] for point in ACTION_POINTS if report.hits[point] < (HITS_MIN if CYCLES >= FULL else 1)
     }
