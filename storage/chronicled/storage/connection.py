@@ -112,6 +112,10 @@ def _open_reader(path: Path, how: str) -> sqlite3.Connection:
         for pragma in ("query_only = ON", "mmap_size = 0", "trusted_schema = OFF"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the first that looks into the file
+    except UnicodeDecodeError:
+        connection.close()
+        # SQLite quotes what it stumbles over, and Python reads its words as text.
+        raise sqlite3.DatabaseError("its schema holds what is no text") from None
     except BaseException:
         connection.close()
         raise

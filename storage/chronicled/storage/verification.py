@@ -136,8 +136,10 @@ def _indexes(connection: sqlite3.Connection, end: int) -> Iterator[Finding]:
     ):
         twice = connection.execute(TWICE.format(column, condition), (end, FINDINGS_MAX)).fetchall()
         for key in twice:
-            (position,) = connection.execute(SECOND.format(column, condition), key).fetchone()
-            yield Finding(position, text)
+            second = connection.execute(SECOND.format(column, condition), key).fetchone()
+            if second is None:
+                raise sqlite3.DatabaseError("one look at it contradicts another")
+            yield Finding(second[0], text)
     for (position,) in connection.execute(BLOBS, (FINDINGS_MAX,)):
         yield Finding(position, "a reference to a blob does not belong to this event's session")
 

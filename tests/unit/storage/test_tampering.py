@@ -13,6 +13,7 @@ import pytest
 
 from chronicled.events.errors import LogCorrupt
 from chronicled.events.store import Append
+from chronicled.storage import verification
 from chronicled.storage.leaf import payload_digest
 from chronicled.storage.record import StoredEvent
 from chronicled.storage.sqlite import LOG_NAME, SqliteStore
@@ -161,6 +162,25 @@ def test_damaged_pages_are_reported(log: Path) -> None:
     with contextlib.suppress(LogCorrupt):
         problems = verify_file(log).problems
     assert problems
+
+
+def test_a_damaged_schema_is_a_named_error(log: Path) -> None:
+    """Also where what SQLite quotes of it is no text."""
+    data = log.read_bytes()
+    assert b"CREATE TABLE event" in data
+    log.write_bytes(data.replace(b"CREATE TABLE event", b"CREATE TABL\xff event"))
+    with pytest.raises(LogCorrupt, match="cannot be read"):
+        verify_file(log)
+
+
+def test_looks_that_contradict_each_other_are_a_finding(
+    log: Path, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage may show an id twice to one look, and to the next one not at all: that is told, and ends nothing."""
+    raw.execute("DROP INDEX event_id")
+    raw.execute("UPDATE event SET id = (SELECT id FROM event WHERE position = 9) WHERE position = 10")
+    monkeypatch.setattr(verification, "SECOND", f"SELECT * FROM ({verification.SECOND}) WHERE false")
+    assert any("contradicts" in problem for problem in verify_file(log).problems)
 
 
 def test_the_triggers_stop_mistakes(clean: Path) -> None:
