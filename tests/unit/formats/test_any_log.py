@@ -130,8 +130,8 @@ def written(steps: list[tuple[int, int, str, str]], data: Path) -> None:
             end = REGISTRY.current("observation", kind).payload
             effects = Effects.NONE if outcome in {"rejected", "error"} else Effects.COMPLETE
             chapter.end(kind, action, end(outcome=Outcome(outcome), effects=effects, duration_seconds=0.5), lane=lane)
-        elif choice == 1 and spec.kind not in {"session_closed", "secret_registered"}:
-            # In any version nothing is taken behind the first, and no session shown whose secrets are not there.
+        elif choice == 1 and spec.kind not in {"session_closed", "session_imported", "secret_registered"}:
+            # In any version nothing is taken behind the first two, and no session shown whose secrets are not there.
             chapter.raw(spec.category, spec.kind, 99, b'{"x":1}')
         elif spec.terminal or spec.kind in {
             "session_created",
