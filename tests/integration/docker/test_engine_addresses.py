@@ -10,6 +10,7 @@ import pytest
 from tests.awake import within
 from tests.engine.fixture import MUSL, Engine
 from tests.integration.docker.host import running, runtime_of, serving
+from tests.stream_server import stream_server
 
 from chronicled.events.errors import ConfigurationError, SandboxStartFailed, SandboxUnreachable
 from chronicled.events.sandbox import SandboxRequest, Volume
@@ -32,22 +33,8 @@ class Relay:
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Relay]:
         """Serve; every connection is closed at the end."""
-        serving: set[asyncio.Task[None]] = set()
-
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(self._serve(reader, writer))
-            serving.add(task)
-            task.add_done_callback(serving.discard)
-
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with stream_server(self._serve) as self.port:
             yield self
-        finally:
-            server.close()
-            for task in serving:
-                task.cancel()
-            await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs, ours = await asyncio.open_unix_connection(SOCKET)
@@ -57,10 +44,9 @@ class Relay:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
-            for each in (writer, ours):
-                each.close()
-                with contextlib.suppress(OSError):
-                    await each.wait_closed()
+            ours.close()
+            with contextlib.suppress(OSError):
+                await ours.wait_closed()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
@@ -144,18 +130,16 @@ async def test_an_answer_that_is_none_is_an_engine_that_does_not_answer(tmp_path
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n[[[[")
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_unix_server(nonsense, tmp_path / "engine.sock")
-    runtime = runtime_of(f"unix://{tmp_path}/engine.sock")
-    try:
-        with pytest.raises(EngineUnreachable):
-            await runtime.engine.facts()
-        with pytest.raises(EngineUnreachable):
-            await runtime.engine.inspect("0" * 64)
-    finally:
-        await runtime.engine.aclose()
-        server.close()
+    async with stream_server(nonsense, tmp_path / "engine.sock"):
+        runtime = runtime_of(f"unix://{tmp_path}/engine.sock")
+        try:
+            with pytest.raises(EngineUnreachable):
+                await runtime.engine.facts()
+            with pytest.raises(EngineUnreachable):
+                await runtime.engine.inspect("0" * 64)
+        finally:
+            await runtime.engine.aclose()
 
 
 @pytest.mark.parametrize(

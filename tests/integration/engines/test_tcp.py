@@ -13,6 +13,7 @@ from tests.engine.fixture import MUSL, Engine
 from tests.integration.daemon.process import DaemonProcess
 from tests.integration.docker.host import docker
 from tests.integration.engines.served import Served, closed, play_all
+from tests.stream_server import stream_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("carrier")]
 
@@ -31,33 +32,19 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @pytest.fixture
 async def address(engine: Engine) -> AsyncIterator[str]:
     """The engine's API at a TCP port of this machine."""
-    open_now: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        open_now.add(task)
-        ends = [writer]
+        answers, requests = await asyncio.open_unix_connection(engine.host.removeprefix("unix://"))
         try:
-            answers, requests = await asyncio.open_unix_connection(engine.host.removeprefix("unix://"))
-            ends.append(requests)
             await asyncio.gather(_copy(reader, requests), _copy(answers, writer))
-        except asyncio.CancelledError:
-            # The test is over; the server's own callback would complain.
-            for end in ends:
-                end.transport.abort()
         finally:
-            for end in ends:
-                end.close()
-                with contextlib.suppress(OSError):
-                    await end.wait_closed()
-            open_now.discard(task)
+            # What the engine has to say to who has gone is heard by nobody.
+            requests.transport.abort()
+            with contextlib.suppress(OSError):
+                await requests.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield "tcp://{}:{}".format(*server.sockets[0].getsockname())
-        for task in [*open_now]:
-            task.cancel()
-        await asyncio.gather(*open_now, return_exceptions=True)
+    async with stream_server(serve) as port:
+        yield f"tcp://127.0.0.1:{port}"
 
 
 @pytest.fixture

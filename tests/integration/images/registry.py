@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 from tests.integration.daemon.process import free_port
+from tests.stream_server import stream_server
 
 ROOT = Path(__file__).parents[3]
 USER, PASSWORD = "somebody", "p4ss-of-the-registry"
@@ -141,19 +142,18 @@ async def slow_pipe(registry: Registry, bytes_per_second: int) -> AsyncGenerator
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", registry.port)
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", registry.port)
-        except OSError:
-            writer.close()
-            return
-        await asyncio.gather(
-            copy(reader, far_writer, 100_000_000, note=True),
-            copy(far_reader, writer, bytes_per_second, note=False),
-            return_exceptions=True,
-        )
+            await asyncio.gather(
+                copy(reader, far_writer, 100_000_000, note=True),
+                copy(far_reader, writer, bytes_per_second, note=False),
+            )
+        finally:
+            far_writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await far_writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with stream_server(serve) as port:
+        host = f"127.0.0.1:{port}"
         HOSTS.add(host)
         yield host

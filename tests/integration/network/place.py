@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 from tests.integration.docker.host import running, runtime_of, serving
+from tests.stream_server import stream_server
 
 from chronicled.events.kinds.lifecycle import NetworkDenied
 from chronicled.events.sandbox import SandboxRequest
@@ -43,14 +43,12 @@ class Internet:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer whatever comes."""
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            data = await reader.read(65536)
-            self.received.append(data)
-            if data:
-                head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(self.body)
-                writer.write(head + self.body)
-                await writer.drain()
-        writer.close()
+        data = await reader.read(65536)
+        self.received.append(data)
+        if data:
+            head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(self.body)
+            writer.write(head + self.body)
+            await writer.drain()
 
 
 class Place:
@@ -109,19 +107,17 @@ async def open_place(
 ) -> AsyncGenerator[Place, None]:
     """Give a place whose policy `web` has these settings."""
     internet = Internet()
-    server = await asyncio.start_server(internet.serve, "127.0.0.1", 0)
-    internet.port = server.sockets[0].getsockname()[1]
-    entries = [
-        f"allowed.example:{internet.port}",
-        f"*.allowed.example:{internet.port}",
-        "inside.example",
-        "lost.example",
-    ]
-    values = {"allow": entries, "private_networks": [LOOPBACK], **allow}
-    settings = NetworkSettings(policies={"web": msgspec.convert(values, AllowSettings)})
     news = News()
     async with AsyncExitStack() as stack:
-        stack.callback(server.close)
+        internet.port = await stack.enter_async_context(stream_server(internet.serve))
+        entries = [
+            f"allowed.example:{internet.port}",
+            f"*.allowed.example:{internet.port}",
+            "inside.example",
+            "lost.example",
+        ]
+        values = {"allow": entries, "private_networks": [LOOPBACK], **allow}
+        settings = NetworkSettings(policies={"web": msgspec.convert(values, AllowSettings)})
         egress = await stack.enter_async_context(open_egress(internet.resolve))
         runtime = runtime or runtime_of()
         runtime.networks = network_policies(settings, runtime.instance, runtime.engine.client, egress, news)

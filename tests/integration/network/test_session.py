@@ -14,6 +14,7 @@ from tests.engine.fixture import DEBIAN
 from tests.integration.daemon.process import Answer, DaemonProcess
 from tests.integration.docker.host import docker
 from tests.integration.network.place import Internet
+from tests.stream_server import stream_server
 
 from chronicled.daemon.containers import instance_label
 
@@ -54,15 +55,13 @@ class Served:
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     """A daemon with policies, and what stands for the internet."""
     internet = Internet()
-    server = await asyncio.start_server(internet.serve, "127.0.0.1", 0)
-    internet.port = server.sockets[0].getsockname()[1]
     folder = tmp_path / "config/chronicled"
     folder.mkdir(parents=True)
-    policy = f'allow = ["localhost:{internet.port}"]\nprivate_networks = ["127.0.0.0/8"]\n'
-    (folder / "config.toml").write_text(f"[network.policies.web]\n{policy}")
     (tmp_path / "d").mkdir()
     daemon = DaemonProcess(tmp_path / "d", environment={"XDG_CONFIG_HOME": str(tmp_path / "config")})
-    async with server:
+    async with stream_server(internet.serve) as internet.port:
+        policy = f'allow = ["localhost:{internet.port}"]\nprivate_networks = ["127.0.0.0/8"]\n'
+        (folder / "config.toml").write_text(f"[network.policies.web]\n{policy}")
         yield Served(await daemon.start(), internet)
         await daemon.aclose()
     # The daemon would remove its bridge with the next sweep, a minute later.

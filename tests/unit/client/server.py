@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.stream_server import stream_server
+
 from chronicled.events.envelope import Event
 
 Write = asyncio.StreamWriter
@@ -38,28 +40,19 @@ class ScriptedServer:
         self.received: list[Received] = []
 
     async def _serve(self, reader: asyncio.StreamReader, writer: Write) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:]) if name}
-            body = await reader.readexactly(int(headers.get("content-length", "0")))
-            request = Received(head[0], headers, body)
-            self.received.append(request)
-            reply = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-            await reply(request, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:]) if name}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        request = Received(head[0], headers, body)
+        self.received.append(request)
+        reply = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        await reply(request, writer)
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[ScriptedServer]:
         """Listen for the time of the context."""
-        server = await asyncio.start_unix_server(self._serve, self.socket)
-        try:
+        async with stream_server(self._serve, self.socket):
             yield self
-        finally:
-            server.close()
-            await server.wait_closed()
 
 
 def answer(status: int, body: Any, **headers: str) -> Reply:

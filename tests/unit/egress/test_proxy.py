@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.stream_server import stream_server
 
 from chronicled.events.errors import SandboxStartFailed, StorageFull
 from chronicled.events.kinds.lifecycle import NetworkDenied
@@ -43,7 +44,6 @@ class World:
         self.look_ups = 0
         self.port = 0
         self.full = False
-        self.serving: set[asyncio.Task[None]] = set()
 
     async def resolve(self, name: str) -> list[str]:
         """Answer as a name server whose answers change: public at first, inside from the second on."""
@@ -55,12 +55,6 @@ class World:
         if self.full:
             raise StorageFull("no room")
         self.denied.append(denied)
-
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection in a task that can be waited for."""
-        task = asyncio.get_running_loop().create_task(self.serve(reader, writer))
-        self.serving.add(task)
-        task.add_done_callback(self.serving.discard)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the first request once it is whole, and keep whatever else comes."""
@@ -75,9 +69,6 @@ class World:
                     while chunk := await reader.read(65536):
                         data += chunk
         self.received.append(data)
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the proxy."""
@@ -108,17 +99,9 @@ async def opened(directory: Path, **changes: object) -> AsyncGenerator[World, No
             assert world is not None
             return await world.resolve(name)
 
-        async def served() -> None:
-            # What the loop's end cuts off is never closed, and told as a leak in whatever test comes then.
-            if world is not None and world.serving:
-                await asyncio.wait(world.serving, timeout=60)
-
-        stack.push_async_callback(served)
         egress = await stack.enter_async_context(open_egress(resolve))
         world = World(egress, directory)
-        server = await asyncio.start_server(world.accept, "127.0.0.1", 0)
-        stack.callback(server.close)
-        world.port = server.sockets[0].getsockname()[1]
+        world.port = await stack.enter_async_context(stream_server(world.serve))
         allow = [f"a.example:{world.port}", "b.example:1"]
         settings = msgspec.convert({"allow": allow, "private_networks": ["127.0.0.0/8"], **changes}, AllowSettings)
         rules = Rules(settings.allow, settings.private_networks)

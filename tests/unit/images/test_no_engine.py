@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiodocker import Docker
+from tests.stream_server import stream_server
 
 from chronicled.events.clock import SystemClock
 from chronicled.events.errors import ImageError, ImageUnreachable
@@ -29,21 +30,18 @@ async def opened(
     """Give the images of an engine at that socket, which answers a pull with these bytes and then breaks off."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            if b"images/create" in head:
-                writer.write(answer)
-                await writer.drain()
-                if hold:
-                    await reader.read()
-            else:
-                writer.write(VERSION if b"/version" in head else ABSENT)
-        writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"images/create" in head:
+            writer.write(answer)
+            await writer.drain()
+            if hold:
+                await reader.read()
+        else:
+            writer.write(VERSION if b"/version" in head else ABSENT)
 
     async with contextlib.AsyncExitStack() as stack:
         if answer:
-            server = await asyncio.start_unix_server(serve, str(path))
-            stack.callback(server.close)
+            await stack.enter_async_context(stream_server(serve, path))
         docker = await stack.enter_async_context(Docker(f"unix://{path}"))
 
         async def connect() -> Docker:
