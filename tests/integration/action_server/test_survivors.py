@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.integration.action_server.machine_clock import machine_clock
+from tests.awake import awake
 from tests.integration.action_server.nasty import HOP, NASTY
 
 from chronicled.events.outcome import Effects, Outcome
@@ -50,9 +50,9 @@ async def test_a_nasty_command_is_over_at_its_deadline(worker: FrameWorker, tmp_
     assert len(known) == 3
     # What kills its lane is to have done so by then, however long the shell takes to get there.
     deadline = 30.0 if name in _KILL_LANE else DEADLINE_SECONDS
-    async with machine_clock() as seconds:
-        result, _ = await worker.run(NASTY[name], timeout_seconds=deadline, output_bytes_max=1 << 20)
-        assert seconds() < DEADLINE_SECONDS + 2.0
+    begin = awake()
+    result, _ = await worker.run(NASTY[name], timeout_seconds=deadline, output_bytes_max=1 << 20)
+    assert awake() - begin < DEADLINE_SECONDS + 2.0
     if name in _KILL_LANE:
         assert (result.outcome, result.effects) == (Outcome.KILLED, Effects.POSSIBLE)
     else:
@@ -91,10 +91,10 @@ async def test_what_a_late_trap_begins_ends_too(worker: FrameWorker, tmp_path: P
     command = f"{trap}; set -m; sleep 604 & sh -c 'echo up; exec sleep 604'"
     action = await worker.dispatch("run", {"command": command})
     await worker.until(partial(_says, worker, action, b"up\n"))
-    async with machine_clock() as seconds:
-        await worker.send(frames.Cancel(action=action))
-        result = await worker.result(action)
-        assert seconds() < 2.0
+    begin = awake()
+    await worker.send(frames.Cancel(action=action))
+    result = await worker.result(action)
+    assert awake() - begin < 2.0
     await worker.send(frames.Settle(action=action))
     assert result.outcome is Outcome.CANCELLED
     assert (result.fields["terminal_restarted"], result.state_lost) == (restarted, restarted)
