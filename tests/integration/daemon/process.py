@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import stat
@@ -80,6 +81,16 @@ def files_below(root: Path, without: Collection[str] = ()) -> list[tuple[Path, b
             return found
         except FileNotFoundError:
             assert time.monotonic() < end, "it did not come to rest in time"
+
+
+def _versions(root: Path) -> dict[str, tuple[int, int]]:
+    """Return of each file below a folder what differs once it was written to."""
+    found: dict[str, tuple[int, int]] = {}
+    for folder, _, names in os.walk(root):
+        for path in (os.path.join(folder, name) for name in names):
+            status = os.lstat(path)
+            found[path] = (status.st_size, status.st_mtime_ns)
+    return found
 
 
 class Answer:
@@ -161,6 +172,30 @@ class DaemonProcess:
             await asyncio.sleep(0.005)
         self.ready_seconds = awake() - begin
         return self
+
+    async def copy_data(self, target: Path, without: Collection[str] = ()) -> None:
+        """Copy the data directory, all but sockets and what has these names, as it was at one moment.
+
+        What is written while it is copied would be there in part: then it is copied once more.
+        """
+
+        def left_out(folder: str, names: list[str]) -> set[str]:
+            modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+            return {name for name, mode in modes.items() if name in without or stat.S_ISSOCK(mode)}
+
+        def copied() -> bool:
+            with contextlib.suppress(FileNotFoundError, shutil.Error):
+                before = _versions(self.data)
+                shutil.copytree(self.data, target, ignore=left_out)
+                if _versions(self.data) == before:
+                    return True
+            shutil.rmtree(target, ignore_errors=True)
+            return False
+
+        async def at_rest() -> bool:
+            return await asyncio.to_thread(copied)
+
+        await until(at_rest)
 
     async def wait(self) -> int:
         """Return the exit code once the process has ended."""

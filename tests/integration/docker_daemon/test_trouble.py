@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import stat
 
 from tests.awake import awake
 from tests.engine.fixture import DEBIAN, MUSL, Engine
@@ -84,12 +83,7 @@ async def test_a_copied_data_directory_touches_nothing_of_the_first(launch: Laun
     first = await launch(engine, "runtime.unreachable_seconds=1")
     session = await Session.create(first, engine)
     running = await session.begin("read go; echo went on")
-
-    async def at_rest() -> bool:
-        return (await first.get(f"{session.path}/actions/{running}")).json.get("needs_input") is True
-
-    await until(at_rest)  # the log's last word: what was written while it is copied would be there in part
-    await asyncio.to_thread(shutil.copytree, first.data, first.directory / "copy", ignore=_no_sockets)
+    await first.copy_data(first.directory / "copy")
     copy = await launch(engine, "runtime.unreachable_seconds=1")
     await copy.stop()
     await asyncio.to_thread(shutil.rmtree, copy.data)
@@ -104,10 +98,6 @@ async def test_a_copied_data_directory_touches_nothing_of_the_first(launch: Laun
     assert await session.state() == "running"
     await first.post(f"{session.path}/actions/{running}/input", {"data": "go\n"})
     assert (await session.ended(running))["output"].endswith("went on\n")
-
-
-def _no_sockets(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if stat.S_ISSOCK(os.lstat(os.path.join(folder, name)).st_mode)]
 
 
 async def test_folders_of_a_warm_pool_go_after_a_crash(launch: LaunchDocker, engine: Engine) -> None:
