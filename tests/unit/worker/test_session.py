@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
+from tests.unit.worker.sandboxes import ScriptedSandbox
 from tests.unit.worker.world import StandingClock, World, running
 
 from chronicled.events.clock import SystemClock
 from chronicled.events.errors import InvalidRequest, SandboxStartFailed
 from chronicled.events.kinds.actions import Browse
 from chronicled.events.kinds.lifecycle import InputSent, InterruptRequested
+from chronicled.runtimes.runtime import Handle, SandboxSpec
+from chronicled.runtimes.worker import reunion
 
 
 async def test_an_action_runs_and_its_outcome_is_told(tmp_path: Path) -> None:
@@ -326,3 +330,47 @@ async def test_a_drain_leaves_the_sandbox_alive_and_the_next_worker_finds_it(tmp
 
 async def _started(world: World, *actions: str) -> bool:
     return all(action in world.host.effects for action in actions)
+
+
+async def test_nothing_is_sent_to_a_sandbox_before_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that dials at once gets its actions once its runtime has taken the sandbox up, proxy and all."""
+    monkeypatch.setattr(reunion, "LOOK_SECONDS", 600.0)
+    async with World.open(tmp_path) as world:
+        await world.create()
+        async with world.working():
+            await world.ended(await world.submit("ok"))
+        asked, found, attach = asyncio.Event(), asyncio.Event(), world.host.attach
+
+        async def find(handle: Handle, spec: SandboxSpec) -> ScriptedSandbox | None:
+            asked.set()
+            await found.wait()
+            return await attach(handle, spec)
+
+        monkeypatch.setattr(world.host, "attach", find)
+        async with world.working():
+            await asked.wait()
+            action = await world.submit("ok")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await world.ended(action)
+            found.set()
+            assert (await world.ended(action)).outcome == "ok"
+
+
+async def test_a_server_is_heard_though_its_sandbox_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks for a sandbox may hang with its engine; what runs there is to end for all that."""
+    monkeypatch.setattr(reunion, "LOOK_SECONDS", 0.1)
+    async with World.open(tmp_path) as world:
+        await world.create()
+        async with world.working():
+            await world.ended(await world.submit("ok"))
+
+        async def hang(handle: Handle, spec: SandboxSpec) -> ScriptedSandbox | None:
+            await asyncio.Event().wait()
+            return None
+
+        monkeypatch.setattr(world.host, "attach", hang)
+        async with world.working():
+            assert (await world.ended(await world.submit("ok"))).outcome == "ok"

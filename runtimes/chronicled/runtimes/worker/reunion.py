@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import structlog
@@ -17,12 +17,16 @@ from chronicled.runtimes.worker import places
 from chronicled.runtimes.worker.birth import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN
 from chronicled.runtimes.worker.burial import unreachable
 from chronicled.runtimes.worker.generation import Generation
+from chronicled.runtimes.worker.link import Link
 
 if TYPE_CHECKING:
     from chronicled.runtimes.worker.life import SandboxLife
     from chronicled.runtimes.worker.session import SessionWorker
 
 __all__ = ["Reunion"]
+
+LOOK_SECONDS: Final = 5.0
+"""How long a server that dials waits for its sandbox to be found. What runs there is to be heard of, found or not."""
 
 _log = structlog.get_logger("chronicled.worker")
 
@@ -39,6 +43,8 @@ class Reunion:
         self._session = session
         self._context = session.context
         self._life = life
+        self._looked = anyio.Event()
+        """Its runtime has looked for the sandbox once, and taken up what belongs to it, as its proxy."""
 
     async def run(self, started: GenerationStarted) -> None:
         """Take up the generation, and return once it is over, buried and removed. Raises as `Publisher`."""
@@ -65,7 +71,14 @@ class Reunion:
         context = self._context
         runtime = context.runtimes.get(started.runtime)
         listen = (None if runtime is None else runtime.listen) or context.listen
-        async with listen(context.directories.socket_directory(started.sandbox), generation.serve):
+
+        async def accept(link: Link) -> None:
+            # Sent at once, a command would run before the sandbox has its proxy again.
+            with anyio.move_on_after(LOOK_SECONDS):
+                await self._looked.wait()
+            await generation.serve(link)
+
+        async with listen(context.directories.socket_directory(started.sandbox), accept):
             sandbox = await self._attach(started, spec)
             if sandbox is None:
                 return "found_dead" if runtime is None else await runtime.epitaph(started.handle, spec)
@@ -89,6 +102,8 @@ class Reunion:
                 return await runtime.attach(started.handle, spec)
             except SandboxUnreachable as error:
                 _log.warning("sandbox_unreachable", session=self._session.key.session, detail=error.detail)
+            finally:
+                self._looked.set()
             if self._context.clock.monotonic() - began > self._context.settings.proof_seconds:
                 self._give_up_open(started.generation)
             await anyio.sleep(wait)
