@@ -25,7 +25,12 @@ async def strike(session: Session, way: str) -> None:
             await session.docker("kill", container)
         case "docker kill of a paused one":
             await session.docker("pause", container)
-            await session.docker("kill", container)
+            try:
+                await session.docker("kill", container)
+            except AssertionError as error:
+                # Under gVisor the engine itself ends the process in the end, and complains where it has just died.
+                if "is zombie" not in str(error):
+                    raise
         case "docker rm -f":
             await session.docker("rm", "--force", container)
         case "docker stop":
