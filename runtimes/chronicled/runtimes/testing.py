@@ -108,8 +108,10 @@ class RuntimeContract:
         command = f"setsid nohup sleep {detached} & echo up; sleep {waited}"
         action = await worker.dispatch("run", {"command": command})
         await worker.until(lambda: worker.output_path(action).exists() and b"up" in worker.output(action))
-        await worker.send(frames.Cancel(action=action))
-        result = await worker.result(action)
+        async with _seconds_that_ran() as seconds:
+            await worker.send(frames.Cancel(action=action))
+            result = await worker.result(action)
+            assert seconds() < 3.0
         assert (result.outcome, result.effects) == (Outcome.CANCELLED, Effects.POSSIBLE)
         _, listed = await worker.run("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '", lane="other")
         assert f"sleep {detached}".encode() not in listed
