@@ -125,10 +125,7 @@ async def test_a_drain_has_a_bound(launch: Launch) -> None:
 
 
 async def test_kill_and_restart(launch: Launch) -> None:
-    """After `kill -9` all that was acked is there, the socket of the dead is replaced, and ready comes within 2 s.
-
-    Of several starts the fastest counts: what each of them waits for is the daemon's, and not the machine's.
-    """
+    """After `kill -9` all that was acked is there, the socket of the dead is replaced, and ready comes within 2 s."""
     daemon = await launch()
     await daemon.post("/v1/sessions", {"session": "s"})
     acked: list[int] = []
@@ -140,7 +137,7 @@ async def test_kill_and_restart(launch: Launch) -> None:
         assert daemon.socket.exists()
         await daemon.start()
         seconds.append(daemon.ready_seconds)
-    assert min(seconds) < RESTART_SECONDS_MAX
+    assert max(seconds) < RESTART_SECONDS_MAX, seconds
     assert {event["position"] for event in await daemon.events("/v1/events", "kind=think")} >= set(acked)
     positions = [event["position"] for event in await daemon.events()]
     assert positions == list(range(1, len(positions) + 1))
